@@ -1,0 +1,1 @@
+//! The command line: arguments → one function → exit code; one file per subcommand.

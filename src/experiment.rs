@@ -1,0 +1,132 @@
+//! A checked experiment: what is compared, over which crates, by which ops, under which limits.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::krate::CrateName;
+use crate::ops::{Op, OpName};
+use crate::registry::select::Selection;
+use crate::sandbox::Limits;
+use crate::toolchain::ToolchainSpec;
+
+/// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// Its name, under which results are kept: ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit.
+    pub name: String,
+    /// The toolchains, the baseline first. Empty: the active one.
+    pub toolchains: Vec<ToolchainSpec>,
+    /// Which crates, in the order written; list and lock files are already read.
+    pub crates: Vec<Selection>,
+    /// The op list of every crate that has none of its own.
+    pub ops: Vec<Op>,
+    /// How many workers each stage has.
+    pub workers: Workers,
+    /// How many crates may be between the beginning and the end of their queues.
+    pub in_flight: usize,
+    /// The limits of an op that has none of its own.
+    pub limits: Limits,
+    /// What `[op.NAME.limits]` changes.
+    pub op_limits: BTreeMap<OpName, LimitsPatch>,
+    /// What `[crate.NAME]` changes.
+    pub crate_settings: BTreeMap<CrateName, CrateSettings>,
+    /// Which dependencies are used.
+    pub lockfile: LockfileMode,
+    /// Where ops run.
+    pub sandbox: SandboxKind,
+}
+
+/// How many workers each stage has, each at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are the stages")]
+pub struct Workers {
+    pub fetch: usize,
+    pub build: usize,
+    pub test: usize,
+}
+
+/// Which dependencies a crate is built with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockfileMode {
+    /// The newest compatible ones; a lockfile in the package is left out.
+    #[default]
+    Latest,
+    /// Those of the package's own lockfile; the newest where it has none.
+    Packaged,
+}
+
+/// Where ops run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SandboxKind {
+    /// Namespaces, an overlay and cgroups: no daemon.
+    #[default]
+    Native,
+    /// Nothing but limits, for trusted crates.
+    None,
+}
+
+/// Limits of which only some are given.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[expect(missing_docs, reason = "the fields are those of `Limits`")]
+pub struct LimitsPatch {
+    pub cpus: Option<f64>,
+    pub memory: Option<bytesize::ByteSize>,
+    pub pids: Option<u32>,
+    pub timeout: Option<std::time::Duration>,
+    pub idle_timeout: Option<std::time::Duration>,
+    pub output: Option<bytesize::ByteSize>,
+}
+
+/// What `[crate.NAME]` says of one crate.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CrateSettings {
+    /// Its op list, with its `skip` already taken off; absent: the experiment's.
+    pub ops: Option<Vec<Op>>,
+    /// What it changes of the limits.
+    pub limits: LimitsPatch,
+    /// Features to build it with.
+    pub features: Features,
+    /// Variables that its ops get besides maar's own, by name.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Which features of a crate are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Features {
+    /// The default ones.
+    #[default]
+    Default,
+    /// The default ones and these; the name `*` means all.
+    With(Vec<String>),
+}
+
+impl Experiment {
+    /// The op list of a crate.
+    pub fn ops_of(&self, krate: &CrateName) -> &[Op] {
+        self.crate_settings.get(krate).and_then(|settings| settings.ops.as_deref()).unwrap_or(&self.ops)
+    }
+
+    /// The limits of one op of one crate: the crate's over the op's over the experiment's.
+    pub fn limits_of(&self, krate: &CrateName, op: &OpName) -> Limits {
+        let of_op = self.op_limits.get(op).copied().unwrap_or_default();
+        let of_crate = self.crate_settings.get(krate).map(|settings| settings.limits).unwrap_or_default();
+        of_crate.over(of_op.over(self.limits))
+    }
+}
+
+impl LimitsPatch {
+    /// `base`, with what this patch gives put in its place.
+    pub fn over(self, base: Limits) -> Limits {
+        Limits {
+            cpus: self.cpus.unwrap_or(base.cpus),
+            memory: self.memory.unwrap_or(base.memory),
+            pids: self.pids.unwrap_or(base.pids),
+            timeout: self.timeout.unwrap_or(base.timeout),
+            idle_timeout: self.idle_timeout.unwrap_or(base.idle_timeout),
+            output: self.output.unwrap_or(base.output),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! maar runs experiments over many Rust crates and says what a change breaks.
+//!
+//! Data flows one way: selection → plan → pipeline → store → compare → report. ARCHITECTURE.md has the map.
+
+pub mod cli;
+pub mod compare;
+pub mod experiment;
+pub mod krate;
+pub mod ops;
+pub mod outcome;
+pub mod pipeline;
+pub mod plan;
+pub mod progress;
+pub mod registry;
+pub mod report;
+pub mod run;
+pub mod sandbox;
+pub mod stop;
+pub mod store;
+pub mod toolchain;

@@ -1,0 +1,3 @@
+//! The `maar` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Progress for whoever watches, from events.

@@ -1,0 +1,3 @@
+//! The registry: which crates there are, and their sources. Knows nothing of ops or pools.
+
+pub mod select;

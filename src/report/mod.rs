@@ -1,0 +1,1 @@
+//! Reports: one file per format. Reads results, never live state.

@@ -1,0 +1,1 @@
+//! The one seam: crate jobs as pipeline work, events into the store.

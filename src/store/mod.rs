@@ -1,0 +1,1 @@
+//! Results on disk: one SQLite database per home, one writer, many readers.
