@@ -1,9 +1,22 @@
 //! Moves work through pools of workers. Knows nothing of crates, cargo or sandboxes.
+//!
+//! What is bounded is the number of jobs between admission and their end, never a queue: op lists may send a job
+//! forth and back between two pools, and bounded queues in a cycle deadlock.
+
+mod engine;
+mod guard;
+mod queue;
+pub mod sim;
+mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 
 use tokio::time::Instant;
 
+pub use self::engine::run;
+pub use self::summary::{PoolSummary, Summary};
 use crate::stop::Stop;
 
 /// Which pool runs a step: its place in [`Config::pools`].
@@ -28,10 +41,14 @@ pub trait Work: Sized + Send + 'static {
     fn priority(&self) -> u64;
 
     /// Runs one step to its end. Never an `Err`: whatever happened is the report.
+    ///
+    /// At [`StopLevel::Kill`](crate::stop::StopLevel::Kill) the step ends itself: the engine waits for it, and never
+    /// drops it halfway.
     fn step(self, stop: Stop) -> impl Future<Output = Stepped<Self>> + Send;
 }
 
 /// What came of a step.
+#[derive(Debug)]
 pub struct Stepped<W: Work> {
     /// The report.
     pub report: W::Report,
@@ -44,7 +61,7 @@ pub struct Stepped<W: Work> {
 pub struct Config {
     /// The pools; [`PoolId`] is the place in this list.
     pub pools: Vec<Pool>,
-    /// How many jobs may be between admission and their end.
+    /// How many jobs may be between admission and their end: from 1 to [`Config::MAX_IN_FLIGHT`].
     pub in_flight: usize,
 }
 
@@ -53,22 +70,41 @@ pub struct Config {
 pub struct Pool {
     /// Its name, for whoever watches.
     pub name: String,
-    /// How many steps it runs at a time; at least 1.
+    /// How many steps it runs at a time: from 1 to [`Pool::MAX_WORKERS`].
     pub workers: usize,
 }
 
+/// Why a pipeline of some shape can't run.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A pool has no worker, or absurdly many.
+    #[error("pool `{pool}` has {workers} workers: give it from 1 to {}", Pool::MAX_WORKERS)]
+    Workers {
+        /// The name of the pool.
+        pool: String,
+        /// How many workers it should have had.
+        workers: usize,
+    },
+    /// No job may be in flight, or absurdly many.
+    #[error("{0} jobs in flight: allow from 1 to {max}", max = Config::MAX_IN_FLIGHT)]
+    InFlight(usize),
+}
+
 /// A step's times, stamped by the engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
     /// When it was put in its pool's queue.
     pub queued: Instant,
-    /// When a worker took it.
+    /// When a worker started it.
     pub started: Instant,
     /// When it ended.
     pub finished: Instant,
 }
 
 /// What happens in the pipeline.
+///
+/// A job's events come in order: for each step `Queued`, `Started`, `Finished`. Every admitted job ends with exactly one
+/// of `Finished { last: true, .. }` and `Dropped`.
 #[derive(Debug)]
 pub enum Event<W: Work> {
     /// A step waits for its pool.
@@ -106,4 +142,45 @@ pub enum Event<W: Work> {
         /// Whether the job has no further step.
         last: bool,
     },
+    /// A job ended without running its next step.
+    Dropped {
+        /// The step.
+        tag: W::Tag,
+        /// Its pool; one that doesn't exist when that is the cause.
+        pool: PoolId,
+        /// Why.
+        cause: DropCause,
+        /// When.
+        at: Instant,
+    },
+}
+
+/// Why a job ended without running its next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropCause {
+    /// It was in a queue when everything was told to stop.
+    Stopped,
+    /// It names a pool that doesn't exist, a defect of whoever made it; the step was never queued.
+    NoSuchPool,
+}
+
+impl Config {
+    /// The most jobs that may be in flight: more than any disk has room for.
+    pub const MAX_IN_FLIGHT: u32 = 1 << 20;
+
+    /// How many jobs may be in flight, in the type of permits, if the pipeline can run.
+    fn check(&self) -> Result<u32, ConfigError> {
+        if let Some(pool) = self.pools.iter().find(|pool| !(1..=Pool::MAX_WORKERS).contains(&pool.workers)) {
+            return Err(ConfigError::Workers { pool: pool.name.clone(), workers: pool.workers });
+        }
+        match u32::try_from(self.in_flight) {
+            Ok(in_flight @ 1..=Self::MAX_IN_FLIGHT) => Ok(in_flight),
+            Ok(_) | Err(_) => Err(ConfigError::InFlight(self.in_flight)),
+        }
+    }
+}
+
+impl Pool {
+    /// The most workers of one pool: more than any one machine can use.
+    pub const MAX_WORKERS: usize = 1 << 16;
 }

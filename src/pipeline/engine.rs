@@ -1,0 +1,218 @@
+//! The engine: admission, the workers of all pools, and the end.
+//!
+//! Shares nothing but the queues. What each worker counts is its own until it ends. Nothing sleeps and nothing polls.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::guard::guard;
+use super::queue::Queue;
+use super::{Config, ConfigError, DropCause, Event, PoolId, Stepped, Summary, Times, Work};
+use crate::stop::{Stop, StopLevel};
+
+/// Runs jobs to their ends and says what happened.
+///
+/// Jobs are taken from the iterator one by one, each only when fewer than `in_flight` are in the pipeline. At
+/// [`StopLevel::Drain`] no job is admitted and no step started any more, jobs that wait are dropped, and steps that run
+/// are awaited; [`StopLevel::Kill`] differs in what the steps themselves make of it.
+///
+/// Somebody must read the events meanwhile: a full channel holds the engine up. A channel whose reader is gone doesn't.
+/// Dropping the future drops the steps that run: end early through `stop` instead.
+///
+/// # Errors
+/// A pool without workers, or no job allowed in flight; nothing has run then.
+///
+/// # Panics
+/// Passes on a panic of the iterator, of a job that is asked for its first step, and of a job's `drop`. All other panics
+/// of a job, in a step or when it is asked for its next one, cost that job alone.
+pub async fn run<W: Work>(
+    config: &Config,
+    jobs: impl IntoIterator<Item = W>,
+    stop: Stop,
+    events: Sender<Event<W>>,
+) -> Result<Summary, ConfigError> {
+    let in_flight = config.check()?;
+    let begun = Instant::now();
+    let queues = config.pools.iter().map(|_| Queue::new()).collect();
+    let pipeline = Arc::new(Pipeline { queues, stop, events });
+
+    let mut workers = JoinSet::new();
+    for (pool, shape) in config.pools.iter().enumerate() {
+        for worker in 0..shape.workers {
+            workers.spawn(Arc::clone(&pipeline).work(PoolId(pool), worker));
+        }
+    }
+
+    let mut summary = Summary::new(config.pools.len());
+    tokio::select! {
+        biased;
+        () = pipeline.feed(jobs.into_iter(), in_flight, &mut summary) => {}
+        // Queues are still open, so only a panic can have ended a worker, and its pool may have no other.
+        Some(Err(error)) = workers.join_next() => std::panic::resume_unwind(error.into_panic()),
+    }
+    pipeline.queues.iter().for_each(Queue::close);
+    while let Some(worker) = workers.join_next().await {
+        match worker {
+            Ok(theirs) => summary.absorb(&theirs),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    summary.wall = begun.elapsed();
+    Ok(summary)
+}
+
+/// What admission and all workers share.
+struct Pipeline<W: Work> {
+    queues: Vec<Queue<Waiting<W>>>,
+    stop: Stop,
+    events: Sender<Event<W>>,
+}
+
+/// A job that waits for its next step.
+struct Waiting<W: Work> {
+    step: Next<W>,
+    queued: Instant,
+    permit: OwnedSemaphorePermit,
+}
+
+/// A job, and all the engine wants to know of its next step.
+struct Next<W: Work> {
+    work: W,
+    tag: W::Tag,
+    pool: PoolId,
+    priority: u64,
+}
+
+impl<W: Work> Next<W> {
+    fn of(work: W) -> Self {
+        Self { tag: work.tag(), pool: work.pool(), priority: work.priority(), work }
+    }
+}
+
+impl<W: Work> Pipeline<W> {
+    /// Admits jobs, and returns when all that were admitted have ended.
+    async fn feed(&self, mut jobs: impl Iterator<Item = W>, in_flight: u32, summary: &mut Summary) {
+        let permits = Arc::new(Semaphore::new(in_flight as usize));
+        let mut stopping = pin!(self.stop.reached(StopLevel::Drain));
+        loop {
+            let permit = tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                Ok(permit) = Arc::clone(&permits).acquire_owned() => permit,
+            };
+            let Some(work) = jobs.next() else { break };
+            summary.admitted += 1;
+            self.enqueue(Next::of(work), permit, summary).await;
+        }
+
+        // A job holds its permit to its end, so no job is left once all permits are back.
+        let mut ended = pin!(permits.acquire_many(in_flight));
+        tokio::select! {
+            biased;
+            _ = &mut ended => return,
+            () = self.stop.reached(StopLevel::Drain) => {}
+        }
+        for queue in &self.queues {
+            self.sweep(queue, summary).await;
+        }
+        let _ = ended.await;
+    }
+
+    /// One worker: runs step after step until its queue is closed.
+    async fn work(self: Arc<Self>, pool: PoolId, worker: usize) -> Summary {
+        let mut summary = Summary::new(self.queues.len());
+        let queue = &self.queues[pool.0];
+        while let Some(waiting) = queue.take().await {
+            self.run_step(waiting, worker, &mut summary).await;
+        }
+        summary
+    }
+
+    async fn run_step(&self, waiting: Waiting<W>, worker: usize, summary: &mut Summary) {
+        // Room for the event first: what a slow reader takes is not the step's time, and a stop may come meanwhile.
+        let room = self.events.reserve().await;
+        if self.is_stopping() {
+            drop(room);
+            return self.discard(waiting, summary).await;
+        }
+        let Waiting { step: Next { work, tag, pool, .. }, queued, permit } = waiting;
+        let started = Instant::now();
+        if let Ok(room) = room {
+            room.send(Event::Started { tag: tag.clone(), pool, worker, at: started });
+        }
+
+        let stop = self.stop.clone();
+        let ended = guard(async move {
+            let Stepped { report, next } = work.step(stop).await;
+            (report, next.map(Next::of))
+        })
+        .await;
+        let finished = Instant::now();
+
+        summary.pools[pool.0].steps += 1;
+        summary.pools[pool.0].busy += finished - started;
+        let (report, next) = match ended {
+            Ok((report, next)) => (Ok(report), next),
+            Err(panic) => (Err(panic), None),
+        };
+        match (&report, &next) {
+            (Ok(_), Some(_)) => {}
+            (Ok(_), None) => summary.finished += 1,
+            (Err(_), _) => summary.panicked += 1,
+        }
+        let times = Times { queued, started, finished };
+        self.tell(Event::Finished { tag, pool, worker, times, report, last: next.is_none() }).await;
+        if let Some(next) = next {
+            self.enqueue(next, permit, summary).await;
+        }
+    }
+
+    /// Puts a job in the queue that its next step waits in.
+    async fn enqueue(&self, step: Next<W>, permit: OwnedSemaphorePermit, summary: &mut Summary) {
+        let Some(queue) = self.queues.get(step.pool.0) else {
+            summary.misplaced += 1;
+            return self.end(step, DropCause::NoSuchPool).await;
+        };
+        let (tag, pool, priority) = (step.tag.clone(), step.pool, step.priority);
+        let queued = Instant::now();
+        self.tell(Event::Queued { tag, pool, at: queued }).await;
+        queue.push(priority, Waiting { step, queued, permit });
+        // A stop that came before the push has already swept the queue.
+        if self.is_stopping() {
+            self.sweep(queue, summary).await;
+        }
+    }
+
+    /// Drops what waits in a queue, so that it doesn't hold its disk until a busy worker comes by.
+    async fn sweep(&self, queue: &Queue<Waiting<W>>, summary: &mut Summary) {
+        while let Some(waiting) = queue.try_take() {
+            self.discard(waiting, summary).await;
+        }
+    }
+
+    async fn discard(&self, waiting: Waiting<W>, summary: &mut Summary) {
+        let Waiting { step, queued: _, permit: _permit } = waiting;
+        summary.stopped += 1;
+        self.end(step, DropCause::Stopped).await;
+    }
+
+    async fn end(&self, step: Next<W>, cause: DropCause) {
+        let Next { work, tag, pool, priority: _ } = step;
+        drop(work);
+        self.tell(Event::Dropped { tag, pool, cause, at: Instant::now() }).await;
+    }
+
+    async fn tell(&self, event: Event<W>) {
+        // A reader that is gone has stopped caring; the work goes on.
+        let _ = self.events.send(event).await;
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.level() >= StopLevel::Drain
+    }
+}
