@@ -1,5 +1,13 @@
-//! Results → one verdict per crate. Pure.
+//! Results → one verdict per crate, and the report of all of them. Pure.
+//!
+//! What a verdict means is in `compare/judge.rs`; what a report holds is in `compare/report.rs`.
 
+mod judge;
+mod report;
+#[cfg(test)]
+pub(crate) mod sample;
+
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
@@ -9,8 +17,13 @@ use crate::outcome::Outcome;
 use crate::plan::Step;
 use crate::toolchain::Toolchain;
 
+pub use judge::{Deciding, Judgement, Standing, judge};
+pub use report::{
+    Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
+};
+
 /// All that is known of an experiment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Results {
     /// Its name.
     pub experiment: String,
@@ -23,7 +36,7 @@ pub struct Results {
 }
 
 /// All that is known of one crate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrateResults {
     /// The crate.
     pub krate: Selected,
@@ -46,28 +59,66 @@ pub struct OpResult {
     pub peak_memory: Option<ByteSize>,
 }
 
-/// What an experiment says of one crate.
+/// What an experiment says of one crate. The order is that of reports: what needs a look comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// A later toolchain fails what the baseline passes.
     Regressed,
-    /// A later toolchain passes what the baseline fails.
-    Fixed,
-    /// It fails in the build stage, the same way on all toolchains.
-    BuildFail,
-    /// It fails in the test stage, the same way on all toolchains.
-    TestFail,
-    /// It can't be built by anyone.
-    Broken,
-    /// A limit or the host stood in the way on some toolchain.
-    Inconclusive,
     /// maar itself failed on it.
     Error,
+    /// It fails in the build stage, on all toolchains.
+    BuildFail,
+    /// It fails in the test stage, on all toolchains.
+    TestFail,
+    /// A limit or the host stood in the way on some toolchain.
+    Inconclusive,
+    /// It can't be built by anyone.
+    Broken,
+    /// A later toolchain passes what the baseline fails.
+    Fixed,
+    /// The run has not finished it.
+    Pending,
     /// Nothing was asked for.
     Skipped,
     /// It passes everything on all toolchains.
     Pass,
-    /// The run has not finished it.
-    Pending,
+}
+
+impl Verdict {
+    /// All verdicts, in the order of reports.
+    pub const ALL: [Self; 10] = [
+        Self::Regressed,
+        Self::Error,
+        Self::BuildFail,
+        Self::TestFail,
+        Self::Inconclusive,
+        Self::Broken,
+        Self::Fixed,
+        Self::Pending,
+        Self::Skipped,
+        Self::Pass,
+    ];
+
+    /// The name that reports use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Regressed => "regressed",
+            Self::Error => "error",
+            Self::BuildFail => "build-fail",
+            Self::TestFail => "test-fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Broken => "broken",
+            Self::Fixed => "fixed",
+            Self::Pending => "pending",
+            Self::Skipped => "skipped",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }

@@ -1,0 +1,366 @@
+//! One crate's results → its verdict. The tests hold the truth table.
+//!
+//! Only `Passed` and `Failed` may count as a regression or a fix: whatever else stands on either side, nothing is known
+//! about what the toolchain changed.
+
+use super::{CrateResults, Verdict};
+use crate::krate::Origin;
+use crate::ops::Stage;
+use crate::outcome::{Breakage, Outcome, OutcomeKind};
+
+/// What is known of one op, or of one crate on one toolchain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not run, or not all of it.
+    Pending,
+    /// It has.
+    Known(Outcome),
+}
+
+/// The verdict on one crate, and what it rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// How the crate stands on each toolchain.
+    pub standings: Vec<Standing>,
+    /// The step that decided; none when everything passed or nothing could run.
+    pub deciding: Option<Deciding>,
+}
+
+/// The step that decided a verdict: places in [`CrateResults::steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deciding {
+    /// The step.
+    pub step: usize,
+    /// The same op on the other side of the comparison, if it was compared.
+    pub counterpart: Option<usize>,
+}
+
+impl Standing {
+    /// The name of the outcome; none while pending.
+    pub fn kind(&self) -> Option<OutcomeKind> {
+        match self {
+            Self::Pending => None,
+            Self::Known(outcome) => Some(outcome.kind()),
+        }
+    }
+
+    /// The name that reports use.
+    pub fn as_str(&self) -> &'static str {
+        self.kind().map_or("pending", OutcomeKind::as_str)
+    }
+
+    /// The reason in words, where there is one.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Pending => None,
+            Self::Known(outcome) => outcome.reason(),
+        }
+    }
+}
+
+/// Says what the results of one crate on so many toolchains, the baseline first, mean.
+pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
+    if let Origin::Missing(what) = &krate.krate.origin {
+        let standing = Standing::Known(Outcome::Broken(Breakage::Missing(what.clone())));
+        return Judgement { verdict: Verdict::Broken, standings: vec![standing; toolchains], deciding: None };
+    }
+    let lines: Vec<Line<'_>> = (0..toolchains).map(|toolchain| Line::of(krate, toolchain)).collect();
+    let (verdict, deciding) = match lines.as_slice() {
+        [] => (Verdict::Skipped, None),
+        [only] => judge_one(only),
+        [baseline, others @ ..] => others
+            .iter()
+            .map(|other| judge_pair(baseline, other))
+            .min_by_key(|(verdict, _)| precedence(*verdict))
+            .unwrap_or((Verdict::Skipped, None)),
+    };
+    Judgement { verdict, standings: lines.iter().map(Line::standing).collect(), deciding }
+}
+
+/// Of the verdicts on several pairs of toolchains, which one is the crate's: the lowest.
+fn precedence(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Regressed => 0,
+        Verdict::Error => 1,
+        Verdict::Inconclusive => 2,
+        Verdict::Pending => 3,
+        Verdict::Fixed => 4,
+        Verdict::Broken => 5,
+        Verdict::BuildFail => 6,
+        Verdict::TestFail => 7,
+        Verdict::Pass => 8,
+        Verdict::Skipped => 9,
+    }
+}
+
+/// A crate's way on one toolchain: the places of its steps, those for all toolchains included, one for each op.
+struct Line<'a> {
+    krate: &'a CrateResults,
+    steps: Vec<usize>,
+}
+
+impl<'a> Line<'a> {
+    fn of(krate: &'a CrateResults, toolchain: usize) -> Self {
+        let mut steps: Vec<usize> = Vec::new();
+        for (place, (step, result)) in krate.steps.iter().enumerate() {
+            if step.toolchain.is_some_and(|of| of != toolchain) {
+                continue;
+            }
+            match steps.iter_mut().find(|earlier| krate.steps[**earlier].0.op == step.op) {
+                // A repetition that has run speaks for the op; one that hasn't leaves the word to the earlier attempt.
+                Some(earlier) if result.is_some() => *earlier = place,
+                Some(_) => (),
+                None => steps.push(place),
+            }
+        }
+        Self { krate, steps }
+    }
+
+    fn kind(&self, step: usize) -> Option<OutcomeKind> {
+        self.krate.steps[step].1.as_ref().map(|result| result.outcome.kind())
+    }
+
+    fn stage(&self, step: usize) -> Stage {
+        self.krate.steps[step].0.op.stage()
+    }
+
+    /// The first step that is not fine.
+    fn trouble(&self) -> Option<usize> {
+        self.steps.iter().copied().find(|step| !is_fine(self.kind(*step)))
+    }
+
+    fn anything_passed(&self) -> bool {
+        self.steps.iter().any(|step| self.kind(*step) == Some(OutcomeKind::Passed))
+    }
+
+    fn standing(&self) -> Standing {
+        match self.trouble() {
+            Some(step) => match &self.krate.steps[step].1 {
+                Some(result) => Standing::Known(result.outcome.clone()),
+                None => Standing::Pending,
+            },
+            None if self.anything_passed() => Standing::Known(Outcome::Passed),
+            None => Standing::Known(Outcome::Skipped),
+        }
+    }
+}
+
+fn is_fine(kind: Option<OutcomeKind>) -> bool {
+    matches!(kind, Some(OutcomeKind::Passed | OutcomeKind::Skipped))
+}
+
+fn judge_one(line: &Line<'_>) -> (Verdict, Option<Deciding>) {
+    let Some(step) = line.trouble() else { return (all_fine(line), None) };
+    let verdict = match line.kind(step) {
+        None => Verdict::Pending,
+        Some(OutcomeKind::Failed) => failed_in(line.stage(step)),
+        Some(OutcomeKind::Broken) => Verdict::Broken,
+        Some(OutcomeKind::Inconclusive) => Verdict::Inconclusive,
+        Some(OutcomeKind::Error) => Verdict::Error,
+        Some(OutcomeKind::Passed | OutcomeKind::Skipped) => all_fine(line),
+    };
+    (verdict, Some(Deciding { step, counterpart: None }))
+}
+
+/// Compares op by op; the first op that is not fine on both sides decides.
+fn judge_pair(baseline: &Line<'_>, other: &Line<'_>) -> (Verdict, Option<Deciding>) {
+    // A crate's plan has the same ops for all toolchains.
+    for (&left, &right) in baseline.steps.iter().zip(&other.steps) {
+        let Some((verdict, side)) = weigh(baseline.kind(left), other.kind(right), baseline.stage(left)) else {
+            continue;
+        };
+        let (step, counterpart) = match side {
+            Side::Baseline => (left, right),
+            Side::Other => (right, left),
+        };
+        // A step that is for all toolchains has no counterpart.
+        let counterpart = (counterpart != step).then_some(counterpart);
+        return (verdict, Some(Deciding { step, counterpart }));
+    }
+    (all_fine(baseline), None)
+}
+
+fn all_fine(line: &Line<'_>) -> Verdict {
+    if line.anything_passed() { Verdict::Pass } else { Verdict::Skipped }
+}
+
+/// The verdict on a crate whose op of this stage failed.
+fn failed_in(stage: Stage) -> Verdict {
+    match stage {
+        // Nobody can build what can't be prepared.
+        Stage::Fetch => Verdict::Broken,
+        Stage::Build => Verdict::BuildFail,
+        Stage::Test => Verdict::TestFail,
+    }
+}
+
+/// On which side the deciding step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Baseline,
+    Other,
+}
+
+/// What one op says that came out like this on the baseline and on another toolchain; none: go on to the next op.
+fn weigh(baseline: Option<OutcomeKind>, other: Option<OutcomeKind>, stage: Stage) -> Option<(Verdict, Side)> {
+    use OutcomeKind::{Broken, Error, Failed, Inconclusive, Passed, Skipped};
+    use Side::{Baseline, Other};
+
+    let said = match (baseline, other) {
+        (Some(Passed | Skipped), Some(Passed | Skipped)) => return None,
+        (Some(Error), _) => (Verdict::Error, Baseline),
+        (_, Some(Error)) => (Verdict::Error, Other),
+        (Some(Inconclusive), _) => (Verdict::Inconclusive, Baseline),
+        (_, Some(Inconclusive)) => (Verdict::Inconclusive, Other),
+        (None, _) => (Verdict::Pending, Baseline),
+        (_, None) => (Verdict::Pending, Other),
+        (Some(Passed), Some(Failed)) => (Verdict::Regressed, Other),
+        (Some(Failed), Some(Passed)) => (Verdict::Fixed, Baseline),
+        (Some(Failed), Some(Failed)) => (failed_in(stage), Baseline),
+        (Some(Broken), Some(Failed | Broken)) => (Verdict::Broken, Baseline),
+        (Some(Failed), Some(Broken)) => (Verdict::Broken, Other),
+        // "Nobody can build it", while the other side built it or was not asked: one of the two is mistaken, and
+        // which one can't be told.
+        (Some(Passed | Skipped), Some(Broken)) => (Verdict::Inconclusive, Other),
+        (Some(Broken), Some(Passed | Skipped)) => (Verdict::Inconclusive, Baseline),
+        // A failure with nothing to compare it with.
+        (Some(Skipped), Some(Failed)) => (Verdict::Inconclusive, Other),
+        (Some(Failed), Some(Skipped)) => (Verdict::Inconclusive, Baseline),
+    };
+    Some(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample::{crate_of, missing_crate};
+    use Verdict::{Broken, BuildFail, Error, Fixed, Inconclusive, Pass, Pending, Regressed, Skipped, TestFail};
+
+    /// Judges a crate whose build came out like the first letter and its tests like the second, for each toolchain:
+    /// `p`assed, `f`ailed, `b`roken, `i`nconclusive, `e`rror, `s`kipped, `-` not run.
+    fn verdict(toolchains: &[&str]) -> Verdict {
+        judge(&crate_of('p', toolchains), toolchains.len()).verdict
+    }
+
+    #[test]
+    fn the_truth_table_of_one_op_on_two_toolchains() {
+        // Rows: the baseline. Columns: the other toolchain.
+        let columns = ["p", "f", "b", "i", "e", "s", "-"];
+        #[rustfmt::skip]
+        let table = [
+            ("p", [Pass,         Regressed,    Inconclusive, Inconclusive, Error, Pass,         Pending]),
+            ("f", [Fixed,        BuildFail,    Broken,       Inconclusive, Error, Inconclusive, Pending]),
+            ("b", [Inconclusive, Broken,       Broken,       Inconclusive, Error, Inconclusive, Pending]),
+            ("i", [Inconclusive, Inconclusive, Inconclusive, Inconclusive, Error, Inconclusive, Inconclusive]),
+            ("e", [Error,        Error,        Error,        Error,        Error, Error,        Error]),
+            ("s", [Pass,         Inconclusive, Inconclusive, Inconclusive, Error, Pass,         Pending]),
+            ("-", [Pending,      Pending,      Pending,      Inconclusive, Error, Pending,      Pending]),
+        ];
+        for (baseline, row) in table {
+            for (other, expected) in columns.iter().zip(row) {
+                assert_eq!(verdict(&[baseline, other]), expected, "baseline {baseline}, other {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_regression_takes_a_pass_and_a_failure_and_nothing_else() {
+        let kinds = ['p', 'f', 'b', 'i', 'e', 's', '-'];
+        for (baseline, other) in kinds.iter().flat_map(|a| kinds.iter().map(move |b| (*a, *b))) {
+            let verdict = verdict(&[&baseline.to_string(), &other.to_string()]);
+            assert_eq!(verdict == Regressed, (baseline, other) == ('p', 'f'), "{baseline}{other}");
+            assert_eq!(verdict == Fixed, (baseline, other) == ('f', 'p'), "{baseline}{other}");
+        }
+    }
+
+    #[test]
+    fn one_toolchain_gives_the_first_trouble_by_its_stage() {
+        for (ops, expected) in [
+            ("pp", Pass),
+            ("f-", BuildFail),
+            ("pf", TestFail),
+            ("pb", Broken),
+            ("pi", Inconclusive),
+            ("e-", Error),
+            ("p-", Pending),
+            ("sp", Pass),
+        ] {
+            assert_eq!(verdict(&[ops]), expected, "{ops}");
+        }
+    }
+
+    #[test]
+    fn ops_are_compared_in_order_until_one_differs() {
+        for (baseline, other, expected) in [
+            ("pp", "pf", Regressed),
+            ("pp", "f-", Regressed),
+            ("pf", "f-", Regressed),
+            ("pf", "pf", TestFail),
+            ("f-", "f-", BuildFail),
+            ("f-", "pf", Fixed),
+            ("pf", "pp", Fixed),
+            ("pi", "pf", Inconclusive),
+            ("pp", "p-", Pending),
+        ] {
+            assert_eq!(verdict(&[baseline, other]), expected, "{baseline} {other}");
+        }
+    }
+
+    #[test]
+    fn of_many_toolchains_the_gravest_comparison_with_the_baseline_counts() {
+        for (toolchains, expected) in [
+            (["pp", "pp", "pf"], Regressed),
+            (["pp", "e-", "pf"], Regressed),
+            (["pp", "i-", "e-"], Error),
+            (["pp", "--", "i-"], Inconclusive),
+            (["f-", "pp", "--"], Pending),
+            (["f-", "f-", "pp"], Fixed),
+            (["pf", "pf", "pf"], TestFail),
+            (["pp", "pp", "pp"], Pass),
+        ] {
+            assert_eq!(verdict(&toolchains), expected, "{toolchains:?}");
+        }
+    }
+
+    #[test]
+    fn what_prepare_says_holds_for_all_toolchains() {
+        for (prepare, expected) in [('b', Broken), ('f', Broken), ('i', Inconclusive), ('e', Error), ('-', Pending)] {
+            for toolchains in [&["--"][..], &["--", "--"]] {
+                let judgement = judge(&crate_of(prepare, toolchains), toolchains.len());
+                assert_eq!(judgement.verdict, expected, "{prepare} {toolchains:?}");
+                assert_eq!(judgement.deciding, Some(Deciding { step: 0, counterpart: None }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_crate_is_broken_and_one_without_ops_is_skipped() {
+        let missing = judge(&missing_crate("no crate named `x`"), 2);
+        assert_eq!(missing.verdict, Broken);
+        assert_eq!(missing.standings[1].reason().unwrap(), "no crate named `x`");
+        let mut without_ops = crate_of('p', &["p"]);
+        without_ops.steps.clear();
+        assert_eq!(judge(&without_ops, 2).verdict, Skipped);
+    }
+
+    #[test]
+    fn the_deciding_step_of_a_regression_is_the_failure_and_its_counterpart_the_baseline() {
+        // Steps: prepare, build@0, test@0, build@1, test@1.
+        let judgement = judge(&crate_of('p', &["pp", "pf"]), 2);
+        assert_eq!(judgement.deciding, Some(Deciding { step: 4, counterpart: Some(2) }));
+    }
+
+    #[test]
+    fn a_repetition_that_ran_speaks_for_its_op() {
+        let mut krate = crate_of('p', &["p", "f"]);
+        let (mut again, mut result) = krate.steps[2].clone();
+        again.attempt = 2;
+        krate.steps.push((again.clone(), None));
+        assert_eq!(judge(&krate, 2).verdict, Regressed);
+        result.as_mut().unwrap().outcome = Outcome::Passed;
+        krate.steps.push((again, result));
+        assert_eq!(judge(&krate, 2).verdict, Pass);
+    }
+}

@@ -1,0 +1,381 @@
+//! What is told of an experiment, in the shape of the JSON report. docs/report.md describes every field.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use semver::Version;
+use serde::ser::{SerializeMap, SerializeStruct};
+use serde::{Serialize, Serializer};
+
+use super::{CrateResults, OpResult, Results, Standing, Verdict, judge};
+use crate::krate::{CrateId, CrateName, Origin, Selected};
+use crate::ops::{OpName, Stage};
+use crate::outcome::Outcome;
+use crate::plan::{Fingerprint, Step};
+use crate::toolchain::{Toolchain, ToolchainSpec};
+
+/// The version of the JSON's schema: raised when a field changes or goes, not when one is added.
+const SCHEMA: u32 = 1;
+
+/// All that is told of an experiment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    schema: u32,
+    /// Its name.
+    pub experiment: String,
+    /// When its first step started; none if none has.
+    #[serde(serialize_with = "rfc3339")]
+    pub started: Option<SystemTime>,
+    /// When its last step so far ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub finished: Option<SystemTime>,
+    /// Its toolchains, the baseline first.
+    pub toolchains: Vec<ToolchainIdentity>,
+    /// What a reader must know of how it ran.
+    pub notes: Vec<String>,
+    /// How many crates got each verdict.
+    pub summary: Summary,
+    /// The crates in the order of the selection.
+    pub crates: Vec<CrateReport>,
+}
+
+/// A toolchain of an experiment.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of `Toolchain`")]
+pub struct ToolchainIdentity {
+    pub spec: ToolchainSpec,
+    pub version: Version,
+    pub identity: String,
+}
+
+/// How many crates got each verdict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary([usize; Verdict::ALL.len()]);
+
+/// What is told of one crate.
+#[derive(Debug, Clone, Serialize)]
+pub struct CrateReport {
+    /// Its name.
+    #[serde(rename = "crate")]
+    pub name: CrateName,
+    /// Its version, where one is known.
+    pub version: Option<Version>,
+    /// Where it comes from.
+    pub source: Source,
+    /// What the experiment says of it.
+    pub verdict: Verdict,
+    /// Why, in one line, such as `build@nightly: does not compile: E0554`; none when there is nothing to explain.
+    pub verdict_reason: Option<String>,
+    /// What came of it on each toolchain.
+    pub results: Vec<ToolchainReport>,
+    /// The steps whose logs show why, the most telling first.
+    #[serde(skip)]
+    pub evidence: Vec<Fingerprint>,
+}
+
+/// Where a crate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The registry, or nowhere.
+    Registry,
+    /// A folder of the user's.
+    Path,
+}
+
+/// What came of one crate on one toolchain.
+#[derive(Debug, Clone, Serialize)]
+pub struct ToolchainReport {
+    /// The toolchain.
+    pub toolchain: ToolchainSpec,
+    /// The outcome of the first op that did not pass, or `passed`.
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// The ops that ran, in order, those that run once for all toolchains included.
+    pub ops: Vec<OpReport>,
+}
+
+/// What came of one op.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpReport {
+    /// Its name.
+    pub op: OpName,
+    /// The pool that ran it.
+    pub stage: Stage,
+    /// What came of it.
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// 1, and more for a repetition.
+    pub attempt: u32,
+    /// How long it took.
+    pub wall_ms: u64,
+    /// User and system time of all its processes.
+    pub cpu_ms: u64,
+    /// The most memory it held at one time; none where the host can't tell.
+    pub peak_memory_bytes: Option<u64>,
+    /// Under which its log is kept.
+    #[serde(skip)]
+    pub fingerprint: Fingerprint,
+}
+
+/// What an experiment comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    /// Nothing regressed; with one toolchain, nothing failed.
+    Clean,
+    /// Something regressed; with one toolchain, something failed.
+    Regressions,
+    /// maar or its host failed on a crate, so that nothing can be said of all.
+    HostFailed,
+}
+
+/// Judges every crate and counts the verdicts.
+pub fn compare(results: &Results) -> Report {
+    let crates: Vec<CrateReport> =
+        results.crates.iter().map(|krate| report_crate(krate, &results.toolchains)).collect();
+    let ran = || results.crates.iter().flat_map(|krate| &krate.steps).filter_map(|(_, result)| result.as_ref());
+    Report {
+        schema: SCHEMA,
+        experiment: results.experiment.clone(),
+        started: ran().map(|result| result.started).min(),
+        finished: ran().filter_map(|result| result.started.checked_add(result.wall)).max(),
+        toolchains: results.toolchains.iter().map(ToolchainIdentity::from).collect(),
+        notes: results.notes.clone(),
+        summary: Summary::of(crates.iter().map(|krate| krate.verdict)),
+        crates,
+    }
+}
+
+/// Says what an experiment comes to. Crates that are still pending count for nothing.
+pub fn conclude(report: &Report) -> Conclusion {
+    let host_failed = |krate: &CrateReport| match krate.verdict {
+        Verdict::Error => true,
+        Verdict::Inconclusive => krate.results.iter().any(|result| match &result.standing {
+            Standing::Known(Outcome::Inconclusive(cause)) => cause.is_of_host(),
+            Standing::Known(_) | Standing::Pending => false,
+        }),
+        Verdict::Regressed
+        | Verdict::BuildFail
+        | Verdict::TestFail
+        | Verdict::Broken
+        | Verdict::Fixed
+        | Verdict::Pending
+        | Verdict::Skipped
+        | Verdict::Pass => false,
+    };
+    let counts_as_failure: &[Verdict] = match report.toolchains.len() {
+        0 | 1 => &[Verdict::BuildFail, Verdict::TestFail],
+        _ => &[Verdict::Regressed],
+    };
+    if report.crates.iter().any(host_failed) {
+        Conclusion::HostFailed
+    } else if counts_as_failure.iter().any(|verdict| report.summary.count(*verdict) > 0) {
+        Conclusion::Regressions
+    } else {
+        Conclusion::Clean
+    }
+}
+
+fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateReport {
+    let Selected { id, origin } = &krate.krate;
+    let judgement = judge(krate, toolchains.len());
+    let verdict_reason = match (&judgement.deciding, origin) {
+        (Some(deciding), _) => explain(&krate.steps[deciding.step], toolchains),
+        (None, Origin::Missing(what)) => Some(what.clone()),
+        (None, Origin::Registry { .. } | Origin::Path { .. }) => None,
+    };
+    let telling = judgement.deciding.iter().flat_map(|deciding| [Some(deciding.step), deciding.counterpart]);
+    CrateReport {
+        name: id.name.clone(),
+        version: id.version.clone(),
+        source: match origin {
+            Origin::Registry { .. } | Origin::Missing(_) => Source::Registry,
+            Origin::Path { .. } => Source::Path,
+        },
+        verdict: judgement.verdict,
+        verdict_reason,
+        evidence: telling.flatten().map(|step| krate.steps[step].0.fingerprint.clone()).collect(),
+        results: toolchains
+            .iter()
+            .zip(judgement.standings)
+            .enumerate()
+            .map(|(place, (toolchain, standing))| ToolchainReport {
+                toolchain: toolchain.spec.clone(),
+                standing,
+                ops: krate.steps.iter().filter_map(|step| report_op(step, place)).collect(),
+            })
+            .collect(),
+    }
+}
+
+/// Why a step decided a verdict, in one line; none for a step that has no reason, as it hasn't run.
+fn explain((step, result): &(Step, Option<OpResult>), toolchains: &[Toolchain]) -> Option<String> {
+    let reason = result.as_ref()?.outcome.reason()?;
+    let op = step.op.name();
+    Some(match step.toolchain.and_then(|place| toolchains.get(place)) {
+        Some(toolchain) => format!("{op}@{}: {reason}", toolchain.spec),
+        None => format!("{op}: {reason}"),
+    })
+}
+
+fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Option<OpReport> {
+    let result = result.as_ref().filter(|_| step.toolchain.is_none_or(|of| of == toolchain))?;
+    Some(OpReport {
+        op: step.op.name(),
+        stage: step.op.stage(),
+        standing: Standing::Known(result.outcome.clone()),
+        attempt: step.attempt,
+        wall_ms: millis(result.wall),
+        cpu_ms: millis(result.cpu),
+        peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
+        fingerprint: step.fingerprint.clone(),
+    })
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl CrateReport {
+    /// The crate's name and version.
+    pub fn id(&self) -> CrateId {
+        CrateId { name: self.name.clone(), version: self.version.clone() }
+    }
+}
+
+impl From<&Toolchain> for ToolchainIdentity {
+    fn from(toolchain: &Toolchain) -> Self {
+        let Toolchain { spec, version, identity, sysroot: _ } = toolchain;
+        Self { spec: spec.clone(), version: version.clone(), identity: identity.clone() }
+    }
+}
+
+impl Summary {
+    fn of(verdicts: impl Iterator<Item = Verdict>) -> Self {
+        let mut summary = Self::default();
+        for verdict in verdicts {
+            summary.0[verdict as usize] += 1;
+        }
+        summary
+    }
+
+    /// How many crates got this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.0[verdict as usize]
+    }
+
+    /// How many crates there are.
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// Every verdict with its count, in the order of reports, zeros included.
+    pub fn iter(&self) -> impl Iterator<Item = (Verdict, usize)> {
+        Verdict::ALL.into_iter().map(|verdict| (verdict, self.count(verdict)))
+    }
+}
+
+impl Serialize for Summary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(Verdict::ALL.len()))?;
+        for (verdict, count) in self.iter() {
+            map.serialize_entry(verdict.as_str(), &count)?;
+        }
+        map.end()
+    }
+}
+
+/// As the two fields `outcome` and `reason`.
+impl Serialize for Standing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Standing", 2)?;
+        fields.serialize_field("outcome", self.as_str())?;
+        fields.serialize_field("reason", &self.reason())?;
+        fields.end()
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.and_then(timestamp).serialize(serializer)
+}
+
+/// A time as RFC 3339 in UTC, to the second; none for years that the format doesn't know.
+pub(crate) fn timestamp(time: SystemTime) -> Option<String> {
+    let mut text = String::new();
+    // humantime's formatter panics in `to_string` when it can't write a time.
+    write!(text, "{}", humantime::format_rfc3339_seconds(time)).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::compare::sample;
+    use crate::outcome::{Cause, Failure};
+
+    /// Concludes an experiment whose crates came out like the letters of [`sample::crate_of`].
+    fn concluded(crates: &[&[&str]]) -> Conclusion {
+        let crates: Vec<CrateResults> = crates.iter().map(|toolchains| sample::crate_of('p', toolchains)).collect();
+        let toolchains = crates[0].steps.iter().filter_map(|(step, _)| step.toolchain).max().unwrap() + 1;
+        conclude(&compare(&sample::results(toolchains, crates)))
+    }
+
+    #[test]
+    fn a_reason_names_the_op_and_the_toolchain() {
+        let mut krate = sample::crate_of('p', &["p", "f"]);
+        let codes = vec!["E0554".to_owned()];
+        krate.steps[2].1.as_mut().unwrap().outcome = Outcome::Failed(Failure::Compile { codes });
+        let report = compare(&sample::results(2, vec![krate, sample::missing_crate("no crate named `x`")]));
+        assert_eq!(report.crates[0].verdict_reason.as_deref(), Some("build@nightly: does not compile: E0554"));
+        assert_eq!(report.crates[1].verdict_reason.as_deref(), Some("no crate named `x`"));
+    }
+
+    #[test]
+    fn the_evidence_of_a_regression_is_the_failure_then_what_passed() {
+        let krate = sample::crate_of('p', &["pp", "pf"]);
+        let fingerprints = [&krate.steps[4].0.fingerprint, &krate.steps[2].0.fingerprint].map(Clone::clone);
+        assert_eq!(compare(&sample::results(2, vec![krate])).crates[0].evidence, fingerprints);
+    }
+
+    #[test]
+    fn an_experiment_with_two_toolchains_fails_by_its_regressions_only() {
+        assert_eq!(concluded(&[&["pp", "pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["f-", "f-"], &["f-", "pp"], &["b-", "b-"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp", "pp"], &["pp", "f-"]]), Conclusion::Regressions);
+    }
+
+    #[test]
+    fn an_experiment_with_one_toolchain_fails_by_its_failures() {
+        assert_eq!(concluded(&[&["pp"], &["b-"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp"], &["f-"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["pf"]]), Conclusion::Regressions);
+    }
+
+    #[test]
+    fn a_host_that_failed_outweighs_regressions_and_a_limit_does_not() {
+        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::HostFailed);
+        // The sample's inconclusive ops are those of a limit.
+        assert_eq!(concluded(&[&["pp", "f-"], &["i-", "pp"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["i-", "pp"]]), Conclusion::Clean);
+        let mut krate = sample::crate_of('p', &["pp", "i-"]);
+        krate.steps[3].1.as_mut().unwrap().outcome = Outcome::Inconclusive(Cause::Network("refused".into()));
+        assert_eq!(conclude(&compare(&sample::results(2, vec![krate]))), Conclusion::HostFailed);
+    }
+
+    #[test]
+    fn the_summary_has_every_verdict_in_order() {
+        let counts: Vec<Verdict> = Summary::default().iter().map(|(verdict, _)| verdict).collect();
+        assert_eq!(counts, Verdict::ALL);
+        for (place, verdict) in Verdict::ALL.into_iter().enumerate() {
+            assert_eq!(verdict as usize, place);
+        }
+    }
+
+    #[test]
+    fn a_time_beyond_the_format_is_left_out_and_not_a_panic() {
+        assert_eq!(timestamp(SystemTime::UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40)), None);
+    }
+}

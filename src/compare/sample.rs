@@ -1,0 +1,108 @@
+//! Made-up results for tests.
+
+use std::time::{Duration, SystemTime};
+
+use bytesize::ByteSize;
+use semver::Version;
+
+use super::{CrateResults, OpResult, Results};
+use crate::krate::{CrateId, Origin, Selected};
+use crate::ops::Op;
+use crate::outcome::{Breakage, Cause, Failure, Outcome};
+use crate::plan::{Fingerprint, Step};
+use crate::toolchain::Toolchain;
+
+/// An outcome by its letter: `p`assed, `f`ailed, `b`roken, `i`nconclusive, `e`rror, `s`kipped.
+pub(crate) fn outcome(letter: char, op: &Op) -> Outcome {
+    match letter {
+        'p' => Outcome::Passed,
+        'f' if *op == Op::Test => {
+            Outcome::Failed(Failure::Tests { names: vec!["tests::parses".into(), "tests::prints".into()], more: 0 })
+        }
+        'f' => Outcome::Failed(Failure::Compile { codes: vec!["E0308".into()] }),
+        'b' => Outcome::Broken(Breakage::Manifest("no `[package]` in Cargo.toml".into())),
+        'i' => Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::gib(4))),
+        'e' => Outcome::Error("the worker panicked".into()),
+        's' => Outcome::Skipped,
+        other => panic!("no outcome has the letter `{other}`"),
+    }
+}
+
+/// The crate `sample` whose `prepare` came out like the letter, and whose build and test on each toolchain came out
+/// like the letters of [`outcome`]; `-` has not run.
+pub(crate) fn crate_of(prepare: char, toolchains: &[&str]) -> CrateResults {
+    named("sample", "1.0.0", prepare, toolchains)
+}
+
+pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str]) -> CrateResults {
+    let step = |op: Op, toolchain: Option<usize>, letter: char| {
+        let fingerprint = Fingerprint(format!("{name} {version} {} {toolchain:?}", op.name()));
+        let result = (letter != '-').then(|| OpResult {
+            outcome: outcome(letter, &op),
+            started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_779_000_000),
+            wall: Duration::from_millis(61_500),
+            cpu: Duration::from_millis(59_123),
+            peak_memory: Some(ByteSize::mib(300)),
+        });
+        (Step { op, toolchain, attempt: 1, fingerprint }, result)
+    };
+    let mut steps = vec![step(Op::Prepare, None, prepare)];
+    for (toolchain, letters) in toolchains.iter().enumerate() {
+        for (op, letter) in [Op::Build, Op::Test].into_iter().zip(letters.chars()) {
+            steps.push(step(op, Some(toolchain), letter));
+        }
+    }
+    let id = CrateId { name: name.parse().unwrap(), version: Some(version.parse().unwrap()) };
+    CrateResults { krate: Selected { id, origin: Origin::Registry { checksum: "0".repeat(64) } }, steps }
+}
+
+/// The crate `absent`, which the registry doesn't have.
+pub(crate) fn missing_crate(reason: &str) -> CrateResults {
+    let id = CrateId { name: "absent".parse().unwrap(), version: None };
+    CrateResults { krate: Selected { id, origin: Origin::Missing(reason.to_owned()) }, steps: Vec::new() }
+}
+
+/// The first so many of three toolchains.
+pub(crate) fn toolchains(count: usize) -> Vec<Toolchain> {
+    let named = [("stable", "1.95.0"), ("nightly", "1.97.0-nightly"), ("beta", "1.96.0-beta.3")];
+    named[..count]
+        .iter()
+        .map(|(spec, version)| Toolchain {
+            spec: spec.parse().unwrap(),
+            version: version.parse::<Version>().unwrap(),
+            identity: format!("rustc {version} (0123456789 2026-05-15)"),
+            sysroot: "/toolchain".into(),
+        })
+        .collect()
+}
+
+pub(crate) fn results(toolchain_count: usize, crates: Vec<CrateResults>) -> Results {
+    Results {
+        experiment: "sample".to_owned(),
+        toolchains: toolchains(toolchain_count),
+        notes: vec!["this host can't limit memory".to_owned()],
+        crates,
+    }
+}
+
+/// At least one crate of every verdict, with names, versions and reasons that try to break out of a report.
+pub(crate) fn every_verdict() -> Results {
+    let mut hostile = named("hostile", "0.1.0-a.b+c.d", 'p', &["p", "p"]);
+    let markup = "</code><script>alert(1)</script> | `x` ``` \u{1b}[31m\r\n\u{202e}@all &amp; #1";
+    hostile.steps[2].1.as_mut().unwrap().outcome = Outcome::Inconclusive(Cause::Host(markup.to_owned()));
+    results(
+        2,
+        vec![
+            named("alpha", "1.0.18", 'p', &["pp", "pp"]),
+            named("beta", "2.1.0", 'p', &["pp", "pf"]),
+            named("gamma", "0.3.7", 'p', &["f-", "pp"]),
+            named("delta", "0.1.0", 'p', &["f-", "f-"]),
+            named("epsilon", "0.2.0", 'p', &["pf", "pf"]),
+            hostile,
+            named("zeta", "3.0.0", 'p', &["e-", "pp"]),
+            named("eta", "1.0.0", 'p', &["pp", "--"]),
+            named("theta", "1.0.0", 's', &["ss", "ss"]),
+            missing_crate("the registry has no crate named `absent`"),
+        ],
+    )
+}

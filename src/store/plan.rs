@@ -1,0 +1,164 @@
+//! Experiments and their plans: begin, continue, start over, delete.
+
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
+use serde::Serialize;
+
+use super::{Store, StoreError, epoch_millis};
+use crate::krate::Selected;
+use crate::plan::CratePlan;
+use crate::toolchain::Toolchain;
+
+/// An experiment as a run begins it.
+#[derive(Debug, Clone)]
+pub struct ExperimentRecord {
+    /// Its name, the key of everything kept.
+    pub name: String,
+    /// Its toolchains, the baseline first.
+    pub toolchains: Vec<Toolchain>,
+    /// What a reader must know of how it ran.
+    pub notes: Vec<String>,
+    /// The settings it runs with, as JSON.
+    pub settings: String,
+    /// Each crate's plan, with the selection, as the user wrote it, that chose the crate.
+    pub crates: Vec<(String, CratePlan)>,
+}
+
+impl Store {
+    /// Puts the plan in place of the experiment's former one, if any. Results stay: those that the new plan has no use
+    /// for are not shown.
+    pub fn begin(&mut self, record: &ExperimentRecord) -> Result<(), StoreError> {
+        self.write("replace the plan", |transaction| {
+            let id: i64 = transaction.query_row(
+                "INSERT INTO experiments (name, created, updated, toolchains, notes, settings)
+                 VALUES (?1, ?2, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (name) DO UPDATE SET updated = ?2, toolchains = ?3, notes = ?4, settings = ?5
+                 RETURNING id",
+                params![
+                    record.name,
+                    epoch_millis(SystemTime::now()),
+                    json(&record.toolchains)?,
+                    json(&record.notes)?,
+                    record.settings,
+                ],
+                |row| row.get(0),
+            )?;
+            transaction.execute("DELETE FROM steps WHERE experiment = ?", [id])?;
+            transaction.execute("DELETE FROM crates WHERE experiment = ?", [id])?;
+            insert_plan(transaction, id, &record.crates)
+        })
+    }
+
+    /// Forgets all results of the experiment, and which versions it chose; no experiment of that name is fine too.
+    pub fn fresh(&mut self, name: &str) -> Result<(), StoreError> {
+        self.write("forget the results", |transaction| {
+            for table in ["results", "lockfiles", "steps", "crates"] {
+                let of_experiment = "experiment = (SELECT id FROM experiments WHERE name = ?)";
+                transaction.execute(&format!("DELETE FROM {table} WHERE {of_experiment}"), [name])?;
+            }
+            Ok(())
+        })?;
+        self.shrink()
+    }
+
+    /// Deletes the experiment and all that is kept of it.
+    ///
+    /// Errors with [`StoreError::Unknown`] if there is none of that name.
+    pub fn delete(&mut self, name: &str) -> Result<(), StoreError> {
+        let deleted = self.write("delete an experiment", |transaction| {
+            transaction.execute("DELETE FROM experiments WHERE name = ?", [name])
+        })?;
+        match deleted {
+            0 => Err(StoreError::Unknown { path: self.path.clone(), name: name.to_owned() }),
+            _ => self.shrink(),
+        }
+    }
+
+    /// The crates that the latest run of the experiment planned, each with the selection that chose it, so that a
+    /// continued run keeps to the versions chosen first. Empty for an experiment that never began.
+    pub fn pins(&self, name: &str) -> Result<Vec<(String, Selected)>, StoreError> {
+        let doing = "read the chosen versions";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT selection, selected FROM crates
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) ORDER BY position",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([name]).map_err(self.sql(doing))?;
+        let mut pins = Vec::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            let selection = row.get(0).map_err(self.sql(doing))?;
+            let selected: String = row.get(1).map_err(self.sql(doing))?;
+            let selected =
+                serde_json::from_str(&selected).map_err(StoreError::unreadable(&self.path, "selected crate"))?;
+            pins.push((selection, selected));
+        }
+        Ok(pins)
+    }
+
+    /// The settings of the experiment's latest run, as JSON; none if it never began.
+    pub fn settings(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.connection
+            .query_row("SELECT settings FROM experiments WHERE name = ?", [name], |row| row.get(0))
+            .optional()
+            .map_err(self.sql("read the settings"))
+    }
+
+    /// Runs `work` in a transaction that waits for other writers first, and commits it.
+    fn write<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                let done = work(&transaction)?;
+                transaction.commit()?;
+                Ok(done)
+            })
+            .map_err(StoreError::sql(&self.path, doing))
+    }
+
+    /// Gives the space of what was deleted back to the file system.
+    fn shrink(&self) -> Result<(), StoreError> {
+        // A step of this pragma frees one page, and `execute_batch` takes one step.
+        let vacuum = || -> rusqlite::Result<()> {
+            let mut statement = self.connection.prepare("PRAGMA incremental_vacuum")?;
+            let mut freed = statement.query([])?;
+            while freed.next()?.is_some() {}
+            Ok(())
+        };
+        vacuum().map_err(self.sql("give space back"))
+    }
+}
+
+fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, CratePlan)]) -> rusqlite::Result<()> {
+    let mut insert_crate =
+        transaction.prepare("INSERT INTO crates (experiment, position, selection, selected) VALUES (?, ?, ?, ?)")?;
+    let mut insert_step = transaction.prepare(
+        "INSERT INTO steps (experiment, crate, position, op, toolchain, attempt, fingerprint)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for (position, (selection, plan)) in crates.iter().enumerate() {
+        insert_crate.execute(params![id, position as i64, selection, json(&plan.krate)?])?;
+        for (place, step) in plan.steps.iter().enumerate() {
+            insert_step.execute(params![
+                id,
+                position as i64,
+                place as i64,
+                json(&step.op)?,
+                step.toolchain.map(|toolchain| toolchain as i64),
+                step.attempt,
+                step.fingerprint.0,
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

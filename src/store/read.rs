@@ -1,0 +1,232 @@
+//! What is kept of an experiment: results, logs, lockfiles, and the list of experiments.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytesize::ByteSize;
+use rusqlite::{OptionalExtension, Row, Transaction};
+use serde::de::DeserializeOwned;
+
+use super::{Store, StoreError, packed};
+use crate::compare::{CrateResults, OpResult, Results};
+use crate::outcome::Outcome;
+use crate::plan::{Fingerprint, Step};
+use crate::sandbox::Output;
+use crate::toolchain::Toolchain;
+
+/// An experiment at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// Its name.
+    pub name: String,
+    /// When it first began.
+    pub created: SystemTime,
+    /// When it last began or got a result.
+    pub updated: SystemTime,
+    /// Its toolchains, the baseline first.
+    pub toolchains: Vec<Toolchain>,
+    /// How many crates its plan has.
+    pub crates: u64,
+    /// How many steps its plan has.
+    pub steps: u64,
+    /// How many of them have a result.
+    pub finished: u64,
+}
+
+impl Store {
+    /// All experiments, the one that changed last first.
+    pub fn experiments(&self) -> Result<Vec<Overview>, StoreError> {
+        let doing = "list the experiments";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT name, created, updated, toolchains,
+                     (SELECT count(*) FROM crates c WHERE c.experiment = e.id),
+                     (SELECT count(*) FROM steps s WHERE s.experiment = e.id),
+                     (SELECT count(*) FROM steps s JOIN results r
+                          ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint AND r.attempt = s.attempt
+                      WHERE s.experiment = e.id)
+                 FROM experiments e ORDER BY updated DESC, name",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([]).map_err(self.sql(doing))?;
+        let mut overviews = Vec::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            overviews.push(Overview {
+                name: row.get(0).map_err(self.sql(doing))?,
+                created: time(row, 1).map_err(self.sql(doing))?,
+                updated: time(row, 2).map_err(self.sql(doing))?,
+                toolchains: self.decode(row, 3, "toolchain list")?,
+                crates: count(row, 4).map_err(self.sql(doing))?,
+                steps: count(row, 5).map_err(self.sql(doing))?,
+                finished: count(row, 6).map_err(self.sql(doing))?,
+            });
+        }
+        Ok(overviews)
+    }
+
+    /// What came of every step that ever ran, of its last attempt, also of steps that are no longer planned.
+    pub fn finished(&self, name: &str) -> Result<HashMap<Fingerprint, Outcome>, StoreError> {
+        let doing = "read what is finished";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT fingerprint, outcome FROM results
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) ORDER BY fingerprint, attempt",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([name]).map_err(self.sql(doing))?;
+        let mut finished = HashMap::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            let fingerprint = Fingerprint(row.get(0).map_err(self.sql(doing))?);
+            finished.insert(fingerprint, self.decode(row, 1, "outcome")?);
+        }
+        Ok(finished)
+    }
+
+    /// The plan of the experiment's latest run with all results there are; none if it never began.
+    pub fn results(&self, name: &str) -> Result<Option<Results>, StoreError> {
+        let doing = "read the results";
+        // One transaction, so that a plan that is replaced meanwhile is seen either before or after.
+        let transaction = self.connection.unchecked_transaction().map_err(self.sql(doing))?;
+        let header: Option<(i64, String, String)> = transaction
+            .query_row("SELECT id, toolchains, notes FROM experiments WHERE name = ?", [name], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()
+            .map_err(self.sql(doing))?;
+        let Some((id, toolchains, notes)) = header else { return Ok(None) };
+        let mut crates = self.planned_crates(&transaction, id)?;
+        self.fill_in_steps(&transaction, id, &mut crates)?;
+        Ok(Some(Results {
+            experiment: name.to_owned(),
+            toolchains: parse(&self.path, &toolchains, "toolchain list")?,
+            notes: parse(&self.path, &notes, "list of notes")?,
+            crates,
+        }))
+    }
+
+    fn planned_crates(&self, transaction: &Transaction<'_>, id: i64) -> Result<Vec<CrateResults>, StoreError> {
+        let doing = "read the crates";
+        let mut statement = transaction
+            .prepare("SELECT selected FROM crates WHERE experiment = ? ORDER BY position")
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([id]).map_err(self.sql(doing))?;
+        let mut crates = Vec::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            crates.push(CrateResults { krate: self.decode(row, 0, "selected crate")?, steps: Vec::new() });
+        }
+        Ok(crates)
+    }
+
+    fn fill_in_steps(
+        &self,
+        transaction: &Transaction<'_>,
+        id: i64,
+        crates: &mut [CrateResults],
+    ) -> Result<(), StoreError> {
+        let doing = "read the steps";
+        let mut statement = transaction
+            .prepare(
+                "SELECT s.crate, s.op, s.toolchain, s.attempt, s.fingerprint,
+                     r.outcome, r.started, r.wall, r.cpu, r.peak_memory
+                 FROM steps s LEFT JOIN results r
+                     ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint AND r.attempt = s.attempt
+                 WHERE s.experiment = ? ORDER BY s.crate, s.position",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([id]).map_err(self.sql(doing))?;
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            let position = count(row, 0).map_err(self.sql(doing))?;
+            let step = Step {
+                op: self.decode(row, 1, "op")?,
+                toolchain: row.get::<_, Option<u32>>(2).map_err(self.sql(doing))?.map(|toolchain| toolchain as usize),
+                attempt: row.get(3).map_err(self.sql(doing))?,
+                fingerprint: Fingerprint(row.get(4).map_err(self.sql(doing))?),
+            };
+            let ran = row.get_ref(6).map_err(self.sql(doing))? != rusqlite::types::ValueRef::Null;
+            let result = if ran { Some(self.op_result(row)?) } else { None };
+            let krate = usize::try_from(position).ok().and_then(|position| crates.get_mut(position));
+            let krate =
+                krate.ok_or_else(|| StoreError::unreadable(&self.path, "plan")("a step belongs to no crate"))?;
+            krate.steps.push((step, result));
+        }
+        Ok(())
+    }
+
+    fn op_result(&self, row: &Row<'_>) -> Result<OpResult, StoreError> {
+        let doing = "read a result";
+        Ok(OpResult {
+            outcome: self.decode(row, 5, "outcome")?,
+            started: time(row, 6).map_err(self.sql(doing))?,
+            wall: Duration::from_micros(count(row, 7).map_err(self.sql(doing))?),
+            cpu: Duration::from_micros(count(row, 8).map_err(self.sql(doing))?),
+            peak_memory: row
+                .get::<_, Option<i64>>(9)
+                .map_err(self.sql(doing))?
+                .map(|bytes| ByteSize(bytes.cast_unsigned())),
+        })
+    }
+
+    /// What the step printed in its last attempt; none if it never ran or printed nothing.
+    pub fn log(&self, name: &str, step: &Fingerprint) -> Result<Option<Output>, StoreError> {
+        let packed = self
+            .connection
+            .query_row(
+                "SELECT head, head_bytes, tail, tail_bytes, dropped FROM logs JOIN results ON id = result
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND fingerprint = ?
+                 ORDER BY attempt DESC LIMIT 1",
+                [name, &step.0],
+                |row| {
+                    let head: (Vec<u8>, u64) = (row.get(0)?, count(row, 1)?);
+                    let tail: (Vec<u8>, u64) = (row.get(2)?, count(row, 3)?);
+                    Ok((head, tail, count(row, 4)?))
+                },
+            )
+            .optional()
+            .map_err(self.sql("read a log"))?;
+        let unpack = |(bytes, size): (Vec<u8>, u64)| {
+            packed::unpack(&bytes, size).map_err(StoreError::unreadable(&self.path, "log"))
+        };
+        packed.map(|(head, tail, dropped)| Ok(Output { head: unpack(head)?, tail: unpack(tail)?, dropped })).transpose()
+    }
+
+    /// The lockfile that the step made, if it did.
+    pub fn lockfile(&self, name: &str, prepare: &Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
+        let packed: Option<(Vec<u8>, u64)> = self
+            .connection
+            .query_row(
+                "SELECT content, bytes FROM lockfiles
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND fingerprint = ?",
+                [name, &prepare.0],
+                |row| Ok((row.get(0)?, count(row, 1)?)),
+            )
+            .optional()
+            .map_err(self.sql("read a lockfile"))?;
+        packed
+            .map(|(content, size)| {
+                packed::unpack(&content, size).map_err(StoreError::unreadable(&self.path, "lockfile"))
+            })
+            .transpose()
+    }
+
+    fn decode<T: DeserializeOwned>(&self, row: &Row<'_>, column: usize, what: &'static str) -> Result<T, StoreError> {
+        let text = row.get_ref(column).and_then(|value| value.as_str().map_err(Into::into));
+        parse(&self.path, text.map_err(StoreError::unreadable(&self.path, what))?, what)
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str, what: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(StoreError::unreadable(path, what))
+}
+
+/// A number that is never negative.
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
+    Ok(UNIX_EPOCH + Duration::from_millis(count(row, column)?))
+}

@@ -1,0 +1,284 @@
+//! The store as a whole: runs that continue, readers beside the writer, crashes, full disks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::{ExperimentRecord, Record, Store, StoreError, Writer};
+use crate::compare::{CrateResults, sample};
+use crate::plan::CratePlan;
+use crate::sandbox::Output;
+
+/// A home of its own, and made-up results to keep in it.
+struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn db(&self) -> PathBuf {
+        self.folder.path().join("new").join("maar.db")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.db()).unwrap()
+    }
+}
+
+fn record_of(name: &str, crates: &[CrateResults]) -> ExperimentRecord {
+    ExperimentRecord {
+        name: name.to_owned(),
+        toolchains: sample::toolchains(2),
+        notes: vec!["this host can't limit memory".to_owned()],
+        settings: "{}".to_owned(),
+        crates: crates
+            .iter()
+            .map(|krate| {
+                let steps = krate.steps.iter().map(|(step, _)| step.clone()).collect();
+                (krate.krate.id.name.to_string(), CratePlan { krate: krate.krate.clone(), steps })
+            })
+            .collect(),
+    }
+}
+
+/// What a run would append, step by step.
+fn records(name: &str, crates: &[CrateResults]) -> Vec<Record> {
+    let toolchains = sample::toolchains(2);
+    let mut records = Vec::new();
+    for krate in crates {
+        for (step, result) in &krate.steps {
+            let Some(result) = result.clone() else { continue };
+            let toolchain = step.toolchain.map(|place| &toolchains[place]);
+            records.push(Record {
+                experiment: name.to_owned(),
+                step: step.clone(),
+                krate: krate.krate.id.clone(),
+                toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
+                result,
+                queued: Duration::from_millis(5),
+                worker: 1,
+                output: Output {
+                    head: step.fingerprint.0.clone().into_bytes(),
+                    tail: b"\xff end".to_vec(),
+                    dropped: 12,
+                },
+                lockfile: step.toolchain.is_none().then(|| b"version = 4\n".to_vec()),
+            });
+        }
+    }
+    records
+}
+
+async fn append_all(writer: &Writer, records: Vec<Record>) {
+    for record in records {
+        writer.append(record).await.unwrap();
+    }
+    writer.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn results_come_back_as_they_were() {
+    let home = Home::new();
+    let mut store = home.open();
+    let expected = sample::results(2, sample::every_verdict().crates);
+    store.begin(&record_of("sample", &expected.crates)).unwrap();
+    append_all(&store.writer().unwrap(), records("sample", &expected.crates)).await;
+    assert_eq!(store.results("sample").unwrap().unwrap(), expected);
+    assert_eq!(store.results("other").unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_log_and_a_lockfile_come_back_as_they_were() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = [sample::crate_of('p', &["pp", "pp"])];
+    store.begin(&record_of("sample", &crates)).unwrap();
+    let records = records("sample", &crates);
+    let (prepare, build) = (records[0].step.fingerprint.clone(), records[1].step.fingerprint.clone());
+    let log = records[1].output.clone();
+    append_all(&store.writer().unwrap(), records).await;
+    assert_eq!(store.log("sample", &build).unwrap(), Some(log));
+    assert_eq!(store.log("other", &build).unwrap(), None);
+    assert_eq!(store.lockfile("sample", &prepare).unwrap().unwrap(), b"version = 4\n");
+    assert_eq!(store.lockfile("sample", &build).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_result_that_comes_again_replaces_the_first_with_its_log() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = [sample::crate_of('p', &["f-"])];
+    store.begin(&record_of("sample", &crates)).unwrap();
+    let mut again = records("sample", &crates).remove(1);
+    let writer = store.writer().unwrap();
+    append_all(&writer, records("sample", &crates)).await;
+    again.result.outcome = crate::outcome::Outcome::Passed;
+    again.output = Output::default();
+    append_all(&writer, vec![again.clone()]).await;
+    assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
+    assert_eq!(store.log("sample", &again.step.fingerprint).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_new_plan_keeps_results_and_shows_only_its_own() {
+    let home = Home::new();
+    let mut store = home.open();
+    let both = [sample::named("a", "1.0.0", 'p', &["pp", "pp"]), sample::named("b", "1.0.0", 'p', &["pp", "pp"])];
+    store.begin(&record_of("sample", &both)).unwrap();
+    append_all(&store.writer().unwrap(), records("sample", &both)).await;
+    store.begin(&record_of("sample", &both[1..])).unwrap();
+    assert_eq!(store.results("sample").unwrap().unwrap().crates, both[1..]);
+    assert_eq!(store.finished("sample").unwrap().len(), 10);
+    let overview = &store.experiments().unwrap()[0];
+    assert_eq!((overview.crates, overview.steps, overview.finished), (1, 5, 5));
+}
+
+#[tokio::test]
+async fn pins_are_the_versions_chosen_until_started_over() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = [sample::crate_of('p', &["pp", "pp"]), sample::missing_crate("no crate named `absent`")];
+    assert_eq!(store.pins("sample").unwrap(), []);
+    store.begin(&record_of("sample", &crates)).unwrap();
+    append_all(&store.writer().unwrap(), records("sample", &crates)).await;
+    let pins = [("sample".to_owned(), crates[0].krate.clone()), ("absent".to_owned(), crates[1].krate.clone())];
+    assert_eq!(store.pins("sample").unwrap(), pins);
+    store.fresh("sample").unwrap();
+    assert_eq!(store.pins("sample").unwrap(), []);
+    assert!(store.finished("sample").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn deleting_an_experiment_gives_its_space_back_and_leaves_the_others() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = sample::every_verdict().crates;
+    for name in ["keep", "drop"] {
+        store.begin(&record_of(name, &crates)).unwrap();
+        append_all(&store.writer().unwrap(), records(name, &crates)).await;
+    }
+    store.delete("drop").unwrap();
+    assert_eq!(store.results("drop").unwrap(), None);
+    assert_eq!(store.results("keep").unwrap().unwrap().crates, crates);
+    let unused: i64 = store.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0)).unwrap();
+    let logs: i64 = store.connection.query_row("SELECT count(*) FROM logs", [], |row| row.get(0)).unwrap();
+    assert_eq!((unused, logs as usize), (0, records("keep", &crates).len()));
+    let error = store.delete("drop").unwrap_err();
+    assert!(matches!(&error, StoreError::Unknown { name, .. } if name == "drop"), "{error}");
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_leaves_everything_committed_readable() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = sample::every_verdict().crates;
+    store.begin(&record_of("sample", &crates)).unwrap();
+    let writer = store.writer().unwrap();
+    append_all(&writer, records("sample", &crates)).await;
+    // What a kill leaves behind: the files as they are while the writer lives, the last page half written.
+    let crashed = home.folder.path().join("crashed.db");
+    std::fs::copy(home.db(), &crashed).unwrap();
+    let mut log = std::fs::read(home.db().with_extension("db-wal")).unwrap();
+    assert!(!log.is_empty());
+    log.extend_from_slice(&[0x5a; 1000]);
+    std::fs::write(home.folder.path().join("crashed.db-wal"), log).unwrap();
+    drop(writer);
+    let survivor = Store::open_existing(&crashed).unwrap().unwrap();
+    assert_eq!(survivor.results("sample").unwrap().unwrap().crates, crates);
+    let check: String = survivor.connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+#[tokio::test]
+async fn dropping_the_writer_keeps_what_was_handed_over() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = sample::every_verdict().crates;
+    store.begin(&record_of("sample", &crates)).unwrap();
+    let writer = store.writer().unwrap();
+    for record in records("sample", &crates) {
+        writer.append(record).await.unwrap();
+    }
+    drop(writer);
+    assert_eq!(store.results("sample").unwrap().unwrap().crates, crates);
+}
+
+#[tokio::test]
+async fn others_read_while_the_writer_is_in_a_transaction() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = [sample::crate_of('p', &["pp", "pp"])];
+    store.begin(&record_of("sample", &crates)).unwrap();
+    let busy = Connection::open(home.db()).unwrap();
+    busy.execute_batch("BEGIN IMMEDIATE; DELETE FROM steps;").unwrap();
+    let reader = Store::open_existing(&home.db()).unwrap().unwrap();
+    assert_eq!(reader.results("sample").unwrap().unwrap().crates[0].steps.len(), 5);
+}
+
+#[test]
+fn processes_that_create_the_same_home_at_once_all_succeed() {
+    let home = Home::new();
+    let path = &home.db();
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            scope.spawn(move || {
+                let mut store = Store::open(path).unwrap();
+                store.begin(&record_of(name, &sample::every_verdict().crates)).unwrap();
+            });
+        }
+    });
+    assert_eq!(home.open().experiments().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_whoever_appends_or_flushes() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = [sample::crate_of('p', &["pp", "pp"])];
+    store.begin(&record_of("sample", &crates)).unwrap();
+    let second = home.open();
+    let pages: i64 = second.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    second.connection.pragma_update(None, "max_page_count", pages + 1).unwrap();
+    let writer = Writer::start(second).unwrap();
+    let mut record = records("sample", &crates).remove(0);
+    // Bytes that don't compress.
+    let noise = std::iter::successors(Some(1u32), |x| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)));
+    record.output.head = noise.take(100_000).map(|x| (x >> 24) as u8).collect();
+    let _ = writer.append(record.clone()).await;
+    let error = writer.flush().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Stopped(why) if matches!(**why, StoreError::Full { .. })), "{error:?}");
+    let error = writer.append(record).await.unwrap_err();
+    assert!(matches!(error, StoreError::Stopped(_)), "{error:?}");
+    drop(writer);
+    assert!(store.finished("sample").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_result_of_an_experiment_that_never_began_is_an_error_that_names_it() {
+    let home = Home::new();
+    let writer = home.open().writer().unwrap();
+    let record = records("nobody", &[sample::crate_of('p', &["pp"])]).remove(0);
+    writer.append(record).await.unwrap();
+    let StoreError::Stopped(why) = writer.flush().await.unwrap_err() else { panic!("another error") };
+    assert_eq!(why.to_string(), format!("there is no experiment `nobody` in {}", home.db().display()));
+}
+
+#[test]
+fn a_file_that_is_no_database_is_an_error_that_names_it() {
+    let home = Home::new();
+    let path = home.folder.path().join("maar.db");
+    std::fs::write(&path, "not a database at all, but long enough to look at".repeat(20)).unwrap();
+    let error = Store::open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+}
+
+#[test]
+fn looking_for_a_home_does_not_create_it() {
+    assert!(Store::open_existing(Path::new("no/such/home/maar.db")).unwrap().is_none());
+    assert!(!Path::new("no").exists());
+}
