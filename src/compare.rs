@@ -19,8 +19,7 @@ use crate::toolchain::Toolchain;
 
 pub use judge::{Deciding, Judgement, Standing, judge};
 pub use report::{
-    Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
-};
+    Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude, report_crate};
 
 /// All that is known of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]

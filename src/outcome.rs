@@ -48,8 +48,13 @@ pub enum Failure {
         /// May be empty: not every error has a code.
         codes: Vec<String>,
     },
-    /// Its build script failed.
-    BuildScript,
+    /// Its build script, or that of a dependency, failed.
+    BuildScript {
+        /// The package whose build script it is, as cargo names it: `foo v1.0.0`.
+        package: String,
+    },
+    /// cargo refused before anything was compiled; its first error.
+    Cargo(String),
     /// Tests failed; the names that libtest printed, in order, the first few of them.
     Tests {
         /// At most [`Failure::MAX_TESTS`] names.
@@ -177,7 +182,8 @@ impl fmt::Display for Failure {
         match self {
             Self::Compile { codes } if codes.is_empty() => write!(f, "does not compile"),
             Self::Compile { codes } => write!(f, "does not compile: {}", codes.join(", ")),
-            Self::BuildScript => write!(f, "the build script failed"),
+            Self::BuildScript { package } => write!(f, "the build script of {package} failed"),
+            Self::Cargo(message) => write!(f, "cargo: {message}"),
             Self::Tests { names, more: 0 } => write!(f, "tests failed: {}", names.join(", ")),
             Self::Tests { names, more } => write!(f, "tests failed: {} and {more} more", names.join(", ")),
             Self::Exit(code) => write!(f, "exit code {code}"),

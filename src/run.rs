@@ -1,1 +1,326 @@
-//! The one seam: crate jobs as pipeline work, events into the store.
+//! The one seam: crate jobs as pipeline work; events into the store and to whoever watches.
+//!
+//! Decides nothing about crates: the plan says what to do, the ops do it, compare judges it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+
+use crate::compare::{self, CrateResults, OpResult, Verdict};
+use crate::experiment::{CrateSettings, Experiment};
+use crate::home::Jobs;
+use crate::ops::workspace::{Workspace, WorkspaceError};
+use crate::ops::{Done, Op, Order, Stage, Tools};
+use crate::outcome::Outcome;
+use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Stepped, Summary, Times, Work};
+use crate::plan::{self, CratePlan, Fingerprint, Queue, Step};
+use crate::progress::{Label, Progress, Update};
+use crate::stop::{Stop, StopLevel, Stopper};
+use crate::store::{Record, Store, StoreError, Writer};
+
+/// All that a run needs.
+pub struct Setup {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// What its ops work with.
+    pub tools: Tools,
+    /// The way of every crate.
+    pub plans: Vec<CratePlan>,
+    /// What earlier runs found out.
+    pub finished: HashMap<Fingerprint, Outcome>,
+    /// Where jobs have their folders.
+    pub jobs: Jobs,
+}
+
+/// What can end a run early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Results couldn't be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pools can't be set up.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::ConfigError),
+}
+
+/// Does what is left to do. A result is in the store before the crate's verdict is shown.
+///
+/// `reader` is a connection of its own, for the lockfiles of crates that an earlier run began.
+pub async fn run(
+    setup: Setup,
+    reader: Store,
+    writer: &Writer,
+    progress: &mut Progress,
+    (stopper, stop): (Stopper, Stop),
+) -> Result<Summary, RunError> {
+    let config = pipeline_config(&setup.experiment);
+    let shared = Arc::new(setup);
+    let jobs = (0..shared.plans.len()).filter_map({
+        let shared = Arc::clone(&shared);
+        move |krate| Job::new(&shared, krate, &reader)
+    });
+    let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
+    let engine = pipeline::run(&config, jobs, stop, events);
+    let sink = async {
+        let mut sink = Sink { shared: &shared, writer, progress, known: HashMap::new() };
+        let mut result = Ok(());
+        while let Some(event) = received.recv().await {
+            if result.is_ok() {
+                result = sink.take(event).await;
+                if result.is_err() {
+                    stopper.raise(StopLevel::Kill);
+                }
+            }
+        }
+        result
+    };
+    let (summary, kept) = tokio::join!(engine, sink);
+    kept?;
+    Ok(summary?)
+}
+
+/// How many events may wait for the store: enough to ride out a slow commit, few enough to bound the logs in memory.
+const EVENTS_AHEAD: usize = 64;
+
+/// The pools of an experiment: one per stage, [`PoolId`] being the place in [`Stage::ALL`].
+pub fn pipeline_config(experiment: &Experiment) -> pipeline::Config {
+    let pools = Stage::ALL.iter().map(|stage| {
+        let workers = match stage {
+            Stage::Fetch => experiment.workers.fetch,
+            Stage::Build => experiment.workers.build,
+            Stage::Test => experiment.workers.test,
+        };
+        Pool { name: stage.to_string(), workers }
+    });
+    pipeline::Config { pools: pools.collect(), in_flight: experiment.in_flight }
+}
+
+fn pool_of(stage: Stage) -> PoolId {
+    PoolId(Stage::ALL.iter().position(|other| *other == stage).expect("`ALL` holds every stage"))
+}
+
+/// One crate on its way.
+struct Job {
+    shared: Arc<Setup>,
+    krate: usize,
+    queue: Queue,
+    /// How many steps of the plan are behind it.
+    depth: u64,
+    workspace: Option<Workspace>,
+    lockfile: Option<Vec<u8>>,
+}
+
+/// Which step an event is about.
+#[derive(Debug, Clone)]
+struct Tag {
+    krate: usize,
+    step: Step,
+}
+
+/// What a step found out, and when it began.
+struct StepReport {
+    done: Done,
+    began: SystemTime,
+}
+
+impl Job {
+    /// The job of a crate; none if nothing is left to do.
+    fn new(shared: &Arc<Setup>, krate: usize, reader: &Store) -> Option<Self> {
+        let plan = &shared.plans[krate];
+        let queue = plan::remaining(plan, &shared.finished);
+        let first = queue.front()?;
+        // A lockfile that can't be read is made anew; the store will say what is wrong with it when it is written.
+        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint).ok().flatten();
+        Some(Self { shared: Arc::clone(shared), krate, queue, depth: 0, workspace: None, lockfile })
+    }
+
+    async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
+        if let Err(error) = self.make_workspace() {
+            return Done::failed_on_host(&error);
+        }
+        let Setup { experiment, tools, plans, .. } = &*self.shared;
+        let krate = &plans[self.krate].krate;
+        let defaults = CrateSettings::default();
+        let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&defaults);
+        let order = Order {
+            op: &step.op,
+            krate,
+            toolchain: step.toolchain,
+            limits: experiment.limits_of(&krate.id.name, &step.op.name()),
+            features: &settings.features,
+            env: &settings.env,
+            lockfile_mode: experiment.lockfile,
+            lockfile: self.lockfile.as_deref(),
+            stop,
+        };
+        let workspace = self.workspace.as_ref().expect("it was made above");
+        Op::run(tools, workspace, &order).await
+    }
+
+    fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
+        if self.workspace.is_none() {
+            let Setup { tools, jobs, .. } = &*self.shared;
+            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources(), tools.sandbox.owner())?);
+        }
+        Ok(())
+    }
+
+    /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
+    async fn retire(self) {
+        let workspace = self.workspace;
+        // A panic in there is the removal's own and harms no result.
+        let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
+    }
+}
+
+impl Work for Job {
+    type Report = StepReport;
+    type Tag = Tag;
+
+    fn pool(&self) -> PoolId {
+        pool_of(self.next_step().op.stage())
+    }
+
+    fn tag(&self) -> Tag {
+        Tag { krate: self.krate, step: self.next_step().clone() }
+    }
+
+    fn priority(&self) -> u64 {
+        self.depth
+    }
+
+    async fn step(mut self, stop: Stop) -> Stepped<Self> {
+        let step = self.queue.pop_front().expect("a job that is queued has a step");
+        let began = SystemTime::now();
+        let done = self.carry_out(&step, stop).await;
+        match &done.outcome {
+            Some(outcome) => plan::after(&mut self.queue, &step, outcome),
+            None => self.queue.clear(),
+        }
+        self.depth += 1;
+        let report = StepReport { done, began };
+        if self.queue.is_empty() {
+            self.retire().await;
+            Stepped { report, next: None }
+        } else {
+            Stepped { report, next: Some(self) }
+        }
+    }
+}
+
+impl Job {
+    fn next_step(&self) -> &Step {
+        self.queue.front().expect("a job that is queued has a step")
+    }
+}
+
+/// Takes what happens: results to the store, news to the progress.
+struct Sink<'a> {
+    shared: &'a Setup,
+    writer: &'a Writer,
+    progress: &'a mut Progress,
+    /// The results of crates that are on their way.
+    known: HashMap<usize, HashMap<Fingerprint, OpResult>>,
+}
+
+impl Sink<'_> {
+    async fn take(&mut self, event: Event<Job>) -> Result<(), StoreError> {
+        match event {
+            Event::Queued { pool, .. } => self.progress.update(Update::Queued { pool: pool.0 }),
+            Event::Started { tag, pool, worker, .. } => {
+                self.progress.update(Update::Started(self.label(&tag, pool, worker)));
+            }
+            Event::Finished { tag, pool, worker, times, report, last } => {
+                let label = self.label(&tag, pool, worker);
+                self.finished(&tag, label, times, report).await?;
+                if last {
+                    self.conclude(tag.krate);
+                }
+            }
+            Event::Dropped { tag, pool, cause: DropCause::Stopped | DropCause::NoSuchPool, .. } => {
+                self.progress.update(Update::Dropped { pool: pool.0 });
+                self.conclude(tag.krate);
+            }
+        }
+        Ok(())
+    }
+
+    async fn finished(
+        &mut self,
+        tag: &Tag,
+        label: Label,
+        times: Times,
+        report: Result<StepReport, String>,
+    ) -> Result<(), StoreError> {
+        let wall = times.finished.duration_since(times.started);
+        let StepReport { done, began } = report.unwrap_or_else(|message| StepReport {
+            began: SystemTime::now() - wall,
+            done: Done::without_commands(Outcome::Error(format!("maar panicked: {message}"))),
+        });
+        let worker = label.worker;
+        self.progress.update(Update::Finished {
+            label,
+            outcome: done.outcome.as_ref().map(Outcome::kind),
+            reason: done.outcome.as_ref().and_then(Outcome::reason),
+            wall,
+        });
+        // A stopped op has no result: the next run does it again.
+        let Some(outcome) = done.outcome else { return Ok(()) };
+        let result = OpResult {
+            outcome,
+            started: began,
+            wall,
+            cpu: done.usage.cpu,
+            peak_memory: done.usage.peak_memory,
+        };
+        self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint.clone(), result.clone());
+        let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
+        self.writer
+            .append(Record {
+                experiment: self.shared.experiment.name.clone(),
+                step: tag.step.clone(),
+                krate: self.shared.plans[tag.krate].krate.id.clone(),
+                toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
+                result,
+                queued: times.started.duration_since(times.queued),
+                worker,
+                output: done.output,
+                lockfile: done.lockfile,
+            })
+            .await
+    }
+
+    /// Says what came of a crate that has no further step.
+    fn conclude(&mut self, krate: usize) {
+        let known = self.known.remove(&krate).unwrap_or_default();
+        let (verdict, reason) = verdict(self.shared, krate, known);
+        let krate = self.shared.plans[krate].krate.id.to_string();
+        self.progress.update(Update::Verdict { krate, verdict, reason });
+    }
+
+    fn label(&self, tag: &Tag, pool: PoolId, worker: usize) -> Label {
+        Label {
+            krate: self.shared.plans[tag.krate].krate.id.to_string(),
+            op: tag.step.op.name().to_string(),
+            toolchain: tag.step.toolchain.map(|index| self.shared.tools.toolchains[index].spec.to_string()),
+            pool: pool.0,
+            worker,
+        }
+    }
+}
+
+/// The verdict on a crate from what this run and earlier ones know of it.
+fn verdict(setup: &Setup, krate: usize, mut known: HashMap<Fingerprint, OpResult>) -> (Verdict, Option<String>) {
+    let plan = &setup.plans[krate];
+    let earlier = |step: &Step| {
+        let outcome = setup.finished.get(&step.fingerprint)?.clone();
+        // What it cost then plays no part in the verdict.
+        Some(OpResult { outcome, started: SystemTime::UNIX_EPOCH, wall: Duration::ZERO, cpu: Duration::ZERO, peak_memory: None })
+    };
+    let steps = plan.steps.iter().map(|step| (step.clone(), known.remove(&step.fingerprint).or_else(|| earlier(step))));
+    let results = CrateResults { krate: plan.krate.clone(), steps: steps.collect() };
+    let report = compare::report_crate(&results, &setup.tools.toolchains);
+    (report.verdict, report.verdict_reason)
+}

@@ -176,7 +176,8 @@ pub fn conclude(report: &Report) -> Conclusion {
     }
 }
 
-fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateReport {
+/// Judges one crate.
+pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateReport {
     let Selected { id, origin } = &krate.krate;
     let judgement = judge(krate, toolchains.len());
     let verdict_reason = match (&judgement.deciding, origin) {

@@ -2,9 +2,31 @@
 //!
 //! [`Op`] is data. Two matches know its variants: its stage and its run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::experiment::{Features, LockfileMode};
+use crate::krate::Selected;
+use crate::outcome::{Cause, Outcome};
+use crate::registry::Registry;
+use crate::sandbox::{Limits, Output, Sandbox, Usage};
+use crate::stop::Stop;
+use crate::toolchain::Toolchain;
+
+mod build;
+pub mod cell;
+mod check;
+mod clippy;
+mod command;
+mod doc;
+mod prepare;
+mod test;
+mod verdict;
+pub mod workspace;
+
+use workspace::Workspace;
 
 /// The name of an op: lowercase ASCII letters, digits, `-` and `_`, beginning with a letter, at most 32 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,7 +82,102 @@ pub enum Stage {
     Test,
 }
 
+/// What every op of a run works with.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Where commands run.
+    pub sandbox: Sandbox,
+    /// Where sources come from.
+    pub registry: Registry,
+    /// The URL of the registry for cells that have the network, as cargo writes it: `sparse+http://…/`.
+    pub proxy: String,
+    /// The toolchains of the experiment, the baseline first; at least one.
+    pub toolchains: Vec<Toolchain>,
+}
+
+/// One op of one crate, with all that is particular to it.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The op.
+    pub op: &'a Op,
+    /// The crate.
+    pub krate: &'a Selected,
+    /// Its toolchain's place in [`Tools::toolchains`]; none for `prepare`.
+    pub toolchain: Option<usize>,
+    /// What each command may use.
+    pub limits: Limits,
+    /// The features to build with.
+    pub features: &'a Features,
+    /// Variables of the user's own.
+    pub env: &'a BTreeMap<String, String>,
+    /// Which dependencies to use.
+    pub lockfile_mode: LockfileMode,
+    /// The lockfile that an earlier run made for the same crate, to be used as it is.
+    pub lockfile: Option<&'a [u8]>,
+    /// When to end.
+    pub stop: Stop,
+}
+
+/// What came of an op.
+#[derive(Debug)]
+pub struct Done {
+    /// The outcome; none if it was stopped.
+    pub outcome: Option<Outcome>,
+    /// What its commands cost.
+    pub usage: Usage,
+    /// What its commands printed.
+    pub output: Output,
+    /// The lockfile that `prepare` made.
+    pub lockfile: Option<Vec<u8>>,
+}
+
+impl Done {
+    /// An outcome that no command had a part in; its reason is the log.
+    pub fn without_commands(outcome: Outcome) -> Self {
+        let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
+        let output = Output { head: log.into_bytes(), ..Output::default() };
+        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None }
+    }
+
+    /// The host could not do what was needed.
+    pub fn failed_on_host(error: &dyn std::error::Error) -> Self {
+        Self::without_commands(Outcome::Inconclusive(Cause::Host(error.to_string())))
+    }
+}
+
 impl Op {
+    /// Runs the op to its end. Whatever goes wrong is in the outcome.
+    pub async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+        let Some(argv) = order.op.argv(order.features) else {
+            return prepare::run(tools, workspace, order).await;
+        };
+        let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
+        match cell::run(tools, workspace, order, toolchain, argv).await {
+            Ok(exit) => Done {
+                outcome: verdict::of_command(exit.end, &exit.output, &order.limits),
+                usage: exit.usage,
+                output: exit.output,
+                lockfile: None,
+            },
+            Err(error) => Done::failed_on_host(&error),
+        }
+    }
+
+    /// The command that the op runs; none for `prepare`, which is more than a command.
+    pub fn argv(&self, features: &Features) -> Option<Vec<String>> {
+        let args = match self {
+            Self::Prepare => return None,
+            Self::Check => check::ARGS,
+            Self::Build => build::ARGS,
+            Self::Test => test::ARGS,
+            Self::Clippy => clippy::ARGS,
+            Self::Doc => doc::ARGS,
+            Self::Command(command) => return Some(command::argv(command)),
+        };
+        let cargo = ["cargo"].iter().chain(args).map(|arg| (*arg).to_owned());
+        Some(cargo.chain(features.flags()).collect())
+    }
+
     /// The ops that need no definition, in the order of a typical list.
     pub const BUILT_IN: [Self; 6] = [Self::Prepare, Self::Check, Self::Build, Self::Test, Self::Clippy, Self::Doc];
 

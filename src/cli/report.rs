@@ -1,0 +1,43 @@
+//! `maar report`: the report of an experiment in one of the formats.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::args::{Format, ReportArgs};
+use super::exit::Exit;
+use super::{closing, stored};
+use crate::compare;
+use crate::report::{self, html, json, markdown, text};
+
+/// Writes the report; the folder of an HTML one is printed.
+pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let (home, store) = stored::open(&args.home)?;
+    let results = stored::results(&store, &args.name)?;
+    let report = compare::compare(&results);
+    let log = closing::logs_of(&store, &args.name);
+    if args.format == Format::Html {
+        let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));
+        html::write(&report, &log, &folder)?;
+        writeln!(out, "{}", folder.join("index.html").display())?;
+        return Ok(Exit::Fine);
+    }
+    let mut file;
+    let out: &mut dyn Write = match &args.output {
+        Some(path) => {
+            file = create(path)?;
+            &mut file
+        }
+        None => out,
+    };
+    match args.format {
+        Format::Html => unreachable!("written above"),
+        Format::Json => json::write(&report, out)?,
+        Format::Markdown => markdown::write(&report, &log, out)?,
+        Format::Text => text::write(&report, closing::columns(), out)?,
+    }
+    out.flush()?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,152 @@
+//! `maar run`: from a file and flags to a table, a report and an exit code.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::args::RunOptions;
+use super::exit::Exit;
+use super::{closing, doctor, signals};
+use crate::compare::{self, Conclusion, Verdict};
+use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
+use crate::home::{Home, Jobs};
+use crate::krate::{Origin, Selected};
+use crate::ops::Tools;
+use crate::outcome::Outcome;
+use crate::plan::{self, CratePlan, Fingerprint};
+use crate::progress::{self, Progress, Update};
+use crate::registry::select::Selection;
+use crate::registry::{self, Registry, RegistryError};
+use crate::report;
+use crate::run::{self, Setup};
+use crate::sandbox::Sandbox;
+use crate::stop::{self, Stop, StopLevel};
+use crate::store::{ExperimentRecord, Store};
+use crate::toolchain::{self, Toolchain};
+
+/// Runs an experiment to its end, or as far as it gets.
+pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let folder = std::env::current_dir().context("failed to find the working directory")?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let host = Host { cores, folder: &folder, toolchain: &toolchain::find_or_active };
+    let loaded = experiment::load(file, &options.overrides(), &host)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
+    runtime.block_on(run_loaded(loaded, options, out))
+}
+
+async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Loaded { experiment, toolchains } = loaded;
+    let begun = Instant::now();
+    let home = Home::open(options.home.folder.clone())?;
+    let _lock = home.lock(&experiment.name)?;
+    let jobs = home.jobs()?;
+    let (stopper, stop) = stop::channel();
+    signals::listen(stopper.clone()).context("failed to listen for signals")?;
+
+    let sandbox = open_sandbox(&experiment).await?;
+    let registry = Registry::open(registry::Config::of_user(home.cache())?)?;
+    let mut store = Store::open(&home.database())?;
+    if options.fresh {
+        store.fresh(&experiment.name)?;
+    }
+    let selected = tokio::select! {
+        selected = select(&registry, &experiment.crates, &store.pins(&experiment.name)?) => selected?,
+        () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
+    };
+    let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();
+    let plans = plan::plan(&experiment, &toolchains, &crates);
+    let notes = notes(&experiment, &sandbox);
+    store.begin(&ExperimentRecord {
+        name: experiment.name.clone(),
+        toolchains: toolchains.clone(),
+        notes: notes.clone(),
+        settings: experiment.summary(),
+        crates: selected.into_iter().map(|(selection, _)| selection).zip(plans.iter().cloned()).collect(),
+    })?;
+    let finished = store.finished(&experiment.name)?;
+
+    let proxy = registry.serve().await?;
+    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains };
+    let name = experiment.name.clone();
+    let setup = Setup { experiment, tools, plans, finished, jobs };
+    run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    drop(proxy);
+
+    let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
+    let report = compare::compare(&results);
+    let page = closing::write_html(&store, &home, &report)?;
+    if options.progress != progress::Kind::Json {
+        closing::write(&report, &page, begun.elapsed(), out)?;
+    }
+    Ok(match (stop.level(), compare::conclude(&report)) {
+        (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,
+        (StopLevel::Run, Conclusion::Clean) => Exit::Fine,
+        (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
+        (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
+    })
+}
+
+/// Runs what no earlier run has settled, showing how it goes.
+async fn run_rest(
+    setup: Setup,
+    options: &RunOptions,
+    notes: Vec<String>,
+    home: &Home,
+    stop: (stop::Stopper, Stop),
+) -> anyhow::Result<()> {
+    let left = |plan: &&CratePlan| !plan::remaining(plan, &setup.finished).is_empty();
+    let ahead = progress::Plan {
+        pools: run::pipeline_config(&setup.experiment).pools,
+        crates: setup.plans.len(),
+        already_done: setup.plans.len() - setup.plans.iter().filter(left).count(),
+    };
+    let mut progress = Progress::new(options.progress, ahead);
+    for note in notes {
+        progress.update(Update::Note(note));
+    }
+    let reader = Store::open(&home.database())?;
+    let writer = reader.writer()?;
+    let ran = run::run(setup, reader, &writer, &mut progress, stop).await;
+    progress.finish();
+    // First what could not be kept, which is why the run ended.
+    writer.flush().await?;
+    ran?;
+    Ok(())
+}
+
+/// Finds the crates that the selections mean; those an earlier run chose stay as they were chosen.
+async fn select(
+    registry: &Registry,
+    selections: &[Selection],
+    pins: &[(String, Selected)],
+) -> Result<Vec<(String, Selected)>, RegistryError> {
+    let pins: HashMap<&str, &Selected> = pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
+    let mut lookups = tokio::task::JoinSet::new();
+    let mut selected: BTreeMap<usize, (String, Selected)> = BTreeMap::new();
+    for (place, selection) in selections.iter().enumerate() {
+        let text = selection.to_string();
+        match pins.get(text.as_str()).map(|pinned| (*pinned).clone()) {
+            // A folder may have changed, and a crate that was missing may have been published.
+            Some(pinned) if matches!(pinned.origin, Origin::Registry { .. }) => {
+                selected.insert(place, (text, pinned));
+            }
+            Some(_) | None => {
+                let (registry, selection) = (registry.clone(), selection.clone());
+                lookups.spawn(async move { (place, text, registry.select(&selection).await) });
+            }
+        }
+    }
+    while let Some(lookup) = lookups.join_next().await {
+        let (place, text, result) = match lookup {
+            Ok(lookup) => lookup,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        selected.insert(place, (text, result?));
+    }
+    // Two selections may mean the same crate, which is then run once.
+    let mut seen = std::collections::HashSet::new();
+    Ok(selected.into_values().filter(|(_, selected)| seen.insert(selected.id.clone())).collect())
+}

@@ -1,0 +1,235 @@
+//! maar's folder: the database, the caches, the reports, and the folders of the jobs now running.
+//!
+//! Several runs may share a home, but only one at a time may work on an experiment. What a run that died left
+//! behind is swept by the next one, and only that: every run holds a lock on its folder, which dies with it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// maar's folder.
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+/// The folder of one run's jobs. Dropping it removes it.
+#[derive(Debug)]
+pub struct Jobs {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// Keeps other processes off an experiment while it is held.
+#[derive(Debug)]
+pub struct ExperimentLock {
+    _lock: File,
+}
+
+/// What can be wrong with a home.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Neither given nor to be derived from the environment.
+    #[error("no home folder: set HOME, or name one with --home DIR")]
+    Unknown,
+    /// A file or folder couldn't be used.
+    #[error("failed to {what} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process works on the experiment.
+    #[error("experiment `{0}` is being run by another process; wait for it, or give this one another --name")]
+    Busy(String),
+}
+
+impl Home {
+    /// Opens `dir`, making it if need be; without one, `maar` in the user's data folder: `$XDG_DATA_HOME`, else
+    /// `~/.local/share` ([XDG base directories](https://specifications.freedesktop.org/basedir-spec/latest/)).
+    pub fn open(dir: Option<PathBuf>) -> Result<Self, HomeError> {
+        let dir = match dir {
+            Some(dir) => dir,
+            None => default_dir().ok_or(HomeError::Unknown)?,
+        };
+        make(&dir)?;
+        // Mounts want absolute paths without links.
+        let dir = dir.canonicalize().map_err(|source| HomeError::Io { what: "find", path: dir.clone(), source })?;
+        let home = Self { dir };
+        for folder in [home.cache(), home.reports(), home.dir.join("jobs"), home.dir.join("locks")] {
+            make(&folder)?;
+        }
+        Ok(home)
+    }
+
+    /// The folder itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The database of results.
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("maar.db")
+    }
+
+    /// Tarballs, index entries and unpacked dependencies; all of it can be fetched again.
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
+
+    /// The HTML reports, a folder per experiment.
+    pub fn reports(&self) -> PathBuf {
+        self.dir.join("reports")
+    }
+
+    /// Makes the folder for this run's jobs, and removes those of runs that died.
+    pub fn jobs(&self) -> Result<Jobs, HomeError> {
+        let jobs = self.dir.join("jobs");
+        // Nobody may sweep a folder between its making and its locking.
+        let gate = lock_file(&jobs.join(".lock"))?;
+        gate.lock().map_err(|source| HomeError::Io { what: "lock", path: jobs.join(".lock"), source })?;
+        sweep(&jobs)?;
+        let dir = jobs.join(std::process::id().to_string());
+        make(&dir)?;
+        let path = dir.join(".lock");
+        let lock = lock_file(&path)?;
+        lock.try_lock().map_err(|error| HomeError::Io { what: "lock", path, source: error.into() })?;
+        Ok(Jobs { dir, _lock: lock })
+    }
+
+    /// Takes the experiment for this process.
+    pub fn lock(&self, experiment: &str) -> Result<ExperimentLock, HomeError> {
+        let path = self.dir.join("locks").join(experiment);
+        let lock = lock_file(&path)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(ExperimentLock { _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(HomeError::Busy(experiment.to_owned())),
+            Err(TryLockError::Error(source)) => Err(HomeError::Io { what: "lock", path, source }),
+        }
+    }
+}
+
+impl Jobs {
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        // Whatever is left is swept by the next run.
+        let _ = remove_tree(&self.dir);
+    }
+}
+
+fn default_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join("maar"))
+}
+
+fn make(path: &Path) -> Result<(), HomeError> {
+    fs::create_dir_all(path).map_err(|source| HomeError::Io { what: "make", path: path.to_owned(), source })
+}
+
+fn lock_file(path: &Path) -> Result<File, HomeError> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|source| HomeError::Io { what: "open", path: path.to_owned(), source })
+}
+
+/// Removes the folders of runs that hold no lock any more.
+fn sweep(jobs: &Path) -> Result<(), HomeError> {
+    let entries =
+        fs::read_dir(jobs).map_err(|source| HomeError::Io { what: "list", path: jobs.to_owned(), source })?;
+    for entry in entries.flatten() {
+        if entry.file_name().as_bytes().starts_with(b".") {
+            continue;
+        }
+        let alive = File::open(entry.path().join(".lock")).is_ok_and(|lock| lock.try_lock().is_err());
+        if !alive {
+            let path = entry.path();
+            remove_tree(&path).map_err(|source| HomeError::Io { what: "remove", path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a tree in which crates may have taken every permission from the folders.
+pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(dir)?;
+            fs::remove_dir_all(dir)
+        }
+        result => result,
+    }
+}
+
+fn unlock(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unlock(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_runs_folder_is_swept_and_a_live_ones_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path().join("home"))).unwrap();
+        let live = home.dir().join("jobs/1");
+        fs::create_dir_all(&live).unwrap();
+        let lock = lock_file(&live.join(".lock")).unwrap();
+        lock.try_lock().unwrap();
+        let dead = home.dir().join("jobs/2");
+        fs::create_dir_all(dead.join("job-x/target")).unwrap();
+        lock_file(&dead.join(".lock")).unwrap();
+
+        let jobs = home.jobs().unwrap();
+
+        assert!(live.exists() && !dead.exists());
+        let own = jobs.dir().to_owned();
+        assert!(own.exists());
+        drop(jobs);
+        assert!(!own.exists());
+    }
+
+    #[test]
+    fn an_experiment_is_run_by_one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path().to_owned())).unwrap();
+        let held = home.lock("demo").unwrap();
+        assert!(matches!(home.lock("demo"), Err(HomeError::Busy(name)) if name == "demo"));
+        home.lock("other").unwrap();
+        drop(held);
+        home.lock("demo").unwrap();
+    }
+
+    #[test]
+    fn folders_that_a_crate_locked_are_removed_all_the_same() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let locked = dir.path().join("a/b");
+        fs::create_dir_all(locked.join("c")).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+        remove_tree(&dir.path().join("a")).unwrap();
+        assert!(!dir.path().join("a").exists());
+    }
+}

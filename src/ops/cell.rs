@@ -1,0 +1,158 @@
+//! The cell that an op runs in: what is mounted where, and the fixed environment.
+
+use std::path::{Path, PathBuf};
+
+use crate::ops::workspace::{Workspace, WorkspaceError};
+use crate::ops::{Order, Tools};
+use crate::sandbox::{self, Cell, Command, End, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage};
+use crate::toolchain::Toolchain;
+
+/// Where things are in a cell.
+pub(crate) const CRATE: &str = "/crate";
+const CARGO_HOME: &str = "/cargo/home";
+const VENDOR: &str = "/cargo/vendor";
+const SOURCES: &str = "/cargo/sources";
+const TARGET: &str = "/target";
+const TOOLCHAIN: &str = "/toolchain";
+
+/// The variables that maar sets, which an experiment's `env` can't: their values belong to the cell.
+pub const RESERVED_ENV: [&str; 12] = [
+    "CARGO",
+    "CARGO_BUILD_JOBS",
+    "CARGO_HOME",
+    "CARGO_NET_OFFLINE",
+    "CARGO_TARGET_DIR",
+    "HOME",
+    "LOGNAME",
+    "PATH",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "TMPDIR",
+    "USER",
+];
+
+/// Why an op could not be run at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CellError {
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+/// Runs one command of an op with its toolchain: offline, on the crate's sources under the toolchain's own overlay.
+pub(crate) async fn run(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: usize,
+    argv: Vec<String>,
+) -> Result<Exit, CellError> {
+    let dirs = workspace.toolchain(toolchain)?;
+    let mut mounts = vec![
+        read_only(CARGO_HOME, workspace.cargo_home()),
+        Mount {
+            at: CRATE.into(),
+            what: MountKind::Overlay { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
+        },
+        Mount { at: TARGET.into(), what: MountKind::Writable(dirs.target) },
+    ];
+    mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
+    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    finish(cell, order, Network::Loopback, argv).await
+}
+
+/// Runs one cargo command of `prepare`: with the network, on the pristine sources themselves.
+pub(crate) async fn resolve(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: &Toolchain,
+    argv: Vec<String>,
+) -> Result<Exit, CellError> {
+    let mut mounts = vec![
+        Mount { at: CARGO_HOME.into(), what: MountKind::Writable(workspace.cargo_home()) },
+        Mount { at: CRATE.into(), what: MountKind::Writable(workspace.source()) },
+    ];
+    mounts.extend(shared_mounts(tools, workspace, toolchain));
+    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Host)).await?;
+    finish(cell, order, Network::Host, argv).await
+}
+
+/// Puts two commands' results together, as if they had been one.
+pub(crate) fn join(first: Exit, second: Exit) -> Exit {
+    let usage = Usage {
+        wall: first.usage.wall + second.usage.wall,
+        cpu: first.usage.cpu + second.usage.cpu,
+        peak_memory: first.usage.peak_memory.max(second.usage.peak_memory),
+    };
+    // Only commands of `prepare` are joined, which are cargo's own and print little.
+    let head = [first.output.head, first.output.tail, second.output.head].concat();
+    let dropped = first.output.dropped + second.output.dropped;
+    Exit { end: second.end, usage, output: Output { head, tail: second.output.tail, dropped } }
+}
+
+async fn finish(mut cell: Cell, order: &Order<'_>, network: Network, argv: Vec<String>) -> Result<Exit, CellError> {
+    let prompt = format!("$ {}\n", argv.join(" "));
+    let command = Command { env: environment(&cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
+    let result = cell.run(&command, &order.stop).await;
+    cell.close().await?;
+    let mut exit = result?;
+    exit.output.head.splice(0..0, prompt.into_bytes());
+    Ok(exit)
+}
+
+fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
+    Spec {
+        label: format!("{}-{}", order.op.name(), order.krate.id.name).replace('_', "-"),
+        scratch: workspace.scratch(),
+        mounts,
+        network,
+        limits: order.limits,
+    }
+}
+
+fn shared_mounts(tools: &Tools, workspace: &Workspace, toolchain: &Toolchain) -> [Mount; 3] {
+    [
+        read_only(VENDOR, workspace.vendor()),
+        read_only(SOURCES, tools.registry.sources().to_owned()),
+        read_only(TOOLCHAIN, toolchain.sysroot.clone()),
+    ]
+}
+
+fn read_only(at: &str, from: PathBuf) -> Mount {
+    Mount { at: at.into(), what: MountKind::ReadOnly(from) }
+}
+
+/// The whole environment of a command: fixed but for the crate's own `env`, and nothing of the caller's.
+fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String, String)> {
+    let path = |at: &str| cell.path(Path::new(at)).display().to_string();
+    // A new warning is no breakage: without this cap, a crate that denies warnings regresses with every new lint.
+    const CAP_LINTS: &str = "--cap-lints=warn";
+    let jobs = order.limits.cpus.ceil().max(1.0);
+    let mut env: Vec<(String, String)> = [
+        ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", path(TOOLCHAIN))),
+        ("HOME", path(sandbox::HOME)),
+        ("USER", "maar".to_owned()),
+        ("LOGNAME", "maar".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TERM", "xterm-256color".to_owned()),
+        ("TMPDIR", path(sandbox::TMP)),
+        ("CARGO_HOME", path(CARGO_HOME)),
+        ("CARGO_TARGET_DIR", path(TARGET)),
+        ("CARGO_BUILD_JOBS", format!("{jobs}")),
+        ("CARGO_INCREMENTAL", "0".to_owned()),
+        ("CARGO_NET_OFFLINE", (network == Network::Loopback).to_string()),
+        ("CARGO_TERM_COLOR", "always".to_owned()),
+        ("CARGO_TERM_PROGRESS_WHEN", "never".to_owned()),
+        ("RUSTFLAGS", CAP_LINTS.to_owned()),
+        ("RUSTDOCFLAGS", CAP_LINTS.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    for (name, value) in order.env {
+        env.retain(|(known, _)| known != name);
+        env.push((name.clone(), value.clone()));
+    }
+    env
+}

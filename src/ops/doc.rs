@@ -1,0 +1,3 @@
+//! `doc`: can its documentation be built?
+
+pub(super) const ARGS: &[&str] = &["doc", "--frozen", "--no-deps"];

@@ -1,0 +1,243 @@
+//! `prepare`: everything that needs the network, once per crate, for all toolchains.
+//!
+//! Sources are fetched and unpacked, whatever would redirect the build is dropped, one lockfile is made, and every
+//! dependency is put where the later ops find it offline. Runs no code of the crate.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::experiment::LockfileMode;
+use crate::krate::Origin;
+use crate::ops::cell::{self, CellError};
+use crate::ops::workspace::Workspace;
+use crate::ops::{Done, Order, Tools, verdict};
+use crate::outcome::{Breakage, Cause, Outcome};
+use crate::registry::lockfile::{self, Lockfile};
+use crate::registry::{RegistryError, unpack};
+use crate::sandbox::{Exit, Output};
+use crate::toolchain::Toolchain;
+
+/// What keeps a crate from being prepared, other than a cargo that says no.
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Unpack(#[from] unpack::UnpackError),
+    #[error(transparent)]
+    Lockfile(#[from] lockfile::LockfileError),
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    #[error("failed to {what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0} is not in the registry")]
+    Missing(String),
+}
+
+/// The files of a package's top folder that would redirect its build: to another compiler, registry or target folder.
+const REDIRECTING: [&str; 4] = [".cargo/config", ".cargo/config.toml", "rust-toolchain", "rust-toolchain.toml"];
+
+pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+    let mut transcript = Transcript::default();
+    let result = prepare(tools, workspace, order, &mut transcript).await;
+    let (outcome, lockfile) = match result {
+        Ok(Prepared::Ready(lockfile)) => (Some(Outcome::Passed), Some(lockfile)),
+        Ok(Prepared::Refused(outcome)) => (outcome, None),
+        Err(error) => {
+            transcript.note(&format!("maar: {error}"));
+            (Some(blame(error)), None)
+        }
+    };
+    let (usage, output) = match transcript.exit {
+        Some(exit) => (exit.usage, exit.output),
+        None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
+    };
+    Done { outcome, usage, output, lockfile }
+}
+
+enum Prepared {
+    /// All is in place; the lockfile's text.
+    Ready(Vec<u8>),
+    /// cargo could not resolve it, or was stopped.
+    Refused(Option<Outcome>),
+}
+
+async fn prepare(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    transcript: &mut Transcript,
+) -> Result<Prepared, PrepareError> {
+    place_sources(tools, workspace, order).await?;
+    drop_redirections(&workspace.source())?;
+    let path = workspace.source().join("Cargo.lock");
+    if let Some(saved) = order.lockfile {
+        fs::write(&path, saved).map_err(at("write", &path))?;
+        give_to_owner(workspace, &path)?;
+    } else {
+        if order.lockfile_mode == LockfileMode::Latest {
+            remove_if_there(&path)?;
+        }
+        configure(workspace, &format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{}\"", tools.proxy))?;
+        match resolve(tools, workspace, order, transcript).await? {
+            Some(Outcome::Passed) => {}
+            refused => return Ok(Prepared::Refused(refused)),
+        }
+    }
+    let lockfile = Lockfile::read(&path)?;
+    tools.registry.vendor(&lockfile, &workspace.vendor()).await?;
+    // Relative to the folder above cargo's home, in a cell and outside one.
+    configure(workspace, "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"")?;
+    if lockfile.has_foreign_sources() {
+        let argv = ["cargo", "fetch", "--locked"].map(str::to_owned).to_vec();
+        let exit = cell::resolve(tools, workspace, order, newest(tools), argv).await?;
+        let outcome = verdict::of_resolution(exit.end, &exit.output, &order.limits);
+        transcript.append(exit);
+        if outcome != Some(Outcome::Passed) {
+            return Ok(Prepared::Refused(outcome));
+        }
+    }
+    let text = fs::read(&path).map_err(at("read", &path))?;
+    Ok(Prepared::Ready(text))
+}
+
+async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<(), PrepareError> {
+    let (source, owner) = (workspace.source(), workspace.owner().map(|owner| (owner.uid, owner.gid)));
+    match (&order.krate.origin, &order.krate.id.version) {
+        (Origin::Registry { checksum }, Some(version)) => {
+            let name = order.krate.id.name.clone();
+            let tarball = tools.registry.tarball(&name, version, checksum).await?;
+            let version = version.clone();
+            blocking(move || unpack::unpack(&tarball, &source, &name, &version, owner)).await?;
+        }
+        (Origin::Path { dir, .. }, _) => {
+            let dir = dir.clone();
+            blocking(move || unpack::copy_tree(&dir, &source, owner)).await?;
+        }
+        (Origin::Registry { .. } | Origin::Missing(_), _) => {
+            return Err(PrepareError::Missing(order.krate.id.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// Makes `Cargo.lock` with the oldest toolchain that can read the manifest, because newer ones read older lockfiles
+/// and not the other way round.
+async fn resolve(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    transcript: &mut Transcript,
+) -> Result<Option<Outcome>, PrepareError> {
+    let mut oldest_first: Vec<&Toolchain> = tools.toolchains.iter().collect();
+    oldest_first.sort_by(|a, b| a.version.cmp(&b.version));
+    oldest_first.dedup_by(|a, b| a.sysroot == b.sysroot);
+    let mut outcome = None;
+    for toolchain in oldest_first {
+        // Keeps what a packaged lockfile says and adds only what it lacks; makes a new one where there is none.
+        let argv = ["cargo", "update", "--workspace"].map(str::to_owned).to_vec();
+        let exit = cell::resolve(tools, workspace, order, toolchain, argv).await?;
+        outcome = verdict::of_resolution(exit.end, &exit.output, &order.limits);
+        transcript.append(exit);
+        match &outcome {
+            // Another cargo may know the manifest's keys or the lockfile's version.
+            Some(Outcome::Broken(Breakage::Manifest(_) | Breakage::Lockfile(_))) => {}
+            Some(_) | None => break,
+        }
+    }
+    Ok(outcome)
+}
+
+fn newest(tools: &Tools) -> &Toolchain {
+    tools.toolchains.iter().max_by(|a, b| a.version.cmp(&b.version)).expect("an experiment has a toolchain")
+}
+
+fn configure(workspace: &Workspace, crates_io: &str) -> Result<(), PrepareError> {
+    let path = workspace.cargo_home().join("config.toml");
+    let text = format!("[source.crates-io]\n{crates_io}\n\n[net]\nretry = 0\n");
+    fs::write(&path, text).map_err(at("write", &path))?;
+    give_to_owner(workspace, &path)
+}
+
+fn drop_redirections(source: &Path) -> Result<(), PrepareError> {
+    REDIRECTING.iter().try_for_each(|name| remove_if_there(&source.join(name)))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(at("remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn give_to_owner(workspace: &Workspace, path: &Path) -> Result<(), PrepareError> {
+    match workspace.owner() {
+        Some(owner) => {
+            std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).map_err(at("change the owner of", path))
+        }
+        None => Ok(()),
+    }
+}
+
+fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
+    let path = path.to_owned();
+    move |source| PrepareError::Io { what, path, source }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Whose fault an error is.
+fn blame(error: PrepareError) -> Outcome {
+    match error {
+        PrepareError::Registry(error) => match error.fault() {
+            Fault::Network => Outcome::Inconclusive(Cause::Network(error.to_string())),
+            Fault::Host => Outcome::Inconclusive(Cause::Host(error.to_string())),
+            Fault::Crate => Outcome::Broken(Breakage::Archive(error.to_string())),
+        },
+        PrepareError::Unpack(error) if error.is_of_host() => Outcome::Inconclusive(Cause::Host(error.to_string())),
+        PrepareError::Unpack(error) => Outcome::Broken(Breakage::Archive(error.to_string())),
+        PrepareError::Lockfile(error) => Outcome::Broken(Breakage::Lockfile(error.to_string())),
+        PrepareError::Cell(_) | PrepareError::Io { .. } => Outcome::Inconclusive(Cause::Host(error.to_string())),
+        PrepareError::Missing(_) => Outcome::Broken(Breakage::Missing(error.to_string())),
+    }
+}
+
+/// What the commands of a prepare printed and cost, put together.
+#[derive(Default)]
+struct Transcript {
+    exit: Option<Exit>,
+    notes: Vec<u8>,
+}
+
+impl Transcript {
+    fn append(&mut self, exit: Exit) {
+        self.exit = Some(match self.exit.take() {
+            Some(before) => cell::join(before, exit),
+            None => exit,
+        });
+    }
+
+    /// Adds a line of maar's own.
+    fn note(&mut self, line: &str) {
+        let end = match &mut self.exit {
+            Some(exit) if exit.output.tail.is_empty() => &mut exit.output.head,
+            Some(exit) => &mut exit.output.tail,
+            None => &mut self.notes,
+        };
+        end.extend_from_slice(line.as_bytes());
+        end.push(b'\n');
+    }
+}

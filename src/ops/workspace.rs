@@ -1,0 +1,121 @@
+//! The folder of one crate's job: all that survives between its steps. Dropping it frees the disk.
+//!
+//! ```text
+//! source/          the crate, pristine after `prepare`; lower layer of every toolchain's overlay
+//! cargo/home/      cargo's home: its configuration, and git checkouts where there are any
+//! cargo/vendor/    a link per dependency, into sources/
+//! cargo/sources    a link to the shared store, for commands that run outside a cell of their own root
+//! 0/, 1/, …        of each toolchain: upper/ and work/ of the overlay, target/
+//! scratch/         of the cell that is open now
+//! ```
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::home;
+use crate::sandbox::Owner;
+
+/// The folder of one crate's job.
+#[derive(Debug)]
+pub struct Workspace {
+    dir: PathBuf,
+    owner: Option<Owner>,
+}
+
+/// A folder of a workspace that couldn't be made.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to make {path}: {source}")]
+pub struct WorkspaceError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The folders of one toolchain.
+#[derive(Debug, Clone)]
+pub(crate) struct ToolchainDirs {
+    pub(crate) upper: PathBuf,
+    pub(crate) work: PathBuf,
+    pub(crate) target: PathBuf,
+}
+
+impl Workspace {
+    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `owner`.
+    ///
+    /// `sources` is the shared store of unpacked dependencies.
+    pub fn new(jobs: &Path, sources: &Path, owner: Option<Owner>) -> Result<Self, WorkspaceError> {
+        let dir = tempfile::Builder::new()
+            .prefix("job-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in(jobs)
+            .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
+            .keep();
+        let workspace = Self { dir, owner };
+        workspace.make(&workspace.cargo())?;
+        workspace.make_owned(&workspace.cargo_home())?;
+        workspace.make(&workspace.vendor())?;
+        workspace.make(&workspace.scratch())?;
+        let link = workspace.cargo().join("sources");
+        symlink(sources, &link).map_err(|source| WorkspaceError { path: link, source })?;
+        Ok(workspace)
+    }
+
+    /// The crate's sources. Made by whoever unpacks them.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.dir.join("source")
+    }
+
+    pub(crate) fn cargo(&self) -> PathBuf {
+        self.dir.join("cargo")
+    }
+
+    pub(crate) fn cargo_home(&self) -> PathBuf {
+        self.cargo().join("home")
+    }
+
+    pub(crate) fn vendor(&self) -> PathBuf {
+        self.cargo().join("vendor")
+    }
+
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
+    /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
+    pub(crate) fn toolchain(&self, index: usize) -> Result<ToolchainDirs, WorkspaceError> {
+        let dir = self.dir.join(index.to_string());
+        let dirs = ToolchainDirs { upper: dir.join("upper"), work: dir.join("work"), target: dir.join("target") };
+        if !dir.exists() {
+            self.make(&dir)?;
+            self.make_owned(&dirs.upper)?;
+            self.make_owned(&dirs.work)?;
+            self.make_owned(&dirs.target)?;
+        }
+        Ok(dirs)
+    }
+
+    fn make(&self, path: &Path) -> Result<(), WorkspaceError> {
+        fs::create_dir(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })
+    }
+
+    fn make_owned(&self, path: &Path) -> Result<(), WorkspaceError> {
+        self.make(path)?;
+        match self.owner {
+            Some(Owner { uid, gid }) => std::os::unix::fs::chown(path, Some(uid), Some(gid))
+                .map_err(|source| WorkspaceError { path: path.to_owned(), source }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What can't be removed now is swept by the next run.
+        let _ = home::remove_tree(&self.dir);
+    }
+}
