@@ -1,4 +1,6 @@
 //! A checked experiment: what is compared, over which crates, by which ops, under which limits.
+//!
+//! [`load`] makes one from `maar.toml` and the command line, or says all that is wrong with them. Asks no registry.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +11,26 @@ use crate::ops::{Op, OpName};
 use crate::registry::select::Selection;
 use crate::sandbox::Limits;
 use crate::toolchain::ToolchainSpec;
+
+mod limits;
+mod load;
+mod name;
+mod problem;
+mod raw;
+mod read;
+mod settings;
+mod vocabulary;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use limits::{DEFAULT_LIMITS, cpus, memory, timeout};
+pub use load::{Host, Loaded, Overrides, load, own_ops};
+pub use name::check as name;
+pub use problem::{BadValue, ExperimentError, Place, Problem};
+pub use settings::RESERVED_ENV;
+pub use workers::{WorkersPatch, in_flight, workers};
 
 /// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.
 #[derive(Debug, Clone, PartialEq)]

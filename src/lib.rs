@@ -6,6 +6,7 @@ pub mod cli;
 pub mod compare;
 pub mod experiment;
 pub mod krate;
+pub mod nearest;
 pub mod ops;
 pub mod outcome;
 pub mod pipeline;

@@ -1,3 +1,7 @@
 //! The `maar` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    maar::cli::main()
+}

@@ -9,6 +9,10 @@ use std::str::FromStr;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+mod lookup;
+
+pub use lookup::{ToolchainError, active, find, find_or_active, installed};
+
 /// A toolchain as the user names it: `stable`, `nightly-2026-05-15`, `1.95.0`, …
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -1,0 +1,287 @@
+//! What may stand on the command line, parsed into strict types. Decides nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::exit;
+use crate::experiment::{self, LimitsPatch, Overrides, SandboxKind, WorkersPatch};
+use crate::krate::CrateId;
+use crate::ops::OpName;
+use crate::toolchain::ToolchainSpec;
+
+/// Find out what a change breaks: run an experiment over many Rust crates on this machine
+///
+/// Without a subcommand, maar runs ./maar.toml, or a built-in demo of a few small crates.
+#[derive(Debug, Parser)]
+#[command(name = "maar", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Those of `maar run`, which is what happens where no subcommand is given.
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment, or continue it
+    #[command(after_help = exit::HELP)]
+    Run(RunArgs),
+    /// Write the report of an experiment
+    Report(ReportArgs),
+    /// Show how far experiments are
+    Status(StatusArgs),
+    /// Print what the ops of a crate printed
+    Logs(LogsArgs),
+    /// Say what this host can do, and how to mend what it can't
+    Doctor(DoctorArgs),
+    /// Remove what experiments left behind
+    Clean(CleanArgs),
+    /// List every op with its stage and what it runs
+    Ops(OpsArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `maar run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The experiment [default: ./maar.toml, else a built-in demo]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub options: RunOptions,
+}
+
+/// The flags of `maar run`.
+#[derive(Debug, Default, Args)]
+pub struct RunOptions {
+    /// Compare this toolchain, repeatable, the first is the baseline [default: the active one]
+    #[arg(short, long = "toolchain", value_name = "SPEC", help_heading = "What to run")]
+    pub toolchains: Vec<ToolchainSpec>,
+    /// Select crates, repeatable: NAME, NAME@VERSION, path:DIR, list:FILE or lock:FILE
+    #[arg(short, long, value_name = "SELECTION", help_heading = "What to run")]
+    pub crates: Vec<String>,
+    /// Run these ops, in this order [default: prepare,build,test]
+    #[arg(long, value_name = "OPS", value_delimiter = ',', help_heading = "What to run")]
+    pub ops: Option<Vec<OpName>>,
+    /// Take an op off the list, repeatable
+    #[arg(long, value_name = "OP", help_heading = "What to run")]
+    pub skip: Vec<OpName>,
+    /// Keep the results under this name [default: demo, or the name of the file]
+    #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
+    pub name: Option<String>,
+    /// Forget earlier results and start over
+    #[arg(long, help_heading = "What to run")]
+    pub fresh: bool,
+
+    /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: as the host has cores]
+    #[arg(long, value_parser = experiment::workers, help_heading = "How much at once")]
+    pub workers: Option<WorkersPatch>,
+    /// Let this many crates be on their way at one time
+    #[arg(long, value_name = "N", value_parser = experiment::in_flight, help_heading = "How much at once")]
+    pub in_flight: Option<usize>,
+
+    /// Run ops in this sandbox [default: native]
+    #[arg(long, value_enum, help_heading = "Limits of one op")]
+    pub sandbox: Option<SandboxName>,
+    /// Give an op this many CPUs [default: 1]
+    #[arg(long, value_name = "N", value_parser = experiment::cpus, help_heading = "Limits of one op")]
+    pub cpus: Option<f64>,
+    /// Give an op this much memory [default: 4GiB]
+    #[arg(long, value_name = "SIZE", value_parser = experiment::memory, help_heading = "Limits of one op")]
+    pub memory: Option<ByteSize>,
+    /// End an op after this time [default: 15m]
+    #[arg(long, value_name = "TIME", value_parser = experiment::timeout, help_heading = "Limits of one op")]
+    pub timeout: Option<Duration>,
+    /// End an op that does nothing for this time [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = experiment::timeout, help_heading = "Limits of one op")]
+    pub idle_timeout: Option<Duration>,
+
+    /// Show progress as bars, lines of text or lines of JSON on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Progress,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// Where maar keeps what it has.
+#[derive(Debug, Default, Args)]
+pub struct Home {
+    /// Keep results, caches and work in this folder
+    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME")]
+    pub folder: Option<PathBuf>,
+}
+
+/// `maar report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The name of the experiment
+    pub name: String,
+    /// Write this format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Write to this file, or for html to this folder [default: stdout; html: a folder named after the experiment]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The name of the experiment [default: all]
+    pub name: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The name of the experiment
+    pub name: String,
+    /// The crate, and its version if several were run
+    #[arg(value_name = "CRATE[@VERSION]", value_parser = crate_id)]
+    pub krate: CrateId,
+    /// Print this toolchain's only
+    #[arg(short, long, value_name = "SPEC")]
+    pub toolchain: Option<ToolchainSpec>,
+    /// Print this op's only
+    #[arg(long)]
+    pub op: Option<OpName>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar clean`.
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar ops`.
+#[derive(Debug, Args)]
+pub struct OpsArgs {
+    /// The experiment whose own ops to list too [default: ./maar.toml]
+    pub file: Option<PathBuf>,
+}
+
+/// `maar completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars on a terminal, else plain lines
+    #[default]
+    Auto,
+    /// A line per pool, redrawn
+    Bars,
+    /// A line per crate that is done
+    Plain,
+    /// An event per line on stdout
+    Json,
+    /// Nothing but the closing table
+    None,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A folder of pages that opens from disk
+    Html,
+    /// For programs
+    Json,
+    /// For issues and pull requests
+    Markdown,
+    /// For the terminal
+    #[default]
+    Text,
+}
+
+/// The sandboxes by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SandboxName {
+    /// Namespaces, an overlay and cgroups
+    Native,
+    /// Nothing but limits: for trusted crates only
+    None,
+}
+
+impl From<SandboxName> for SandboxKind {
+    fn from(name: SandboxName) -> Self {
+        match name {
+            SandboxName::Native => Self::Native,
+            SandboxName::None => Self::None,
+        }
+    }
+}
+
+impl RunOptions {
+    /// What these flags say over the experiment's file.
+    pub fn overrides(&self) -> Overrides {
+        let texts = |names: &[OpName]| names.iter().map(OpName::to_string).collect();
+        Overrides {
+            name: self.name.clone(),
+            toolchains: self.toolchains.clone(),
+            crates: self.crates.clone(),
+            ops: self.ops.as_deref().map(texts),
+            skip: texts(&self.skip),
+            workers: self.workers.unwrap_or_default(),
+            in_flight: self.in_flight,
+            limits: LimitsPatch {
+                cpus: self.cpus,
+                memory: self.memory,
+                pids: None,
+                timeout: self.timeout,
+                idle_timeout: self.idle_timeout,
+                output: None,
+            },
+            sandbox: self.sandbox.map(SandboxKind::from),
+        }
+    }
+}
+
+fn crate_id(text: &str) -> Result<CrateId, String> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    let version = version.map(|version| {
+        version.parse().map_err(|error| format!("`{}` is not a version: {error}", version.escape_debug()))
+    });
+    Ok(CrateId {
+        name: name.parse().map_err(|error: crate::krate::BadCrateName| error.to_string())?,
+        version: version.transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

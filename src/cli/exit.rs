@@ -1,0 +1,46 @@
+//! What the exit code says.
+
+use std::process::ExitCode;
+
+/// How a command ended. The numbers are a promise; `--help` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Nothing regressed; with one toolchain, everything that could run passed.
+    Fine = 0,
+    /// Something regressed; with one toolchain, something failed.
+    Regressed = 1,
+    /// The command or the configuration is wrong.
+    Usage = 2,
+    /// maar or its host failed.
+    Host = 3,
+    /// The user stopped it, as by SIGINT.
+    Stopped = 130,
+}
+
+/// The list for `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+    0  nothing regressed (one toolchain: everything that could run passed)
+    1  regressions (one toolchain: failures)
+    2  the command or the configuration is wrong
+    3  maar or its host failed
+  130  stopped";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_help() {
+        for exit in [Exit::Fine, Exit::Regressed, Exit::Usage, Exit::Host, Exit::Stopped] {
+            let code = format!("{:>5}  ", exit as u8);
+            assert!(HELP.lines().any(|line| line.starts_with(&code)), "{exit:?}");
+        }
+    }
+}

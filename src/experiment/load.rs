@@ -1,0 +1,234 @@
+//! Experiment file + command line + defaults → checked [`Experiment`]. Fetches nothing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::name;
+use super::problem::{BadValue, ExperimentError, Place, Problem, Problems};
+use super::raw::{self, RawExperiment};
+use super::read::{Located, unique};
+use super::workers::WorkersPatch;
+use super::{DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxKind, Workers};
+use crate::ops::{CommandOp, Op};
+use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
+
+/// The experiment of a user who has none: it is also the commented default in the repository.
+const DEMO: &str = include_str!("../../maar.toml");
+
+/// The file that is used when none is named.
+const DEFAULT_FILE: &str = "maar.toml";
+
+/// The longest experiment file, in bytes: thousands of crates fit.
+const LONGEST: u64 = 4 << 20;
+
+/// What the command line says over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--toolchain`; empty: the file's.
+    pub toolchains: Vec<ToolchainSpec>,
+    /// `--crates`; empty: the file's. Paths begin at the working directory.
+    pub crates: Vec<String>,
+    /// `--ops`, which also stands for the file's `skip`.
+    pub ops: Option<Vec<String>>,
+    /// `--skip`, which is taken off every op list.
+    pub skip: Vec<String>,
+    /// `--workers`.
+    pub workers: WorkersPatch,
+    /// `--in-flight`.
+    pub in_flight: Option<usize>,
+    /// `--cpus` and its like, over the file's `[limits]`, not over what it says of one op or crate.
+    pub limits: LimitsPatch,
+    /// `--sandbox`.
+    pub sandbox: Option<SandboxKind>,
+}
+
+/// What the defaults and checks depend on besides the user.
+#[derive(Clone, Copy)]
+pub struct Host<'h> {
+    /// How many cores it has.
+    pub cores: usize,
+    /// The working directory, absolute.
+    pub folder: &'h Path,
+    /// Finds a toolchain; the active one, when none is named.
+    pub toolchain: &'h dyn Fn(Option<&ToolchainSpec>) -> Result<Toolchain, ToolchainError>,
+}
+
+/// A checked experiment and its toolchains.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// Its toolchains, the baseline first; never empty.
+    pub toolchains: Vec<Toolchain>,
+}
+
+/// Reads and checks an experiment: the file, else the `maar.toml` of the working directory, else the built-in demo.
+///
+/// # Errors
+/// All problems of the file and of the command line together.
+pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Result<Loaded, ExperimentError> {
+    let mut problems = Problems::default();
+    let source = Source::open(file, host.folder)?;
+    let raw = raw::read(&source.text, &source.base, &mut problems);
+    let overridden = apply(overrides, raw, host.folder, &mut problems);
+    let toolchains = look_up(&overridden.raw.toolchains, host, &mut problems);
+    if overridden.raw.crates.is_empty() && problems.is_empty() {
+        let help = format!("name some in `crates` of {}, or with `--crates NAME`", source.shown);
+        problems.add(Place::Nowhere, BadValue::new("no crate is selected", help));
+    }
+    let name = match (&overrides.name, &source.file, &overridden.raw.name) {
+        (Some(name), _, _) => name.clone(),
+        // Crates of the user's own are no demo.
+        (None, None, _) if !overrides.crates.is_empty() => name::DEFAULT.to_owned(),
+        (None, _, Some(name)) => name.clone(),
+        (None, Some(file), None) => name::of_file(file),
+        (None, None, None) => name::DEFAULT.to_owned(),
+    };
+    problems.into_result(&source.shown, &source.text)?;
+    Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains })
+}
+
+/// The ops of the user's own that a file defines: the file, else the `maar.toml` of the working directory.
+///
+/// # Errors
+/// All problems of the file.
+pub fn own_ops(file: Option<&Path>, folder: &Path) -> Result<Vec<CommandOp>, ExperimentError> {
+    let mut problems = Problems::default();
+    let source = Source::open(file, folder)?;
+    let raw = raw::read(&source.text, &source.base, &mut problems);
+    problems.into_result(&source.shown, &source.text)?;
+    Ok(raw.vocabulary.into_own().collect())
+}
+
+/// Where an experiment is read from.
+struct Source {
+    /// Absolute; none for the built-in demo.
+    file: Option<PathBuf>,
+    /// Its name for messages.
+    shown: String,
+    text: String,
+    /// Where the paths in it begin, absolute.
+    base: PathBuf,
+}
+
+impl Source {
+    fn open(file: Option<&Path>, folder: &Path) -> Result<Self, ExperimentError> {
+        let named = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let path = folder.join(named);
+        let shown = named.display().to_string();
+        match read(&path) {
+            Ok(text) => {
+                let base = path.parent().unwrap_or(folder).to_owned();
+                Ok(Self { file: Some(path), shown, text, base })
+            }
+            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self {
+                file: None,
+                shown: "the built-in demo".to_owned(),
+                text: DEMO.to_owned(),
+                base: folder.to_owned(),
+            }),
+            Err(error) => {
+                let help = match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        Some("FILE is an experiment; `--crates NAME` selects a crate".to_owned())
+                    }
+                    io::ErrorKind::IsADirectory => Some(format!("the file in it may be {shown}/{DEFAULT_FILE}")),
+                    _ => None,
+                };
+                let what = BadValue::new(format!("failed to read {shown}: {error}"), help);
+                let problems = vec![Problem { what, place: Place::Nowhere }];
+                Err(ExperimentError { file: shown, text: String::new(), problems })
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if length as u64 > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} MiB", LONGEST >> 20)));
+    }
+    Ok(text)
+}
+
+/// What file and command line say together.
+struct Overridden {
+    raw: RawExperiment,
+    /// What the command line takes off every op list.
+    skipped: Vec<Op>,
+}
+
+fn apply(overrides: &Overrides, raw: RawExperiment, folder: &Path, problems: &mut Problems) -> Overridden {
+    let mut raw = raw;
+    if !overrides.toolchains.is_empty() {
+        raw.toolchains.clear();
+        for spec in &overrides.toolchains {
+            let place = Place::Flag("--toolchain");
+            if raw.toolchains.iter().any(|earlier| earlier.value == *spec) {
+                problems.add(place, BadValue::new(format!("`{spec}` is there twice"), None));
+            } else {
+                raw.toolchains.push(Located { place, value: spec.clone() });
+            }
+        }
+    }
+    if !overrides.crates.is_empty() {
+        let place = Place::Flag("--crates");
+        let selected = overrides.crates.iter().filter_map(|text| problems.check(&place, raw::select(text, folder)));
+        raw.crates = selected.flatten().collect();
+    }
+    if let Some(ops) = &overrides.ops {
+        raw.ops = Some(raw.vocabulary.list(&in_flag("--ops", ops, problems), problems));
+        raw.skip.clear();
+    }
+    let skipped = raw.vocabulary.skip(&in_flag("--skip", &overrides.skip, problems), problems);
+    raw.workers = overrides.workers.or(raw.workers);
+    raw.in_flight = overrides.in_flight.or(raw.in_flight);
+    raw.limits = overrides.limits.or(raw.limits);
+    raw.sandbox = overrides.sandbox.unwrap_or(raw.sandbox);
+    Overridden { raw, skipped }
+}
+
+fn in_flag<'v>(flag: &'static str, values: &'v [String], problems: &mut Problems) -> Vec<Located<&'v str>> {
+    let mut names = values.iter().map(|value| Located { place: Place::Flag(flag), value: value.as_str() }).collect();
+    unique(&mut names, problems);
+    names
+}
+
+fn look_up(specs: &[Located<ToolchainSpec>], host: &Host<'_>, problems: &mut Problems) -> Vec<Toolchain> {
+    let named = specs.iter().map(|spec| (&spec.place, Some(&spec.value)));
+    let active = specs.is_empty().then_some((&Place::Nowhere, None));
+    let found = named.chain(active).filter_map(|(place, spec)| {
+        let toolchain = (host.toolchain)(spec).map_err(|error| BadValue::new(error.to_string(), None));
+        problems.check(place, toolchain)
+    });
+    found.collect()
+}
+
+impl Overridden {
+    /// Fills in the defaults.
+    fn complete(self, name: String, cores: usize) -> Experiment {
+        let Self { raw, skipped } = self;
+        let mut ops = raw.ops.unwrap_or_else(|| vec![Op::Prepare, Op::Build, Op::Test]);
+        ops.retain(|op| !raw.skip.contains(op) && !skipped.contains(op));
+        let limits = raw.limits.over(DEFAULT_LIMITS);
+        let workers = raw.workers.over(Workers::for_host(cores, limits.cpus));
+        let settings = raw.crate_settings.into_iter().map(|(name, settings)| (name, settings.over(&ops, &skipped)));
+        Experiment {
+            name,
+            toolchains: raw.toolchains.into_iter().map(|spec| spec.value).collect(),
+            crates: raw.crates,
+            crate_settings: settings.collect(),
+            ops,
+            workers,
+            in_flight: raw.in_flight.unwrap_or_else(|| workers.in_flight()),
+            limits,
+            op_limits: raw.op_limits,
+            lockfile: raw.lockfile,
+            sandbox: raw.sandbox,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The experiment file as written: every value is checked by itself, nothing is filled in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::problem::{BadValue, Place, Problems};
+use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts};
+use super::settings::{self, RawSettings};
+use super::vocabulary::{self, OpTables, Vocabulary};
+use super::workers::{self, WorkersPatch};
+use super::{LimitsPatch, LockfileMode, SandboxKind, limits, name};
+use crate::krate::CrateName;
+use crate::ops::{Op, OpName};
+use crate::registry::select::{self, Selection};
+use crate::toolchain::ToolchainSpec;
+
+/// What an experiment file says.
+#[derive(Debug, Default)]
+pub(super) struct RawExperiment {
+    pub(super) name: Option<String>,
+    pub(super) toolchains: Vec<Located<ToolchainSpec>>,
+    pub(super) crates: Vec<Selection>,
+    pub(super) ops: Option<Vec<Op>>,
+    pub(super) skip: Vec<Op>,
+    pub(super) workers: WorkersPatch,
+    pub(super) in_flight: Option<usize>,
+    pub(super) lockfile: LockfileMode,
+    pub(super) sandbox: SandboxKind,
+    pub(super) limits: LimitsPatch,
+    pub(super) vocabulary: Vocabulary,
+    pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
+    pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
+}
+
+const KEYS: [&str; 12] = [
+    "name",
+    "toolchains",
+    "crates",
+    "ops",
+    "skip",
+    "workers",
+    "in-flight",
+    "lockfile",
+    "sandbox",
+    "limits",
+    "op",
+    "crate",
+];
+
+/// Reads the text of an experiment file. Paths in it begin at `base`.
+pub(super) fn read(text: &str, base: &Path, problems: &mut Problems) -> RawExperiment {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return root(document.get_ref(), base, problems);
+    }
+    for error in errors {
+        let place = error.span().map_or(Place::Nowhere, Place::File);
+        problems.add(place, BadValue::new(format!("this is not TOML: {}", error.message()), None));
+    }
+    RawExperiment::default()
+}
+
+fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperiment {
+    known_keys(root, &KEYS, problems);
+    let OpTables { vocabulary, limits: op_limits } = root
+        .get("op")
+        .and_then(|value| table(value, problems))
+        .map(|tables| vocabulary::read(tables, problems))
+        .unwrap_or_default();
+    RawExperiment {
+        name: root.get("name").and_then(|value| parsed(value, "a name", problems, name::check)),
+        toolchains: root.get("toolchains").map(|value| toolchains(value, problems)).unwrap_or_default(),
+        crates: root.get("crates").map(|value| crates(value, base, problems)).unwrap_or_default(),
+        ops: root.get("ops").and_then(|value| Some(vocabulary.list(&names(value, problems)?, problems))),
+        skip: root
+            .get("skip")
+            .and_then(|value| Some(vocabulary.skip(&names(value, problems)?, problems)))
+            .unwrap_or_default(),
+        workers: root
+            .get("workers")
+            .and_then(|value| Some(workers::read(table(value, problems)?, problems)))
+            .unwrap_or_default(),
+        in_flight: root.get("in-flight").and_then(|value| count(value, workers::IN_FLIGHT, problems)),
+        lockfile: root.get("lockfile").and_then(|value| one_of(value, &LOCKFILES, problems)).unwrap_or_default(),
+        sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
+        limits: limits::read_key(root, problems).unwrap_or_default(),
+        crate_settings: root
+            .get("crate")
+            .and_then(|value| Some(settings::read(table(value, problems)?, &vocabulary, problems)))
+            .unwrap_or_default(),
+        op_limits,
+        vocabulary,
+    }
+}
+
+const LOCKFILES: [(&str, LockfileMode); 2] = [("latest", LockfileMode::Latest), ("packaged", LockfileMode::Packaged)];
+const SANDBOXES: [(&str, SandboxKind); 2] = [("native", SandboxKind::Native), ("none", SandboxKind::None)];
+
+fn toolchains(value: &Value<'_>, problems: &mut Problems) -> Vec<Located<ToolchainSpec>> {
+    let names = names(value, problems).unwrap_or_default();
+    let specs = names.into_iter().filter_map(|name| {
+        let spec = name.value.parse().map_err(|error: crate::toolchain::BadToolchainSpec| {
+            BadValue::new(error.to_string(), "such as `stable`, `nightly-2026-05-15` or `1.95.0`".to_owned())
+        });
+        Some(Located { value: problems.check(&name.place, spec)?, place: name.place })
+    });
+    specs.collect()
+}
+
+fn crates(value: &Value<'_>, base: &Path, problems: &mut Problems) -> Vec<Selection> {
+    let texts = texts(value, "text", problems).unwrap_or_default();
+    if texts.is_empty() && value.get_ref().as_array().is_some_and(|array| array.is_empty()) {
+        problems.add(place(value), BadValue::new("no crate is selected", SELECTIONS.to_owned()));
+    }
+    let selected = texts.iter().filter_map(|text| problems.check(&text.place, select(text.value, base)));
+    selected.flatten().collect()
+}
+
+const SELECTIONS: &str = "such as \"itoa\", \"semver@1\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
+
+/// What a selection selects. Paths in it begin at `base`.
+pub(super) fn select(text: &str, base: &Path) -> Result<Vec<Selection>, BadValue> {
+    match select::parse(text, base) {
+        Err(error) => Err(BadValue::new(error.to_string(), None)),
+        Ok(crates) if crates.is_empty() => {
+            Err(BadValue::new(format!("`{}` selects no crate", text.escape_debug()), None))
+        }
+        Ok(crates) => Ok(crates),
+    }
+}

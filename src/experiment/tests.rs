@@ -1,0 +1,252 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use semver::Version;
+
+use super::*;
+use crate::ops::Stage;
+use crate::toolchain::{Toolchain, ToolchainError};
+
+mod flags;
+mod refused;
+
+/// A host that has `stable` and `nightly`, two cores and this working directory.
+fn load_in(folder: &Path, overrides: &Overrides) -> Result<Experiment, ExperimentError> {
+    let host = Host { cores: 2, folder, toolchain: &|spec| toolchain(spec) };
+    load(None, overrides, &host).map(|loaded| {
+        assert_eq!(loaded.toolchains.len(), loaded.experiment.toolchains.len().max(1));
+        loaded.experiment
+    })
+}
+
+fn toolchain(spec: Option<&ToolchainSpec>) -> Result<Toolchain, ToolchainError> {
+    let spec = spec.cloned().unwrap_or_else(|| "stable".parse().unwrap());
+    if !["stable", "nightly"].contains(&spec.as_str()) {
+        return Err(ToolchainError::NotInstalled { spec, nearest: Some("nightly".to_owned()) });
+    }
+    let version = Version::new(1, 95, 0);
+    Ok(Toolchain { identity: format!("rustc {version}"), version, sysroot: PathBuf::from("/sysroot"), spec })
+}
+
+/// The experiment of a folder that holds this `maar.toml`.
+fn load_text(text: &str, overrides: &Overrides) -> Result<Experiment, ExperimentError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("maar.toml"), text).unwrap();
+    load_in(folder.path(), overrides)
+}
+
+fn accepted(text: &str) -> Experiment {
+    load_text(text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn demo() -> Experiment {
+    let folder = tempfile::tempdir().unwrap();
+    load_in(folder.path(), &Overrides::default()).unwrap()
+}
+
+fn name(text: &str) -> CrateName {
+    text.parse().unwrap()
+}
+
+fn op(text: &str) -> OpName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
+    let names = ["cfg-if", "either", "fnv", "hex", "itoa", "ryu", "semver", "smallvec"];
+    let expected = Experiment {
+        name: "demo".to_owned(),
+        toolchains: Vec::new(),
+        crates: names.map(|text| Selection::Newest(name(text))).to_vec(),
+        ops: vec![Op::Prepare, Op::Build, Op::Test],
+        workers: Workers { fetch: 8, build: 2, test: 2 },
+        in_flight: 16,
+        limits: Limits {
+            cpus: 1.0,
+            memory: ByteSize::gib(4),
+            pids: 4096,
+            timeout: Duration::from_secs(900),
+            idle_timeout: Duration::from_secs(300),
+            output: ByteSize::mib(16),
+        },
+        op_limits: BTreeMap::new(),
+        crate_settings: BTreeMap::new(),
+        lockfile: LockfileMode::Latest,
+        sandbox: SandboxKind::Native,
+    };
+    assert_eq!(demo(), expected);
+}
+
+/// The commented-out settings of the default file: each alone, with the header of its table.
+fn commented_out(file: &str) -> Vec<(String, String)> {
+    let mut header = String::new();
+    let mut header_is_commented = false;
+    let mut settings = Vec::new();
+    for line in file.lines() {
+        let is_setting = |text: &str| text.starts_with('[') || text.starts_with(|c: char| c.is_ascii_lowercase());
+        match line.strip_prefix('#').filter(|text| is_setting(text)) {
+            None if line.starts_with('[') => (header, header_is_commented) = (line.to_owned(), false),
+            Some(text) if text.starts_with('[') => (header, header_is_commented) = (text.to_owned(), true),
+            Some(text) => {
+                let place = if header_is_commented { "table of an example" } else { "default" };
+                settings.push((place.to_owned(), format!("{header}\n{text}\n")));
+            }
+            None => {}
+        }
+    }
+    settings
+}
+
+#[test]
+fn every_commented_out_default_of_the_default_file_is_the_default() {
+    let file = include_str!("../../maar.toml");
+    let settings = commented_out(file);
+    assert_eq!(settings.len(), 20, "{settings:?}");
+    let examples = ["\ntoolchains", "\nskip"];
+    for (_, text) in
+        settings.iter().filter(|(place, text)| place == "default" && !examples.iter().any(|e| text.starts_with(e)))
+    {
+        let start = "name = \"demo\"\ncrates = [\"cfg-if\", \"either\", \"fnv\", \"hex\", \"itoa\", \"ryu\", \"semver\", \"smallvec\"]\n";
+        assert_eq!(accepted(&format!("{start}{text}")), demo(), "{text}");
+    }
+}
+
+#[test]
+fn every_commented_out_example_of_the_default_file_is_accepted() {
+    let file = include_str!("../../maar.toml");
+    let uncommented: Vec<&str> = file
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => setting,
+            Some(_) | None => line,
+        })
+        .collect();
+    let experiment = accepted(&uncommented.join("\n"));
+    assert_eq!(experiment.toolchains.len(), 2);
+    assert_eq!(experiment.ops, [Op::Prepare, Op::Build]);
+    assert_eq!(experiment.limits_of(&name("hex"), &op("test")).timeout, Duration::from_secs(1800));
+    assert_eq!(experiment.limits_of(&name("smallvec"), &op("test")).memory, ByteSize::gib(8));
+    assert_eq!(experiment.crate_settings[&name("smallvec")].features, Features::With(vec!["union".to_owned()]));
+}
+
+#[test]
+fn ops_of_the_users_own_can_be_listed_and_limited() {
+    let experiment = accepted(
+        r#"
+        crates = ["itoa"]
+        ops = ["prepare", "geiger"]
+        [op.geiger]
+        stage = "test"
+        run = ["cargo", "geiger", "-p", "a", "-p", "b"]
+        limits = { cpus = 2 }
+        "#,
+    );
+    let run = ["cargo", "geiger", "-p", "a", "-p", "b"].map(str::to_owned).to_vec();
+    let geiger = crate::ops::CommandOp { name: op("geiger"), stage: Stage::Test, run };
+    assert_eq!(experiment.ops, [Op::Prepare, Op::Command(geiger)]);
+    assert_eq!(experiment.limits_of(&name("itoa"), &op("geiger")).cpus, 2.0);
+    assert_eq!(experiment.limits_of(&name("itoa"), &op("prepare")).cpus, 1.0);
+}
+
+#[test]
+fn limits_of_a_crate_go_over_those_of_the_op_and_these_over_the_experiments() {
+    let experiment = accepted(
+        r#"
+        crates = ["itoa"]
+        limits = { cpus = 2, memory = "1GiB", timeout = "1m", idle-timeout = "10s", pids = 100, output = "1MiB" }
+        [op.test.limits]
+        memory = "2GiB"
+        timeout = "1h 30m"
+        [crate.itoa.limits]
+        timeout = "3m"
+        "#,
+    );
+    let expected = Limits {
+        cpus: 2.0,
+        memory: ByteSize::gib(2),
+        pids: 100,
+        timeout: Duration::from_secs(180),
+        idle_timeout: Duration::from_secs(10),
+        output: ByteSize::mib(1),
+    };
+    assert_eq!(experiment.limits_of(&name("itoa"), &op("test")), expected);
+    assert_eq!(experiment.limits_of(&name("ryu"), &op("test")).timeout, Duration::from_secs(5400));
+    assert_eq!(experiment.limits_of(&name("ryu"), &op("build")).memory, ByteSize::gib(1));
+}
+
+#[test]
+fn a_crate_may_have_its_own_list_or_take_ops_off() {
+    let experiment = accepted(
+        r#"
+        crates = ["a", "b", "c", "d"]
+        skip = ["build"]
+        [crate.a]
+        ops = ["prepare", "build", "check"]
+        skip = ["check"]
+        [crate.b]
+        skip = ["test"]
+        [crate.c]
+        ops = []
+        "#,
+    );
+    for (krate, ops) in [
+        ("a", vec![Op::Prepare, Op::Build]),
+        ("b", vec![Op::Prepare]),
+        ("c", vec![]),
+        ("d", vec![Op::Prepare, Op::Test]),
+    ] {
+        assert_eq!(experiment.ops_of(&name(krate)), ops, "{krate}");
+    }
+}
+
+#[test]
+fn features_and_variables_of_a_crate_are_kept() {
+    let experiment = accepted(
+        r#"
+        crates = ["a"]
+        [crate.a]
+        features = ["std", "dep/extra", "*"]
+        env = { RUSTFLAGS = "--cfg x", A1 = "" }
+        "#,
+    );
+    let settings = &experiment.crate_settings[&name("a")];
+    assert_eq!(settings.features, Features::With(["std", "dep/extra", "*"].map(str::to_owned).to_vec()));
+    let env = [("A1", ""), ("RUSTFLAGS", "--cfg x")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(settings.env, BTreeMap::from(env));
+}
+
+#[test]
+fn workers_suit_the_host_and_what_an_op_may_use() {
+    for (cores, cpus, workers) in [(2, 1.0, 2), (16, 1.0, 16), (16, 4.0, 4), (2, 4.0, 1), (2, 0.5, 2), (1, 1.0, 1)] {
+        let expected = Workers { fetch: 8, build: workers, test: workers };
+        assert_eq!(Workers::for_host(cores, cpus), expected, "{cores} cores, {cpus} CPUs");
+    }
+    let experiment = accepted("crates = [\"a\"]\nworkers = { build = 5 }");
+    assert_eq!(experiment.workers, Workers { fetch: 8, build: 5, test: 2 });
+    assert_eq!(experiment.in_flight, 22);
+}
+
+#[test]
+fn relative_paths_begin_at_the_folder_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("top.txt"), "# the top\nitoa\n\nryu@1.0.0\n").unwrap();
+    std::fs::write(inner.join("top.toml"), "crates = [\"list:top.txt\"]").unwrap();
+    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec| toolchain(spec) };
+    let loaded = load(Some(Path::new("inner/top.toml")), &Overrides::default(), &host).unwrap();
+    let expected = [Selection::Newest(name("itoa")), Selection::Exact(name("ryu"), Version::new(1, 0, 0))];
+    assert_eq!(loaded.experiment.crates, expected);
+    assert_eq!(loaded.experiment.name, "top");
+}
+
+#[test]
+fn the_name_is_that_of_the_folder_where_nothing_says_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("my crates");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("maar.toml"), "crates = [\"itoa\"]").unwrap();
+    assert_eq!(load_in(&inner, &Overrides::default()).unwrap().name, "my-crates");
+}

@@ -1,0 +1,104 @@
+//! What the command line says over the file.
+
+use super::*;
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn flags_go_over_the_file_and_leave_the_rest() {
+    let overrides = Overrides {
+        name: Some("mine".to_owned()),
+        toolchains: vec!["nightly".parse().unwrap()],
+        crates: texts(&["ryu"]),
+        ops: Some(texts(&["prepare", "check"])),
+        skip: Vec::new(),
+        workers: WorkersPatch { build: Some(3), ..WorkersPatch::default() },
+        in_flight: Some(7),
+        limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
+        sandbox: Some(SandboxKind::None),
+    };
+    let file = r#"
+        name = "theirs"
+        toolchains = ["stable"]
+        crates = ["itoa"]
+        skip = ["check"]
+        workers = { fetch = 2, build = 2 }
+        in-flight = 3
+        limits = { memory = "2GiB", cpus = 2 }
+        lockfile = "packaged"
+    "#;
+    let experiment = load_text(file, &overrides).unwrap();
+    assert_eq!(experiment.name, "mine");
+    assert_eq!(experiment.toolchains, ["nightly".parse().unwrap()]);
+    assert_eq!(experiment.crates, [Selection::Newest(name("ryu"))]);
+    assert_eq!(experiment.ops, [Op::Prepare, Op::Check]);
+    assert_eq!(experiment.workers, Workers { fetch: 2, build: 3, test: 1 });
+    assert_eq!(experiment.in_flight, 7);
+    assert_eq!(experiment.limits, Limits { memory: ByteSize::gib(1), cpus: 2.0, ..DEFAULT_LIMITS });
+    assert_eq!(experiment.lockfile, LockfileMode::Packaged);
+    assert_eq!(experiment.sandbox, SandboxKind::None);
+}
+
+#[test]
+fn skip_takes_an_op_off_every_list() {
+    let overrides = Overrides { skip: texts(&["test"]), ..Overrides::default() };
+    let file = "crates = [\"a\"]\n[crate.a]\nops = [\"prepare\", \"test\", \"doc\"]\n[crate.b]\nskip = [\"build\"]";
+    let experiment = load_text(file, &overrides).unwrap();
+    assert_eq!(experiment.ops, [Op::Prepare, Op::Build]);
+    assert_eq!(experiment.ops_of(&name("a")), [Op::Prepare, Op::Doc]);
+    assert_eq!(experiment.ops_of(&name("b")), [Op::Prepare]);
+}
+
+#[test]
+fn crates_of_the_users_own_are_no_demo() {
+    let folder = tempfile::tempdir().unwrap();
+    let overrides = Overrides { crates: texts(&["ryu"]), ..Overrides::default() };
+    let experiment = load_in(folder.path(), &overrides).unwrap();
+    assert_eq!(experiment.name, "default");
+    assert_eq!(experiment.crates, [Selection::Newest(name("ryu"))]);
+}
+
+#[track_caller]
+fn refused(overrides: &Overrides, expected: &str) {
+    let error = load_text("crates = [\"a\"]", overrides).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_flag_that_is_wrong_is_named() {
+    refused(
+        &Overrides { ops: Some(texts(&["prepare", "tset"])), ..Overrides::default() },
+        "error: `--ops`: unknown op `tset`\n |\n = help: did you mean `test`?",
+    );
+    refused(
+        &Overrides { ops: Some(texts(&["build", "test"])), ..Overrides::default() },
+        "error: `--ops`: the first op must be `prepare`, not `build`\n |\n = help: every other op works on what `prepare` leaves",
+    );
+    refused(
+        &Overrides { skip: texts(&["doc", "doc"]), ..Overrides::default() },
+        "error: `--skip`: `doc` is there twice",
+    );
+    refused(
+        &Overrides { toolchains: vec!["stable".parse().unwrap(); 2], ..Overrides::default() },
+        "error: `--toolchain`: `stable` is there twice",
+    );
+    refused(
+        &Overrides { toolchains: vec!["nightyl".parse().unwrap()], ..Overrides::default() },
+        "error: `--toolchain`: toolchain `nightyl` is not installed (did you mean `nightly`?); \
+         `rustup toolchain install nightyl` installs it",
+    );
+    refused(
+        &Overrides { crates: texts(&["1a"]), ..Overrides::default() },
+        "error: `--crates`: `1a` is not a crate name: it must begin with a letter",
+    );
+}
+
+#[test]
+fn problems_of_file_and_flags_are_said_together() {
+    let overrides = Overrides { skip: texts(&["doc", "nope"]), ..Overrides::default() };
+    let error = load_text("crates = [\"a\"]\nops = [\"prepare\", \"tset\"]\nin-flight = 0", &overrides).unwrap_err();
+    let places: Vec<&Place> = error.problems().iter().map(|problem| &problem.place).collect();
+    assert!(matches!(places[..], [Place::File(_), Place::File(_), Place::Flag("--skip")]), "{places:?}");
+}

@@ -1,0 +1,117 @@
+//! How many workers there are: as users write it, and what suits a host.
+
+use std::ops::RangeInclusive;
+
+use toml::de::DeTable;
+
+use super::Workers;
+use super::problem::{BadValue, Problems};
+use super::read::{count, known_keys, listed};
+use crate::nearest::did_you_mean;
+use crate::ops::Stage;
+
+/// A machine that needs more than this many of one kind hasn't been built.
+pub(super) const WORKERS: RangeInclusive<usize> = 1..=1024;
+/// Every crate in flight has a folder on the disk.
+pub(super) const IN_FLIGHT: RangeInclusive<usize> = 1..=10_000;
+
+/// Fetching waits for the network, not for the CPU.
+const FETCH: usize = 8;
+
+/// Workers of which only some are given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of `Workers`")]
+pub struct WorkersPatch {
+    pub fetch: Option<usize>,
+    pub build: Option<usize>,
+    pub test: Option<usize>,
+}
+
+impl Workers {
+    /// What keeps a host of `cores` busy with ops of `cpus` each. Builds and tests may each take the whole host, since
+    /// at the beginning and the end of a run there is only one kind; the kernel shares it out in between.
+    pub(super) fn for_host(cores: usize, cpus: f64) -> Self {
+        let whole_ops = (cores as f64 / cpus.max(1.0)).floor() as usize;
+        let ops = whole_ops.clamp(*WORKERS.start(), *WORKERS.end());
+        Self { fetch: FETCH, build: ops, test: ops }
+    }
+
+    /// How many crates in flight keep all workers busy: each has one, and two wait for every one that isn't fetching.
+    pub(super) fn in_flight(self) -> usize {
+        self.fetch + 2 * (self.build + self.test)
+    }
+}
+
+impl WorkersPatch {
+    /// This patch, with `base` where it gives nothing.
+    pub(super) fn or(self, base: Self) -> Self {
+        Self { fetch: self.fetch.or(base.fetch), build: self.build.or(base.build), test: self.test.or(base.test) }
+    }
+
+    /// `base`, with what this patch gives put in its place.
+    pub(super) fn over(self, base: Workers) -> Workers {
+        Workers {
+            fetch: self.fetch.unwrap_or(base.fetch),
+            build: self.build.unwrap_or(base.build),
+            test: self.test.unwrap_or(base.test),
+        }
+    }
+
+    fn of(&mut self, stage: Stage) -> &mut Option<usize> {
+        match stage {
+            Stage::Fetch => &mut self.fetch,
+            Stage::Build => &mut self.build,
+            Stage::Test => &mut self.test,
+        }
+    }
+}
+
+/// Reads a `workers` table.
+pub(super) fn read(table: &DeTable<'_>, problems: &mut Problems) -> WorkersPatch {
+    known_keys(table, &Stage::ALL.map(Stage::as_str), problems);
+    let mut patch = WorkersPatch::default();
+    for stage in Stage::ALL {
+        *patch.of(stage) = table.get(stage.as_str()).and_then(|value| count(value, WORKERS, problems));
+    }
+    patch
+}
+
+/// Workers as a flag has them: `fetch=8,build=2,test=2`, or some of these.
+pub fn workers(text: &str) -> Result<WorkersPatch, BadValue> {
+    let mut patch = WorkersPatch::default();
+    for pair in text.split(',') {
+        let Some((name, number)) = pair.split_once('=') else {
+            return Err(BadValue::new(
+                format!("`{}` is not of the form STAGE=NUMBER", pair.escape_debug()),
+                "such as `fetch=8,build=2,test=2`".to_owned(),
+            ));
+        };
+        let stage = stage(name)?;
+        let count = in_flag(number, WORKERS)?;
+        if patch.of(stage).replace(count).is_some() {
+            return Err(BadValue::new(format!("`{stage}` is there twice"), None));
+        }
+    }
+    Ok(patch)
+}
+
+/// Crates in flight as a flag has them.
+pub fn in_flight(text: &str) -> Result<usize, BadValue> {
+    in_flag(text, IN_FLIGHT)
+}
+
+/// The stage of that name.
+pub(super) fn stage(name: &str) -> Result<Stage, BadValue> {
+    let names = || Stage::ALL.into_iter().map(Stage::as_str);
+    Stage::ALL.into_iter().find(|stage| stage.as_str() == name).ok_or_else(|| {
+        let help = did_you_mean(name, names()).unwrap_or_else(|| format!("known are {}", listed(names())));
+        BadValue::new(format!("unknown stage `{}`", name.escape_debug()), help)
+    })
+}
+
+fn in_flag(text: &str, range: RangeInclusive<usize>) -> Result<usize, BadValue> {
+    text.parse().ok().filter(|count| range.contains(count)).ok_or_else(|| {
+        let help = format!("it must be a whole number from {} to {}", range.start(), range.end());
+        BadValue::new(format!("`{}` is out of range", text.escape_debug()), help)
+    })
+}

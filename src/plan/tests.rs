@@ -1,0 +1,240 @@
+use std::path::PathBuf;
+
+use semver::Version;
+
+use super::*;
+use crate::experiment::{DEFAULT_LIMITS, Workers};
+use crate::krate::CrateId;
+use crate::ops::{CommandOp, Stage};
+use crate::outcome::{Cause, Failure};
+
+fn experiment(ops: &[Op]) -> Experiment {
+    Experiment {
+        name: "test".to_owned(),
+        toolchains: Vec::new(),
+        crates: Vec::new(),
+        ops: ops.to_vec(),
+        workers: Workers { fetch: 1, build: 1, test: 1 },
+        in_flight: 1,
+        limits: DEFAULT_LIMITS,
+        op_limits: BTreeMap::new(),
+        crate_settings: BTreeMap::new(),
+        lockfile: LockfileMode::Latest,
+        sandbox: SandboxKind::Native,
+    }
+}
+
+fn default_experiment() -> Experiment {
+    experiment(&[Op::Prepare, Op::Build, Op::Test])
+}
+
+fn toolchain(version: &str) -> Toolchain {
+    Toolchain {
+        spec: version.parse().unwrap(),
+        version: Version::parse(version).unwrap(),
+        identity: format!("rustc {version}"),
+        sysroot: PathBuf::from("/toolchains").join(version),
+    }
+}
+
+fn toolchains() -> Vec<Toolchain> {
+    vec![toolchain("1.0.0"), toolchain("2.0.0")]
+}
+
+fn krate(name: &str, origin: Origin) -> Selected {
+    Selected { id: CrateId { name: name.parse().unwrap(), version: Some(Version::new(1, 0, 0)) }, origin }
+}
+
+fn registry_crate() -> Selected {
+    krate("a", Origin::Registry { checksum: "00".to_owned() })
+}
+
+fn plan_of(experiment: &Experiment) -> CratePlan {
+    plan(experiment, &toolchains(), &[registry_crate()]).remove(0)
+}
+
+/// Steps in short: `prepare build@0 test@0`.
+fn shown<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
+    let shown = steps.into_iter().map(|step| match step.toolchain {
+        Some(toolchain) => format!("{}@{toolchain}", step.op.name()),
+        None => step.op.name().to_string(),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// The outcomes that tests write as `+` passed, `-` failed, `t` timed out, `n` no network, `s` skipped.
+fn outcome(sign: &str) -> Outcome {
+    match sign {
+        "+" => Outcome::Passed,
+        "-" => Outcome::Failed(Failure::Exit(101)),
+        "t" => Outcome::Inconclusive(Cause::TimedOut(std::time::Duration::from_secs(1))),
+        "n" => Outcome::Inconclusive(Cause::Network("refused".to_owned())),
+        "s" => Outcome::Skipped,
+        _ => panic!("no outcome is written {sign:?}"),
+    }
+}
+
+/// What remains of the default plan when its steps have these outcomes; `.` has none.
+#[track_caller]
+fn check_remaining(outcomes: &str, expected: &str) {
+    let plan = plan_of(&default_experiment());
+    let signs = outcomes.split_whitespace();
+    let with_outcome = plan.steps.iter().zip(signs).filter(|(_, sign)| *sign != ".");
+    let finished = with_outcome.map(|(step, sign)| (step.fingerprint.clone(), outcome(sign))).collect();
+    assert_eq!(shown(&remaining(&plan, &finished)), expected, "after {outcomes}");
+}
+
+#[test]
+fn a_crate_is_prepared_once_and_goes_through_one_toolchain_after_the_other() {
+    assert_eq!(shown(&plan_of(&default_experiment()).steps), "prepare build@0 test@0 build@1 test@1");
+}
+
+#[test]
+fn an_op_of_the_users_own_runs_on_every_toolchain_where_it_stands_in_the_list() {
+    let geiger = CommandOp { name: "geiger".parse().unwrap(), stage: Stage::Build, run: vec!["geiger".to_owned()] };
+    let plan = plan_of(&experiment(&[Op::Prepare, Op::Command(geiger), Op::Build]));
+    assert_eq!(shown(&plan.steps), "prepare geiger@0 build@0 geiger@1 build@1");
+}
+
+#[test]
+fn a_missing_crate_and_an_empty_list_have_no_steps_and_keep_their_place() {
+    let mut experiment = default_experiment();
+    let none = CrateSettings { ops: Some(Vec::new()), ..CrateSettings::default() };
+    experiment.crate_settings.insert("b".parse().unwrap(), none);
+    let checksum = "00".to_owned();
+    let crates = [
+        krate("a", Origin::Missing("no crate named `a`".to_owned())),
+        krate("b", Origin::Registry { checksum: checksum.clone() }),
+        krate("c", Origin::Registry { checksum }),
+    ];
+    let plans = plan(&experiment, &toolchains(), &crates);
+    let steps: Vec<usize> = plans.iter().map(|plan| plan.steps.len()).collect();
+    assert_eq!(steps, [0, 0, 5]);
+    assert!(plans.iter().zip(&crates).all(|(plan, krate)| plan.krate == *krate));
+}
+
+#[test]
+fn what_is_finished_is_not_queued_again() {
+    check_remaining(". . . . .", "prepare build@0 test@0 build@1 test@1");
+    check_remaining("+ + + + +", "");
+    check_remaining("+ + + - .", "");
+    check_remaining("+ - . - .", "");
+    check_remaining("+ - . + s", "");
+}
+
+#[test]
+fn prepare_is_repeated_for_whatever_remains() {
+    check_remaining("+ . . . .", "prepare build@0 test@0 build@1 test@1");
+    check_remaining("+ + + + .", "prepare test@1");
+    check_remaining("+ + . + +", "prepare test@0");
+    check_remaining(". + + + +", "prepare");
+}
+
+#[test]
+fn a_failure_ends_its_own_toolchain_only() {
+    check_remaining("+ - . . .", "prepare build@1 test@1");
+    check_remaining("+ . . - .", "prepare build@0 test@0");
+    check_remaining("+ t . + .", "prepare test@1");
+    // Its result is of an op that comes later in the list than the one that has none.
+    check_remaining("+ . - + +", "prepare build@0");
+}
+
+#[test]
+fn a_failed_prepare_leaves_nothing_to_do() {
+    check_remaining("- . . . .", "");
+    check_remaining("t . . . .", "");
+    check_remaining("- + + . .", "");
+}
+
+#[test]
+fn what_only_the_host_stopped_is_tried_again() {
+    check_remaining("n . . . .", "prepare build@0 test@0 build@1 test@1");
+    check_remaining("+ n . + +", "prepare build@0 test@0");
+    check_remaining("+ n - + +", "prepare build@0");
+}
+
+#[test]
+fn a_plan_of_prepare_alone_ends_with_it() {
+    let plan = plan_of(&experiment(&[Op::Prepare]));
+    let finished = HashMap::from([(plan.steps[0].fingerprint.clone(), Outcome::Passed)]);
+    assert_eq!(shown(&remaining(&plan, &HashMap::new())), "prepare");
+    assert_eq!(shown(&remaining(&plan, &finished)), "");
+}
+
+#[test]
+fn a_step_that_does_not_pass_drops_what_depends_on_it() {
+    for (place, sign, left) in [
+        (0, "+", "build@0 test@0 build@1 test@1"),
+        (0, "-", ""),
+        (0, "n", ""),
+        (1, "+", "test@0 build@1 test@1"),
+        (1, "-", "build@1 test@1"),
+        (1, "t", "build@1 test@1"),
+        (2, "-", "build@1 test@1"),
+        (3, "-", ""),
+        (4, "-", ""),
+    ] {
+        let mut queue: Queue = plan_of(&default_experiment()).steps.into();
+        let step = queue.drain(..=place).next_back().unwrap();
+        after(&mut queue, &step, &outcome(sign));
+        assert_eq!(shown(&queue), left, "{} {sign}", shown([&step]));
+    }
+}
+
+#[test]
+fn fingerprints_are_the_same_from_one_release_to_the_next() {
+    let plan = plan_of(&default_experiment());
+    // sha256sum of {"name":"a","version":"1.0.0","sources":"00","op":"build","toolchain":"rustc 1.0.0",
+    // "features":"Default","env":{},"lockfile":"latest","sandbox":"native"}, without the line break.
+    assert_eq!(plan.steps[1].fingerprint.0, "d9948b0b0400181a1bf7a82d3e8097c6359ada61c4db78bd16c8179af8f197ec");
+}
+
+#[test]
+fn every_step_has_a_fingerprint_of_its_own() {
+    let steps = plan_of(&default_experiment()).steps;
+    let distinct: std::collections::BTreeSet<_> = steps.iter().map(|step| &step.fingerprint).collect();
+    assert_eq!(distinct.len(), steps.len());
+}
+
+#[test]
+fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
+    let fingerprint = |experiment: &Experiment, krate: &Selected| {
+        fingerprint(experiment, krate, &Op::Build, Some(&toolchain("1.0.0")))
+    };
+    let with = |change: &dyn Fn(&mut Experiment, &mut Selected)| {
+        let (mut experiment, mut krate) = (default_experiment(), registry_crate());
+        change(&mut experiment, &mut krate);
+        fingerprint(&experiment, &krate)
+    };
+    let settings = |settings: CrateSettings| {
+        with(&move |experiment, _| {
+            experiment.crate_settings.insert("a".parse().unwrap(), settings.clone());
+        })
+    };
+    let same = with(&|_, _| ());
+    let env = |value: &str| BTreeMap::from([("X".to_owned(), value.to_owned())]);
+    let folder = |dir: &str, digest: &str| Origin::Path { dir: dir.into(), digest: digest.to_owned() };
+
+    assert_eq!(same, with(&|experiment, _| experiment.limits.cpus = 2.0));
+    assert_eq!(same, with(&|experiment, _| experiment.name = "other".to_owned()));
+    assert_eq!(same, with(&|experiment, _| experiment.ops.clear()));
+    assert_eq!(same, settings(CrateSettings { ops: Some(vec![Op::Prepare]), ..CrateSettings::default() }));
+
+    let different = [
+        same.clone(),
+        with(&|_, krate| krate.origin = Origin::Registry { checksum: "01".to_owned() }),
+        with(&|_, krate| krate.id.version = Some(Version::new(1, 0, 1))),
+        with(&|_, krate| krate.id.name = "b".parse().unwrap()),
+        with(&|_, krate| krate.origin = folder("/here", "02")),
+        with(&|experiment, _| experiment.lockfile = LockfileMode::Packaged),
+        with(&|experiment, _| experiment.sandbox = SandboxKind::None),
+        settings(CrateSettings { features: Features::With(vec!["f".to_owned()]), ..CrateSettings::default() }),
+        settings(CrateSettings { env: env("1"), ..CrateSettings::default() }),
+        settings(CrateSettings { env: env("2"), ..CrateSettings::default() }),
+    ];
+    let distinct: std::collections::BTreeSet<_> = different.iter().collect();
+    assert_eq!(distinct.len(), different.len());
+
+    let here = with(&|_, krate| krate.origin = folder("/here", "02"));
+    assert_eq!(here, with(&|_, krate| krate.origin = folder("/there", "02")));
+}

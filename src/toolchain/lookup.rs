@@ -1,0 +1,240 @@
+//! Finds installed toolchains: through rustup where there is one, else the rustc in `PATH`.
+//!
+//! Never installs or downloads anything, and says which command would.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use semver::Version;
+
+use super::{Toolchain, ToolchainSpec};
+use crate::nearest::nearest;
+
+/// Why a toolchain can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolchainError {
+    /// rustup has no toolchain of that name.
+    #[error("toolchain `{spec}` is not installed{}; `rustup toolchain install {spec}` installs it", meant(.nearest))]
+    NotInstalled {
+        /// What the user wrote.
+        spec: ToolchainSpec,
+        /// The installed toolchain that may have been meant.
+        nearest: Option<String>,
+    },
+    /// Toolchains have names only where there is rustup.
+    #[error(
+        "toolchain `{0}` can't be looked up: there is no `rustup` in PATH; without it only the active rustc is known"
+    )]
+    NoRustup(ToolchainSpec),
+    /// There is no compiler at all.
+    #[error("no active toolchain: there is no `rustc` in PATH; install rustup, or a rustc with its cargo")]
+    NoRustc,
+    /// The toolchain lacks a program.
+    #[error("toolchain `{spec}` has no `{program}` in {}; `rustup component add {program} --toolchain {spec}` adds it", .folder.display())]
+    MissingProgram {
+        /// The toolchain.
+        spec: String,
+        /// `cargo` or `rustc`.
+        program: &'static str,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// A command of the toolchain's couldn't be started.
+    #[error("failed to run `{command}`: {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A command of the toolchain's failed.
+    #[error("`{command}` failed: {message}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// What it printed.
+        message: String,
+    },
+    /// A command of the toolchain's printed something else than expected.
+    #[error("`{command}` printed `{}`, which is no version of rustc", .output.escape_debug())]
+    Unreadable {
+        /// The command line.
+        command: String,
+        /// What it printed.
+        output: String,
+    },
+}
+
+fn meant(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
+}
+
+/// The names of all installed toolchains, as rustup lists them.
+///
+/// # Errors
+/// [`ToolchainError::Start`] with [`io::ErrorKind::NotFound`] where there is no rustup.
+pub fn installed() -> Result<Vec<String>, ToolchainError> {
+    Ok(parse_list(&output("rustup", &["toolchain", "list"])?))
+}
+
+/// The toolchain that rustup knows under this name.
+pub fn find(spec: &ToolchainSpec) -> Result<Toolchain, ToolchainError> {
+    match output("rustup", &["run", spec.as_str(), "rustc", "--print", "sysroot"]) {
+        Ok(sysroot) => inspect(spec.clone(), Path::new(sysroot.trim())),
+        Err(error) if is_absent(&error) => Err(ToolchainError::NoRustup(spec.clone())),
+        Err(error) => {
+            let names = installed()?;
+            // A partial name stands for the one of this host: `stable` for `stable-x86_64-unknown-linux-gnu`.
+            let listed = names.iter().any(|name| name == spec.as_str() || short(name) == spec.as_str());
+            Err(if listed { error } else { not_installed(spec, &names) })
+        }
+    }
+}
+
+/// The toolchain that a plain `cargo` would use here: rustup's active one, else the rustc in `PATH`.
+pub fn active() -> Result<Toolchain, ToolchainError> {
+    let active = output("rustup", &["show", "active-toolchain"]);
+    if let Some(name) = active.ok().as_deref().and_then(|line| line.split_whitespace().next())
+        && let Ok(spec) = short(name).parse()
+    {
+        return find(&spec);
+    }
+    let sysroot = output("rustc", &["--print", "sysroot"])
+        .map_err(|error| if is_absent(&error) { ToolchainError::NoRustc } else { error })?;
+    let version = output("rustc", &["--version"])?;
+    let spec = parse_version("rustc --version", &version)?.to_string();
+    match spec.parse() {
+        Ok(spec) => inspect(spec, Path::new(sysroot.trim())),
+        Err(_) => Err(ToolchainError::Unreadable { command: "rustc --version".to_owned(), output: version }),
+    }
+}
+
+/// The toolchain of that name; the active one where no name is given.
+pub fn find_or_active(spec: Option<&ToolchainSpec>) -> Result<Toolchain, ToolchainError> {
+    spec.map_or_else(active, find)
+}
+
+fn inspect(spec: ToolchainSpec, sysroot: &Path) -> Result<Toolchain, ToolchainError> {
+    // rustup may link one toolchain's folder to another's, and cells mount real folders only.
+    let sysroot = sysroot
+        .canonicalize()
+        .map_err(|source| ToolchainError::Start { command: format!("{}/bin/rustc", sysroot.display()), source })?;
+    let folder = sysroot.join("bin");
+    if let Some(program) = ["rustc", "cargo"].into_iter().find(|program| !folder.join(program).is_file()) {
+        return Err(ToolchainError::MissingProgram { spec: spec.to_string(), program, folder });
+    }
+    let rustc = folder.join("rustc").display().to_string();
+    let identity = output(&rustc, &["--version"])?.trim().to_owned();
+    let version = parse_version(&format!("{rustc} --version"), &identity)?;
+    Ok(Toolchain { spec, version, identity, sysroot })
+}
+
+fn not_installed(spec: &ToolchainSpec, names: &[String]) -> ToolchainError {
+    let candidates = names.iter().flat_map(|name| [short(name), name.as_str()]);
+    ToolchainError::NotInstalled { spec: spec.clone(), nearest: nearest(spec.as_str(), candidates).map(str::to_owned) }
+}
+
+/// `rustup toolchain list` prints a name a line, with remarks in parentheses.
+fn parse_list(list: &str) -> Vec<String> {
+    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    // Without any toolchain it prints a sentence: `no installed toolchains`.
+    names.filter(|name| *name != "no").map(str::to_owned).collect()
+}
+
+/// A name without the host that rustup appends to those it installs: `nightly-2026-05-15-x86_64-unknown-linux-gnu`.
+fn short(name: &str) -> &str {
+    let host = format!("-{}-unknown-linux-", std::env::consts::ARCH);
+    name.find(&host).map_or(name, |end| &name[..end])
+}
+
+/// `rustc 1.97.0-nightly (0123abcd 2026-05-15)` → `1.97.0-nightly`.
+fn parse_version(command: &str, line: &str) -> Result<Version, ToolchainError> {
+    let word = line.strip_prefix("rustc ").and_then(|rest| rest.split_whitespace().next());
+    word.and_then(|word| Version::parse(word).ok()).ok_or_else(|| ToolchainError::Unreadable {
+        command: command.to_owned(),
+        output: line.trim().chars().take(200).collect(),
+    })
+}
+
+fn is_absent(error: &ToolchainError) -> bool {
+    matches!(error, ToolchainError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+fn output(program: &str, args: &[&str]) -> Result<String, ToolchainError> {
+    let command = || [&[program], args].concat().join(" ");
+    let output = Command::new(program)
+        .args(args)
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        // cargo, when it runs us, sets it to its own toolchain's libraries, which are not those of the others.
+        .env_remove("LD_LIBRARY_PATH")
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .map_err(|source| ToolchainError::Start { command: command(), source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let message = match String::from_utf8_lossy(&output.stderr).trim() {
+        "" => output.status.to_string(),
+        stderr => stderr.chars().take(1000).collect(),
+    };
+    Err(ToolchainError::Failed { command: command(), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_without_the_commit() {
+        for (line, expected) in [
+            ("rustc 1.95.0 (59807616e 2026-04-14)\n", Some("1.95.0")),
+            ("rustc 1.97.0-nightly (abc 2026-05-15)", Some("1.97.0-nightly")),
+            ("rustc 1.97.0-beta.2 (abc 2026-05-15)", Some("1.97.0-beta.2")),
+            ("rustc 1.97.0-dev", Some("1.97.0-dev")),
+            ("rustc 1.75.0 (82e1608df 2023-12-21) (built from a source tarball)", Some("1.75.0")),
+            ("clang 18", None),
+            ("rustc", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_version("", line).ok().map(|version| version.to_string()).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn lists_are_read_without_the_remarks() {
+        let list = "stable-x86_64-unknown-linux-gnu (active, default)\nnightly-2026-05-15\nmine\n";
+        assert_eq!(parse_list(list), ["stable-x86_64-unknown-linux-gnu", "nightly-2026-05-15", "mine"]);
+        assert!(parse_list("no installed toolchains\n").is_empty());
+    }
+
+    #[test]
+    fn the_host_is_no_part_of_a_short_name() {
+        let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        for name in ["stable", "1.95.0", "nightly-2026-05-15"] {
+            assert_eq!(short(&format!("{name}-{host}")), name);
+        }
+        assert_eq!(short("stage1"), "stage1");
+    }
+
+    #[test]
+    fn an_unknown_toolchain_is_answered_with_the_nearest_one_and_a_command() {
+        let names = [format!("nightly-{}-unknown-linux-gnu", std::env::consts::ARCH), "stable".to_owned()];
+        let check = |spec: &str, expected: &str| {
+            assert_eq!(not_installed(&spec.parse().unwrap(), &names).to_string(), expected);
+        };
+        check(
+            "nightyl",
+            "toolchain `nightyl` is not installed (did you mean `nightly`?); \
+             `rustup toolchain install nightyl` installs it",
+        );
+        check("1.60.0", "toolchain `1.60.0` is not installed; `rustup toolchain install 1.60.0` installs it");
+    }
+
+    #[test]
+    fn the_active_toolchain_is_whole() {
+        let toolchain = active().unwrap();
+        assert!(toolchain.sysroot.join("bin/cargo").is_file(), "{toolchain:?}");
+        assert!(toolchain.identity.starts_with(&format!("rustc {}", toolchain.version)), "{toolchain:?}");
+    }
+}
