@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
-use crate::ops::{Op, OpName};
+use crate::ops::{Features, LockfileMode, Op, OpName};
 use crate::registry::select::Selection;
 use crate::sandbox::Limits;
 use crate::toolchain::ToolchainSpec;
@@ -68,6 +68,19 @@ pub struct Workers {
     pub test: usize,
 }
 
+/// Where ops run.
+    pub sandbox: SandboxKind,
+}
+
+/// How many workers each stage has, each at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are the stages")]
+pub struct Workers {
+    pub fetch: usize,
+    pub build: usize,
+    pub test: usize,
+}
+
 /// Which dependencies a crate is built with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -113,16 +126,6 @@ pub struct CrateSettings {
     pub features: Features,
     /// Variables that its ops get besides maar's own, by name.
     pub env: BTreeMap<String, String>,
-}
-
-/// Which features of a crate are on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Features {
-    /// The default ones.
-    #[default]
-    Default,
-    /// The default ones and these; the name `*` means all.
-    With(Vec<String>),
 }
 
 impl Experiment {

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod compare;
 pub mod experiment;
+pub mod home;
 pub mod krate;
 pub mod nearest;
 pub mod ops;

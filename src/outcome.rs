@@ -134,17 +134,6 @@ impl Outcome {
             Self::Error(message) => Some(message.clone()),
         }
     }
-
-    /// Whether running the op again, under the same limits, is pointless: a resumed run keeps such results.
-    ///
-    /// A host that had no network or no disk may have them now, and a defect of maar may be mended.
-    pub fn is_settled(&self) -> bool {
-        match self {
-            Self::Passed | Self::Failed(_) | Self::Broken(_) | Self::Skipped => true,
-            Self::Inconclusive(cause) => !cause.is_of_host(),
-            Self::Error(_) => false,
-        }
-    }
 }
 
 impl Cause {
@@ -242,11 +231,5 @@ mod tests {
             let json = serde_json::to_string(&outcome).unwrap();
             assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), outcome, "{json}");
         }
-    }
-
-    #[test]
-    fn a_limit_is_settled_and_a_host_without_network_is_not() {
-        assert!(Outcome::Inconclusive(Cause::Idle(Duration::from_secs(1))).is_settled());
-        assert!(!Outcome::Inconclusive(Cause::Network("refused".into())).is_settled());
     }
 }

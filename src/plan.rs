@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::experiment::{CrateSettings, Experiment, Features, LockfileMode, SandboxKind};
+use crate::experiment::{CrateSettings, Experiment, SandboxKind};
 use crate::krate::{Origin, Selected};
-use crate::ops::Op;
-use crate::outcome::Outcome;
+use crate::ops::{Features, LockfileMode, Op};
+use crate::outcome::{Cause, Outcome};
+use crate::sandbox::Limits;
 use crate::toolchain::Toolchain;
 
 #[cfg(test)]
@@ -57,7 +58,11 @@ pub fn plan(experiment: &Experiment, toolchains: &[Toolchain], crates: &[Selecte
 /// What is still to be done of a plan, given the results of earlier runs, by the fingerprint of their steps.
 ///
 /// Empty when everything has a result that running again wouldn't change, and when `prepare` has one that is no pass.
-pub fn remaining(plan: &CratePlan, finished: &HashMap<Fingerprint, Outcome>) -> Queue {
+pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<Fingerprint, Outcome>) -> Queue {
+    let settled = |step: &Step| {
+        let limits = experiment.limits_of(&plan.krate.id.name, &step.op.name());
+        finished.get(&step.fingerprint).filter(|outcome| is_settled(outcome, &limits))
+    };
     let mut queue = Queue::new();
     let mut prepared = None;
     let mut over = None;
@@ -65,7 +70,7 @@ pub fn remaining(plan: &CratePlan, finished: &HashMap<Fingerprint, Outcome>) -> 
         if over.is_some() && over == step.toolchain {
             continue;
         }
-        match (finished.get(&step.fingerprint).filter(|outcome| outcome.is_settled()), step.toolchain) {
+        match (settled(step), step.toolchain) {
             (None, _) => queue.push_back(step.clone()),
             (Some(Outcome::Passed), None) => prepared = Some(step),
             (Some(Outcome::Passed), Some(_)) => {}
@@ -88,6 +93,18 @@ pub fn after(queue: &mut Queue, step: &Step, outcome: &Outcome) {
         (Outcome::Passed, _) => {}
         (_, None) => queue.clear(),
         (_, Some(toolchain)) => queue.retain(|queued| queued.toolchain != Some(toolchain)),
+    }
+}
+
+/// Whether running again under these limits is pointless.
+fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
+    match outcome {
+        Outcome::Inconclusive(Cause::TimedOut(hit)) => *hit >= limits.timeout,
+        Outcome::Inconclusive(Cause::Idle(hit)) => *hit >= limits.idle_timeout,
+        Outcome::Inconclusive(Cause::OutOfMemory(hit)) => *hit >= limits.memory,
+        // A host that had no network or no disk may have them now, and a defect of maar may be mended.
+        Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Host(_)) | Outcome::Error(_) => false,
+        Outcome::Passed | Outcome::Failed(_) | Outcome::Broken(_) | Outcome::Skipped => true,
     }
 }
 

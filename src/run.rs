@@ -129,7 +129,7 @@ impl Job {
     /// The job of a crate; none if nothing is left to do.
     fn new(shared: &Arc<Setup>, krate: usize, reader: &Store) -> Option<Self> {
         let plan = &shared.plans[krate];
-        let queue = plan::remaining(plan, &shared.finished);
+        let queue = plan::remaining(&shared.experiment, plan, &shared.finished);
         let first = queue.front()?;
         // A lockfile that can't be read is made anew; the store will say what is wrong with it when it is written.
         let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint).ok().flatten();

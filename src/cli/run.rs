@@ -97,7 +97,7 @@ async fn run_rest(
     home: &Home,
     stop: (stop::Stopper, Stop),
 ) -> anyhow::Result<()> {
-    let left = |plan: &&CratePlan| !plan::remaining(plan, &setup.finished).is_empty();
+    let left = |plan: &&CratePlan| !plan::remaining(&setup.experiment, plan, &setup.finished).is_empty();
     let ahead = progress::Plan {
         pools: run::pipeline_config(&setup.experiment).pools,
         crates: setup.plans.len(),

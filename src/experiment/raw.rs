@@ -10,9 +10,9 @@ use super::read::{Located, Value, count, known_keys, names, one_of, parsed, plac
 use super::settings::{self, RawSettings};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
-use super::{LimitsPatch, LockfileMode, SandboxKind, limits, name};
+use super::{LimitsPatch, SandboxKind, limits, name};
 use crate::krate::CrateName;
-use crate::ops::{Op, OpName};
+use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Selection};
 use crate::toolchain::ToolchainSpec;
 

@@ -7,9 +7,9 @@ use toml::de::DeTable;
 use super::problem::{BadValue, Problems};
 use super::read::{known_keys, names, place, table, text};
 use super::vocabulary::Vocabulary;
-use super::{CrateSettings, Features, LimitsPatch, limits};
+use super::{CrateSettings, LimitsPatch, limits};
 use crate::krate::CrateName;
-use crate::ops::Op;
+use crate::ops::{Features, Op};
 
 /// Variables that maar or the toolchain's choice decides, so that a crate's `env` can't set them.
 pub const RESERVED_ENV: [&str; 19] = [

@@ -15,22 +15,6 @@ const SOURCES: &str = "/cargo/sources";
 const TARGET: &str = "/target";
 const TOOLCHAIN: &str = "/toolchain";
 
-/// The variables that maar sets, which an experiment's `env` can't: their values belong to the cell.
-pub const RESERVED_ENV: [&str; 12] = [
-    "CARGO",
-    "CARGO_BUILD_JOBS",
-    "CARGO_HOME",
-    "CARGO_NET_OFFLINE",
-    "CARGO_TARGET_DIR",
-    "HOME",
-    "LOGNAME",
-    "PATH",
-    "RUSTUP_HOME",
-    "RUSTUP_TOOLCHAIN",
-    "TMPDIR",
-    "USER",
-];
-
 /// Why an op could not be run at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CellError {

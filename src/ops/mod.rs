@@ -7,7 +7,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Features, LockfileMode};
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::Registry;
@@ -22,10 +21,12 @@ mod clippy;
 mod command;
 mod doc;
 mod prepare;
+pub mod settings;
 mod test;
 mod verdict;
 pub mod workspace;
 
+pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
 
 /// The name of an op: lowercase ASCII letters, digits, `-` and `_`, beginning with a letter, at most 32 characters.

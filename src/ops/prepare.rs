@@ -7,11 +7,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::experiment::LockfileMode;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, Order, Tools, verdict};
+use crate::ops::{Done, LockfileMode, Order, Tools, verdict};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{self, Lockfile};
 use crate::registry::{RegistryError, unpack};

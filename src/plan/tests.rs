@@ -67,7 +67,7 @@ fn outcome(sign: &str) -> Outcome {
     match sign {
         "+" => Outcome::Passed,
         "-" => Outcome::Failed(Failure::Exit(101)),
-        "t" => Outcome::Inconclusive(Cause::TimedOut(std::time::Duration::from_secs(1))),
+        "t" => Outcome::Inconclusive(Cause::TimedOut(DEFAULT_LIMITS.timeout)),
         "n" => Outcome::Inconclusive(Cause::Network("refused".to_owned())),
         "s" => Outcome::Skipped,
         _ => panic!("no outcome is written {sign:?}"),
@@ -81,7 +81,7 @@ fn check_remaining(outcomes: &str, expected: &str) {
     let signs = outcomes.split_whitespace();
     let with_outcome = plan.steps.iter().zip(signs).filter(|(_, sign)| *sign != ".");
     let finished = with_outcome.map(|(step, sign)| (step.fingerprint.clone(), outcome(sign))).collect();
-    assert_eq!(shown(&remaining(&plan, &finished)), expected, "after {outcomes}");
+    assert_eq!(shown(&remaining(&default_experiment(), &plan, &finished)), expected, "after {outcomes}");
 }
 
 #[test]
@@ -154,11 +154,32 @@ fn what_only_the_host_stopped_is_tried_again() {
 }
 
 #[test]
+fn what_a_limit_cut_short_is_tried_again_under_a_greater_one() {
+    let mut experiment = default_experiment();
+    let plan = plan_of(&experiment);
+    let limits = experiment.limits;
+    let hits = [
+        Cause::TimedOut(limits.timeout),
+        Cause::Idle(limits.idle_timeout),
+        Cause::OutOfMemory(limits.memory),
+    ];
+    for hit in hits {
+        let finished = HashMap::from([(plan.steps[0].fingerprint.clone(), Outcome::Inconclusive(hit))]);
+        assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "");
+        experiment.limits.timeout *= 2;
+        experiment.limits.idle_timeout *= 2;
+        experiment.limits.memory = limits.memory * 2;
+        assert_eq!(remaining(&experiment, &plan, &finished).len(), 5);
+        experiment.limits = limits;
+    }
+}
+
+#[test]
 fn a_plan_of_prepare_alone_ends_with_it() {
     let plan = plan_of(&experiment(&[Op::Prepare]));
     let finished = HashMap::from([(plan.steps[0].fingerprint.clone(), Outcome::Passed)]);
-    assert_eq!(shown(&remaining(&plan, &HashMap::new())), "prepare");
-    assert_eq!(shown(&remaining(&plan, &finished)), "");
+    assert_eq!(shown(&remaining(&default_experiment(), &plan, &HashMap::new())), "prepare");
+    assert_eq!(shown(&remaining(&default_experiment(), &plan, &finished)), "");
 }
 
 #[test]
