@@ -1,5 +1,6 @@
 //! The registry: which crates there are, and their sources. Knows nothing of ops or pools.
 
+pub mod lockfile;
 mod package;
 mod place;
 pub mod select;
