@@ -19,7 +19,9 @@ use crate::toolchain::Toolchain;
 
 pub use judge::{Deciding, Judgement, Standing, judge};
 pub use report::{
-    Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude, report_crate};
+    Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
+    report_crate,
+};
 
 /// All that is known of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]

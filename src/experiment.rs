@@ -69,30 +69,6 @@ pub struct Workers {
 }
 
 /// Where ops run.
-    pub sandbox: SandboxKind,
-}
-
-/// How many workers each stage has, each at least 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are the stages")]
-pub struct Workers {
-    pub fetch: usize,
-    pub build: usize,
-    pub test: usize,
-}
-
-/// Which dependencies a crate is built with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LockfileMode {
-    /// The newest compatible ones; a lockfile in the package is left out.
-    #[default]
-    Latest,
-    /// Those of the package's own lockfile; the newest where it has none.
-    Packaged,
-}
-
-/// Where ops run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxKind {

@@ -138,18 +138,16 @@ fn make(path: &Path) -> Result<(), HomeError> {
 }
 
 fn lock_file(path: &Path) -> Result<File, HomeError> {
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(|source| HomeError::Io { what: "open", path: path.to_owned(), source })
+    File::options().write(true).create(true).truncate(false).open(path).map_err(|source| HomeError::Io {
+        what: "open",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Removes the folders of runs that hold no lock any more.
 fn sweep(jobs: &Path) -> Result<(), HomeError> {
-    let entries =
-        fs::read_dir(jobs).map_err(|source| HomeError::Io { what: "list", path: jobs.to_owned(), source })?;
+    let entries = fs::read_dir(jobs).map_err(|source| HomeError::Io { what: "list", path: jobs.to_owned(), source })?;
     for entry in entries.flatten() {
         if entry.file_name().as_bytes().starts_with(b".") {
             continue;

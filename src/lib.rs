@@ -10,6 +10,7 @@ pub mod krate;
 pub mod nearest;
 pub mod ops;
 pub mod outcome;
+pub mod owner;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

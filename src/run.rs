@@ -162,7 +162,7 @@ impl Job {
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
             let Setup { tools, jobs, .. } = &*self.shared;
-            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources(), tools.sandbox.owner())?);
+            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
         }
         Ok(())
     }
@@ -268,13 +268,8 @@ impl Sink<'_> {
         });
         // A stopped op has no result: the next run does it again.
         let Some(outcome) = done.outcome else { return Ok(()) };
-        let result = OpResult {
-            outcome,
-            started: began,
-            wall,
-            cpu: done.usage.cpu,
-            peak_memory: done.usage.peak_memory,
-        };
+        let result =
+            OpResult { outcome, started: began, wall, cpu: done.usage.cpu, peak_memory: done.usage.peak_memory };
         self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint.clone(), result.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
@@ -317,7 +312,13 @@ fn verdict(setup: &Setup, krate: usize, mut known: HashMap<Fingerprint, OpResult
     let earlier = |step: &Step| {
         let outcome = setup.finished.get(&step.fingerprint)?.clone();
         // What it cost then plays no part in the verdict.
-        Some(OpResult { outcome, started: SystemTime::UNIX_EPOCH, wall: Duration::ZERO, cpu: Duration::ZERO, peak_memory: None })
+        Some(OpResult {
+            outcome,
+            started: SystemTime::UNIX_EPOCH,
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            peak_memory: None,
+        })
     };
     let steps = plan.steps.iter().map(|step| (step.clone(), known.remove(&step.fingerprint).or_else(|| earlier(step))));
     let results = CrateResults { krate: plan.krate.clone(), steps: steps.collect() };

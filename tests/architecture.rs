@@ -24,8 +24,20 @@ const ROOMS: [(&str, &[&str]); 16] = [
     (
         "run",
         &[
-            "krate", "toolchain", "outcome", "stop", "home", "sandbox", "pipeline", "registry", "ops", "experiment",
-            "plan", "compare", "store", "progress",
+            "krate",
+            "toolchain",
+            "outcome",
+            "stop",
+            "home",
+            "sandbox",
+            "pipeline",
+            "registry",
+            "ops",
+            "experiment",
+            "plan",
+            "compare",
+            "store",
+            "progress",
         ],
     ),
 ];

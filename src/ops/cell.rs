@@ -99,7 +99,7 @@ fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: N
 fn shared_mounts(tools: &Tools, workspace: &Workspace, toolchain: &Toolchain) -> [Mount; 3] {
     [
         read_only(VENDOR, workspace.vendor()),
-        read_only(SOURCES, tools.registry.sources().to_owned()),
+        read_only(SOURCES, tools.registry.sources_dir().to_owned()),
         read_only(TOOLCHAIN, toolchain.sysroot.clone()),
     ]
 }

@@ -6,14 +6,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
 use crate::ops::workspace::Workspace;
 use crate::ops::{Done, LockfileMode, Order, Tools, verdict};
 use crate::outcome::{Breakage, Cause, Outcome};
-use crate::registry::lockfile::{self, Lockfile};
-use crate::registry::{RegistryError, unpack};
+use crate::registry::lockfile::{Lockfile, LockfileError};
+use crate::registry::tree::copy_tree;
+use crate::registry::unpack::unpack;
+use crate::registry::{BadChecksum, Package, RegistryError};
 use crate::sandbox::{Exit, Output};
 use crate::toolchain::Toolchain;
 
@@ -23,9 +26,9 @@ enum PrepareError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
-    Unpack(#[from] unpack::UnpackError),
+    Checksum(#[from] BadChecksum),
     #[error(transparent)]
-    Lockfile(#[from] lockfile::LockfileError),
+    Lockfile(#[from] LockfileError),
     #[error(transparent)]
     Cell(#[from] CellError),
     #[error("failed to {what} {path}: {source}")]
@@ -102,17 +105,22 @@ async fn prepare(
 }
 
 async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<(), PrepareError> {
-    let (source, owner) = (workspace.source(), workspace.owner().map(|owner| (owner.uid, owner.gid)));
+    let (source, owner) = (workspace.source(), workspace.owner());
     match (&order.krate.origin, &order.krate.id.version) {
         (Origin::Registry { checksum }, Some(version)) => {
             let name = order.krate.id.name.clone();
-            let tarball = tools.registry.tarball(&name, version, checksum).await?;
-            let version = version.clone();
-            blocking(move || unpack::unpack(&tarball, &source, &name, &version, owner)).await?;
+            let package = Package { name, version: version.clone(), checksum: checksum.parse()? };
+            let tarball = tools.registry.tarball(&package).await?;
+            let package = package.to_string();
+            let unpacked = blocking({
+                let package = package.clone();
+                move || unpack(&tarball, &package, &source, owner)
+            });
+            unpacked.await.map_err(|source| RegistryError::Unpack { package, source: Arc::new(source) })?;
         }
         (Origin::Path { dir, .. }, _) => {
             let dir = dir.clone();
-            blocking(move || unpack::copy_tree(&dir, &source, owner)).await?;
+            blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?;
         }
         (Origin::Registry { .. } | Origin::Missing(_), _) => {
             return Err(PrepareError::Missing(order.krate.id.to_string()));
@@ -200,17 +208,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Whose fault an error is.
 fn blame(error: PrepareError) -> Outcome {
+    let text = error.to_string();
     match error {
-        PrepareError::Registry(error) => match error.fault() {
-            Fault::Network => Outcome::Inconclusive(Cause::Network(error.to_string())),
-            Fault::Host => Outcome::Inconclusive(Cause::Host(error.to_string())),
-            Fault::Crate => Outcome::Broken(Breakage::Archive(error.to_string())),
-        },
-        PrepareError::Unpack(error) if error.is_of_host() => Outcome::Inconclusive(Cause::Host(error.to_string())),
-        PrepareError::Unpack(error) => Outcome::Broken(Breakage::Archive(error.to_string())),
-        PrepareError::Lockfile(error) => Outcome::Broken(Breakage::Lockfile(error.to_string())),
-        PrepareError::Cell(_) | PrepareError::Io { .. } => Outcome::Inconclusive(Cause::Host(error.to_string())),
-        PrepareError::Missing(_) => Outcome::Broken(Breakage::Missing(error.to_string())),
+        PrepareError::Registry(error) => error.outcome(),
+        PrepareError::Checksum(_) => Outcome::Broken(Breakage::Archive(text)),
+        PrepareError::Lockfile(_) => Outcome::Broken(Breakage::Lockfile(text)),
+        PrepareError::Cell(_) | PrepareError::Io { .. } => Outcome::Inconclusive(Cause::Host(text)),
+        PrepareError::Missing(_) => Outcome::Broken(Breakage::Missing(text)),
     }
 }
 

@@ -2,6 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Which dependencies a crate is built with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockfileMode {
+    /// The newest compatible ones; a lockfile in the package is left out.
+    #[default]
+    Latest,
+    /// Those of the package's own lockfile; the newest where it has none.
+    Packaged,
+}
+
 /// Which features of a crate are on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Features {

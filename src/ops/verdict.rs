@@ -88,7 +88,8 @@ fn resolution_failure(text: &str) -> Outcome {
         Breakage::Manifest(cause(text).unwrap_or(error))
     } else if lines(text).any(|line| line.trim_start().starts_with("--> ") && line.contains("Cargo.toml:")) {
         Breakage::Manifest(error)
-    } else if let Some(name) = lines(text).find_map(|line| quoted_after(line, "failed to load source for dependency ")) {
+    } else if let Some(name) = lines(text).find_map(|line| quoted_after(line, "failed to load source for dependency "))
+    {
         Breakage::MissingDependency(name.to_owned())
     } else if lines(text).any(|line| line.contains(" is yanked")) {
         Breakage::Unresolvable(format!("{error}: every version that fits is yanked"))
@@ -262,19 +263,13 @@ mod tests {
     #[test]
     fn a_failing_build_script_is_named() {
         let text = "error: failed to run custom build command for `openssl-sys v0.9.1`\n\nCaused by:\n  process didn't";
-        assert_eq!(
-            reason_of_command(End::Code(101), text),
-            "failed: the build script of openssl-sys v0.9.1 failed"
-        );
+        assert_eq!(reason_of_command(End::Code(101), text), "failed: the build script of openssl-sys v0.9.1 failed");
     }
 
     #[test]
     fn failed_tests_are_named_and_the_rest_counted() {
         let text: String = (0..8).map(|n| format!("test t{n} ... FAILED\r\ntest ok{n} ... ok\r\n")).collect();
-        assert_eq!(
-            reason_of_command(End::Code(101), &text),
-            "failed: tests failed: t0, t1, t2, t3, t4 and 3 more"
-        );
+        assert_eq!(reason_of_command(End::Code(101), &text), "failed: tests failed: t0, t1, t2, t3, t4 and 3 more");
     }
 
     #[test]
@@ -296,7 +291,10 @@ mod tests {
     #[test]
     fn an_unexplained_failure_is_its_exit_code() {
         assert_eq!(reason_of_command(End::Code(7), "hello\n"), "failed: exit code 7");
-        assert_eq!(reason_of_command(End::Code(101), "error: test failed, to rerun pass `--lib`\n"), "failed: exit code 101");
+        assert_eq!(
+            reason_of_command(End::Code(101), "error: test failed, to rerun pass `--lib`\n"),
+            "failed: exit code 101"
+        );
     }
 
     #[test]

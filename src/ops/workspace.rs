@@ -15,7 +15,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::home;
-use crate::sandbox::Owner;
+use crate::owner::Owner;
 
 /// The folder of one crate's job.
 #[derive(Debug)]

@@ -158,11 +158,7 @@ fn what_a_limit_cut_short_is_tried_again_under_a_greater_one() {
     let mut experiment = default_experiment();
     let plan = plan_of(&experiment);
     let limits = experiment.limits;
-    let hits = [
-        Cause::TimedOut(limits.timeout),
-        Cause::Idle(limits.idle_timeout),
-        Cause::OutOfMemory(limits.memory),
-    ];
+    let hits = [Cause::TimedOut(limits.timeout), Cause::Idle(limits.idle_timeout), Cause::OutOfMemory(limits.memory)];
     for hit in hits {
         let finished = HashMap::from([(plan.steps[0].fingerprint.clone(), Outcome::Inconclusive(hit))]);
         assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "");

@@ -1,3 +1,137 @@
-//! The registry: which crates there are, and their sources. Knows nothing of ops or pools.
+//! The registry: which crates there are, and their sources.
+//!
+//! [`Registry`] is the whole of it: it selects crates, downloads tarballs, vendors the packages of a lockfile and serves
+//! the index to cells. Knows nothing of ops, pools or sandboxes. Every future here may be dropped at any time: nothing
+//! half done is ever seen under its final name.
 
+mod download;
+mod error;
+mod flight;
+mod http;
+mod index;
+pub mod lockfile;
+mod package;
+mod packed;
+mod place;
+mod proxy;
+mod resolve;
 pub mod select;
+mod sources;
+pub mod tree;
+pub mod unpack;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use semver::Version;
+
+use crate::krate::{CrateName, Selected};
+
+pub use self::error::RegistryError;
+pub use self::package::{BadChecksum, Checksum, Package};
+pub use self::proxy::Proxy;
+pub use self::upstream::{BadIndexUrl, IndexUrl, Upstream, UpstreamError};
+
+use self::download::Tarballs;
+use self::http::Http;
+use self::index::Index;
+use self::lockfile::Lockfile;
+use self::select::Selection;
+use self::sources::Sources;
+
+/// What a registry is opened with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the registry is.
+    pub upstream: Upstream,
+    /// A folder of maar's own, made if absent; registries of several processes may share it.
+    pub cache: PathBuf,
+}
+
+/// A registry, its caches included. Clones are the same registry.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    http: Arc<Http>,
+    index: Index,
+    tarballs: Tarballs,
+    sources: Sources,
+}
+
+impl Registry {
+    /// Opens a registry: makes its folders, but asks the network nothing.
+    ///
+    /// # Errors
+    /// When a folder can't be made, or the host has no certificates that TLS could trust.
+    pub fn open(config: Config) -> Result<Self, RegistryError> {
+        let http = Arc::new(Http::new(&config.upstream)?);
+        Ok(Self(Arc::new(Inner {
+            index: Index::open(&config.upstream.index, &config.cache.join("index"), Arc::clone(&http))?,
+            tarballs: Tarballs::open(config.cache.join("crates"), Arc::clone(&http))?,
+            sources: Sources::open(config.cache.join("sources"))?,
+            http,
+        })))
+    }
+
+    /// Asks the registry for its configuration, to learn whether it can be reached.
+    ///
+    /// # Errors
+    /// When it can't, or answers nonsense.
+    pub async fn check(&self) -> Result<(), RegistryError> {
+        self.0.index.config().await.map(drop)
+    }
+
+    /// Finds the crate that a user means. A crate or version that doesn't exist is [`crate::krate::Origin::Missing`].
+    ///
+    /// # Errors
+    /// When the registry can't be reached or answers nonsense, and when a folder can't be read.
+    pub async fn select(&self, selection: &Selection) -> Result<Selected, RegistryError> {
+        resolve::resolve(&self.0.index, selection).await
+    }
+
+    /// Looks up one published version; none if the registry doesn't have it.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or answers nonsense.
+    pub async fn package(&self, name: &CrateName, version: &Version) -> Result<Option<Package>, RegistryError> {
+        self.0.index.package(name, version).await
+    }
+
+    /// Makes sure that the tarball of a package is in the cache, and says where. Its contents have been verified.
+    ///
+    /// # Errors
+    /// When it can't be downloaded, or is not the one that the checksum names.
+    pub async fn tarball(&self, package: &Package) -> Result<PathBuf, RegistryError> {
+        self.0.tarballs.get(&self.0.index, package).await
+    }
+
+    /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
+    /// targets are in [`Registry::sources_dir`]. With a link `sources` beside it, `into` is a directory source of cargo's.
+    ///
+    /// # Errors
+    /// When a package is missing, damaged or hostile. Packages from elsewhere than the registry are left out.
+    pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
+        sources::vendor(self, lock, into).await
+    }
+
+    /// The store of unpacked packages, which cells mount as `sources`; never changed, only added to.
+    pub fn sources_dir(&self) -> &Path {
+        self.0.sources.dir()
+    }
+
+    /// Serves this registry on a port of 127.0.0.1, for the cargos of cells.
+    ///
+    /// # Errors
+    /// When no port can be opened.
+    pub async fn serve(&self) -> Result<Proxy, RegistryError> {
+        Proxy::start(self.clone()).await
+    }
+
+    /// How many bytes came over the network so far, index included.
+    pub fn downloaded_bytes(&self) -> u64 {
+        self.0.http.downloaded_bytes()
+    }
+}

@@ -1,10 +1,20 @@
-//! Which crates a user means.
+//! Which crates a user means: reads selections, and the files that hold more of them.
+//!
+//! Asks no registry: whether a crate exists is found out later.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use semver::{Version, VersionReq};
 
-use crate::krate::CrateName;
+use super::lockfile::{Locked, Lockfile, LockfileError};
+use crate::krate::{BadCrateName, CrateName};
+
+/// The largest list that is read, in bytes: longer than one with every crate of the default registry.
+const MAX_LIST: u64 = 16 << 20;
+/// What may come before a colon.
+const PREFIXES: [&str; 3] = ["path", "list", "lock"];
 
 /// One crate that a user selected, before the registry was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,49 +25,292 @@ pub enum Selection {
     Matching(CrateName, VersionReq),
     /// `NAME@1.2.3`, and the packages of a lockfile: this very version, yanked or not.
     Exact(CrateName, Version),
-    /// `path:DIR`.
+    /// `path:DIR`: the folder, absolute.
     Path(PathBuf),
 }
 
 /// Why a text selects nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
-    /// The name is none.
+    /// It begins with a word and a colon, and the word is none of ours.
+    #[error("`{prefix}:` is no kind of selection; did you mean `{nearest}:`? There are `path:`, `list:` and `lock:`")]
+    Prefix {
+        /// The word.
+        prefix: String,
+        /// The most similar one there is.
+        nearest: &'static str,
+    },
+    /// The name of the crate is none.
     #[error(transparent)]
-    Name(#[from] crate::krate::BadCrateName),
-    /// The version is none.
-    #[error("`{0}` is not a version")]
-    Version(String),
-    /// A file or folder can't be read.
-    #[error("failed to read {path}: {source}", path = .path.display())]
+    Name(#[from] BadCrateName),
+    /// What follows the `@` is neither a version nor a requirement.
+    #[error("`{text}` is neither a version such as `1.2.3` nor a requirement such as `1` or `^1.2`: {source}")]
+    Version {
+        /// What is there.
+        text: String,
+        /// What is wrong with it.
+        source: semver::Error,
+    },
+    /// Nothing follows a colon.
+    #[error("`{prefix}:` needs a path after it")]
+    Empty {
+        /// What is before the colon.
+        prefix: &'static str,
+    },
+    /// A folder or list can't be read.
+    #[error("failed to read {}: {source}", .path.display())]
     Read {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A list is too large to be one.
+    #[error("{} is larger than 16 MiB, which no list of crates is", .path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A folder holds no crate.
+    #[error("{} holds no Cargo.toml; `path:` needs the folder of a crate", .dir.display())]
+    NoManifest {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A lockfile can't be read.
+    #[error(transparent)]
+    Lockfile(#[from] LockfileError),
+    /// A list names another, which would let lists go in circles.
+    #[error("a list can't hold `{prefix}:`; put it beside the list")]
+    Nested {
+        /// `list`.
+        prefix: &'static str,
+    },
+    /// A line of a list selects nothing.
+    #[error("{}, line {line}: {source}", .path.display())]
+    Line {
+        /// The list.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Why.
+        source: Box<SelectError>,
     },
 }
 
-/// Reads one selection; relative paths in it begin at `base`.
+/// Reads one selection, which may be of many crates: `NAME`, `NAME@VERSION`, `NAME@REQUIREMENT`, `path:DIR`,
+/// `list:FILE` (one selection a line, `#` begins a comment) or `lock:FILE` (every registry package of a `Cargo.lock`).
+///
+/// Paths are taken from `base`; those in a list, from the list's own folder.
+///
+/// # Errors
+/// When the text is none of these, or a file that it names can't be read.
 pub fn parse(text: &str, base: &Path) -> Result<Vec<Selection>, SelectError> {
-    if let Some(dir) = text.strip_prefix("path:") {
-        return Ok(vec![Selection::Path(base.join(dir))]);
+    match split(text)? {
+        Parts::Crate(name, None) => Ok(vec![Selection::Newest(name.parse()?)]),
+        Parts::Crate(name, Some(version)) => Ok(vec![versioned(name.parse()?, version)?]),
+        Parts::Path(dir) => Ok(vec![Selection::Path(crate_dir(&base.join(dir))?)]),
+        Parts::List(file) => list(&base.join(file)),
+        Parts::Lock(file) => lock(&base.join(file)),
     }
-    if let Some(file) = text.strip_prefix("list:") {
-        let path = base.join(file);
-        let list = std::fs::read_to_string(&path).map_err(|source| SelectError::Read { path, source })?;
-        let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        return lines.map(one).collect();
-    }
-    Ok(vec![one(text)?])
 }
 
-fn one(text: &str) -> Result<Selection, SelectError> {
-    let Some((name, version)) = text.split_once('@') else { return Ok(Selection::Newest(text.parse()?)) };
-    let name = name.parse()?;
-    if let Ok(version) = Version::parse(version) {
+/// A selection taken apart.
+enum Parts<'a> {
+    Crate(&'a str, Option<&'a str>),
+    Path(&'a str),
+    List(&'a str),
+    Lock(&'a str),
+}
+
+fn split(text: &str) -> Result<Parts<'_>, SelectError> {
+    let text = text.trim();
+    let Some((prefix, path)) = text.split_once(':') else {
+        return Ok(match text.split_once('@') {
+            Some((name, version)) => Parts::Crate(name, Some(version)),
+            None => Parts::Crate(text, None),
+        });
+    };
+    let path = path.trim();
+    let known = PREFIXES.into_iter().find(|&known| known == prefix);
+    match known {
+        Some(prefix) if path.is_empty() => Err(SelectError::Empty { prefix }),
+        Some("path") => Ok(Parts::Path(path)),
+        Some("list") => Ok(Parts::List(path)),
+        Some(_) => Ok(Parts::Lock(path)),
+        None => {
+            let distance = |known: &&str| strsim::damerau_levenshtein(known, prefix);
+            let nearest = PREFIXES.into_iter().min_by_key(distance).unwrap_or("path");
+            Err(SelectError::Prefix { prefix: prefix.escape_debug().take(80).collect(), nearest })
+        }
+    }
+}
+
+/// A whole version means that very one; anything less is a requirement.
+fn versioned(name: CrateName, text: &str) -> Result<Selection, SelectError> {
+    if let Ok(version) = text.parse::<Version>() {
         return Ok(Selection::Exact(name, version));
     }
-    let requirement = VersionReq::parse(version).map_err(|_| SelectError::Version(version.to_owned()))?;
-    Ok(Selection::Matching(name, requirement))
+    match text.parse::<VersionReq>() {
+        Ok(requirement) => Ok(Selection::Matching(name, requirement)),
+        Err(source) => Err(SelectError::Version { text: text.escape_debug().take(80).collect(), source }),
+    }
+}
+
+fn crate_dir(dir: &Path) -> Result<PathBuf, SelectError> {
+    let dir = dir.canonicalize().map_err(|source| SelectError::Read { path: dir.to_owned(), source })?;
+    if dir.join("Cargo.toml").is_file() { Ok(dir) } else { Err(SelectError::NoManifest { dir }) }
+}
+
+fn list(path: &Path) -> Result<Vec<Selection>, SelectError> {
+    let read = |source| SelectError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    File::open(path).map_err(read)?.take(MAX_LIST + 1).read_to_string(&mut text).map_err(read)?;
+    if text.len() as u64 > MAX_LIST {
+        return Err(SelectError::TooLarge { path: path.to_owned() });
+    }
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut selections = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = without_comment(line);
+        if line.is_empty() {
+            continue;
+        }
+        let parsed = match split(line) {
+            Ok(Parts::List(_)) => Err(SelectError::Nested { prefix: "list" }),
+            Ok(_) => parse(line, base),
+            Err(error) => Err(error),
+        };
+        selections.extend(parsed.map_err(|source| SelectError::Line {
+            path: path.to_owned(),
+            line: number + 1,
+            source: Box::new(source),
+        })?);
+    }
+    Ok(selections)
+}
+
+/// A line up to its comment. A `#` within a word is part of it: paths may have one.
+fn without_comment(line: &str) -> &str {
+    let begins_comment = |&(at, _): &(usize, &str)| line[..at].chars().next_back().is_none_or(char::is_whitespace);
+    let end = line.match_indices('#').find(begins_comment).map_or(line.len(), |(at, _)| at);
+    line[..end].trim()
+}
+
+fn lock(path: &Path) -> Result<Vec<Selection>, SelectError> {
+    let packages = Lockfile::read(path)?.packages.into_iter();
+    let selections = packages.filter_map(|package| match package {
+        Locked::Registry { name, version, .. } => Some(Selection::Exact(name, version)),
+        Locked::Foreign { .. } | Locked::Local { .. } => None,
+    });
+    Ok(selections.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> CrateName {
+        text.parse().unwrap()
+    }
+
+    fn one(text: &str) -> Selection {
+        let [selection] = parse(text, Path::new("/")).unwrap().try_into().unwrap();
+        selection
+    }
+
+    fn error(text: &str, base: &Path) -> String {
+        parse(text, base).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_version_is_exact_and_a_partial_one_is_a_requirement() {
+        let matching = |text: &str| Selection::Matching(name("semver"), text.parse().unwrap());
+        let exact = |text: &str| Selection::Exact(name("semver"), text.parse().unwrap());
+        assert_eq!(one("semver"), Selection::Newest(name("semver")));
+        assert_eq!(one(" semver@1.0.2 "), exact("1.0.2"));
+        assert_eq!(one("semver@1.0.2-rc.1+b"), exact("1.0.2-rc.1+b"));
+        assert_eq!(one("semver@1"), matching("^1"));
+        assert_eq!(one("semver@1.2"), matching("^1.2"));
+        assert_eq!(one("semver@=1.2.3"), matching("=1.2.3"));
+        assert_eq!(one("semver@>=1, <1.5"), matching(">=1, <1.5"));
+        assert_eq!(one("semver@*"), matching("*"));
+    }
+
+    #[test]
+    fn what_selects_nothing_says_why() {
+        let cases = [
+            ("lists:a", "`lists:` is no kind of selection; did you mean `list:`?"),
+            ("paht:a", "`paht:` is no kind of selection; did you mean `path:`?"),
+            ("", "`` is not a crate name: it is empty"),
+            ("@1", "`` is not a crate name: it is empty"),
+            ("a/b", "`a/b` is not a crate name"),
+            ("a@latest", "`latest` is neither a version such as `1.2.3` nor a requirement"),
+            ("a@", "`` is neither a version such as `1.2.3` nor a requirement"),
+            ("path:", "`path:` needs a path after it"),
+            ("path:gone", "failed to read /nowhere/gone: No such file or directory"),
+            ("list:gone", "failed to read /nowhere/gone: No such file or directory"),
+            ("lock:gone", "failed to read /nowhere/gone: No such file or directory"),
+        ];
+        for (text, expected) in cases {
+            let error = error(text, Path::new("/nowhere"));
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_list_holds_a_selection_a_line_and_comments() {
+        let dir = tempfile::tempdir().unwrap();
+        let krate = dir.path().canonicalize().unwrap().join("a #1");
+        std::fs::create_dir(&krate).unwrap();
+        std::fs::write(krate.join("Cargo.toml"), "").unwrap();
+        let list = "# top\r\nserde # the one\n\n  semver@1\npath:a #1\n";
+        std::fs::write(dir.path().join("top.txt"), list).unwrap();
+        std::fs::rename(&krate, krate.with_file_name("a#1")).unwrap();
+        let list = list.replace("a #1", "a#1 # a `#` within a word");
+        std::fs::write(dir.path().join("top.txt"), list).unwrap();
+        assert_eq!(
+            parse("list:top.txt", dir.path()).unwrap(),
+            [
+                Selection::Newest(name("serde")),
+                Selection::Matching(name("semver"), "1".parse().unwrap()),
+                Selection::Path(krate.with_file_name("a#1")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_line_of_a_list_is_named_with_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("top.txt");
+        let refusal = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            error("list:top.txt", dir.path()).replace(&*path.to_string_lossy(), "top.txt")
+        };
+        assert!(refusal("serde\n\n!\n").starts_with("top.txt, line 3: `!` is not a crate name"));
+        assert!(refusal("lock:gone").starts_with("top.txt, line 1: failed to read"));
+        assert!(refusal("a\nlist:top.txt").starts_with("top.txt, line 2: a list can't hold `list:`"));
+        std::fs::write(&path, b"\xff").unwrap();
+        assert!(error("list:top.txt", dir.path()).starts_with("failed to read"));
+    }
+
+    #[test]
+    fn a_folder_without_a_manifest_is_no_crate() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(error("path:.", dir.path()).ends_with("holds no Cargo.toml; `path:` needs the folder of a crate"));
+    }
+
+    #[test]
+    fn a_lockfile_selects_its_registry_packages_at_their_very_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = crates_index::git::URL;
+        let lock = format!(
+            "[[package]]\nname = 'me'\nversion = '0.1.0'\n\
+             [[package]]\nname = 'a'\nversion = '1.0.0'\nsource = 'registry+{source}'\n\
+             [[package]]\nname = 'b'\nversion = '1.0.0'\nsource = 'git+https://example.org/b'\n"
+        );
+        std::fs::write(dir.path().join("Cargo.lock"), lock).unwrap();
+        let selections = parse("lock:Cargo.lock", dir.path()).unwrap();
+        assert_eq!(selections, [Selection::Exact(name("a"), Version::new(1, 0, 0))]);
+    }
 }

@@ -1,0 +1,288 @@
+//! The sparse index: which versions of a crate there are.
+//!
+//! Every file is asked for once per run, however many need it, and kept on disk with its ETag for the next run. What a
+//! run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use crates_index::{IndexConfig, SparseIndex};
+use semver::Version;
+use serde::Deserialize;
+
+use super::error::RegistryError;
+use super::flight::Flights;
+use super::http::{Encoding, Http, Reply};
+use super::package::{Checksum, Package};
+use super::packed::{MAX_UNPACKED, Packed};
+use super::upstream::IndexUrl;
+use crate::krate::CrateName;
+
+/// The newest version of index lines that is understood: cargo's `INDEX_V_MAX`.
+const MAX_LINE_VERSION: u32 = 2;
+
+/// A client of one index.
+#[derive(Debug)]
+pub(super) struct Index {
+    http: Arc<Http>,
+    layout: SparseIndex,
+    cache: PathBuf,
+    /// By path below the index; none for a file that doesn't exist.
+    files: Flights<String, Option<Packed>>,
+}
+
+/// What the index says of one crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The name as published, which may differ in case from the one that was asked for.
+    pub(super) name: CrateName,
+    /// Its versions, in no order; never empty.
+    pub(super) versions: Vec<Published>,
+}
+
+/// One published version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Published {
+    pub(super) version: Version,
+    pub(super) checksum: Checksum,
+    pub(super) yanked: bool,
+}
+
+/// The part of an index line that is needed here.
+#[derive(Deserialize)]
+struct Line {
+    name: CrateName,
+    vers: Version,
+    cksum: String,
+    #[serde(default)]
+    yanked: bool,
+    #[serde(default = "first_line_version")]
+    v: u32,
+}
+
+fn first_line_version() -> u32 {
+    1
+}
+
+impl Index {
+    /// A client that keeps files below `cache`.
+    pub(super) fn open(url: &IndexUrl, cache: &Path, http: Arc<Http>) -> Result<Self, RegistryError> {
+        // One folder per registry: two registries may have different crates of the same name.
+        let cache = cache.join(Checksum::of(url.as_str()).short());
+        std::fs::create_dir_all(&cache).map_err(RegistryError::io("create", &cache))?;
+        let layout = SparseIndex::at_path(cache.clone(), url.to_string());
+        Ok(Self { http, layout, cache, files: Flights::default() })
+    }
+
+    /// The configuration of the registry.
+    pub(super) async fn config(&self) -> Result<IndexConfig, RegistryError> {
+        let url = format!("{}config.json", self.layout.url());
+        let file = self.file("config.json").await?.ok_or_else(|| RegistryError::NotFound { url: url.clone() })?;
+        let raw = unpack(&url, &file)?;
+        serde_json::from_slice(&raw).map_err(|error| RegistryError::Malformed { url, reason: error.to_string() })
+    }
+
+    /// The index file of a crate, byte for byte; none if there is no such crate.
+    pub(super) async fn raw(&self, name: &CrateName) -> Result<Option<Vec<u8>>, RegistryError> {
+        let path = self.path_of(name);
+        let file = self.file(&path).await?;
+        file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()
+    }
+
+    /// What the index says of a crate; none if there is no such crate.
+    pub(super) async fn entry(&self, name: &CrateName) -> Result<Option<Entry>, RegistryError> {
+        let Some(raw) = self.raw(name).await? else { return Ok(None) };
+        let entry = parse(name, &raw).map_err(|reason| RegistryError::Malformed {
+            url: format!("{}{}", self.layout.url(), self.path_of(name)),
+            reason,
+        })?;
+        Ok(Some(entry))
+    }
+
+    /// One published version; none if there is no such version. Only its build metadata may be left out.
+    pub(super) async fn package(&self, name: &CrateName, version: &Version) -> Result<Option<Package>, RegistryError> {
+        let entry = self.entry(name).await?;
+        Ok(entry.and_then(|entry| {
+            let Published { version, checksum, .. } = entry.find(version)?.clone();
+            Some(Package { name: entry.name, version, checksum })
+        }))
+    }
+
+    /// Where the tarball of a package is.
+    pub(super) async fn download_url(&self, package: &Package) -> Result<String, RegistryError> {
+        let (name, version) = (package.name.as_str(), package.version.to_string());
+        let config = self.config().await?;
+        config.download_url_with_checksum(name, &version, package.checksum.as_bytes()).ok_or_else(|| {
+            RegistryError::Malformed {
+                url: format!("{}config.json", self.layout.url()),
+                reason: format!("its `dl` gives no URL for {package}"),
+            }
+        })
+    }
+
+    /// The path of a crate's file below the index, such as `se/rd/serde`.
+    pub(super) fn path_of(&self, name: &CrateName) -> String {
+        let url = self.layout.crate_url(name.as_str()).unwrap_or_default();
+        url.strip_prefix(self.layout.url()).unwrap_or_default().to_owned()
+    }
+
+    async fn file(&self, path: &str) -> Result<Option<Packed>, RegistryError> {
+        self.files.get(path.to_owned(), self.fetch(path)).await
+    }
+
+    async fn fetch(&self, path: &str) -> Result<Option<Packed>, RegistryError> {
+        let url = format!("{}{path}", self.layout.url());
+        let kept = self.cache.join(path);
+        let known = read_kept(&kept);
+        let etag = known.as_ref().map(|(etag, _)| etag.as_str());
+        match (self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await, known) {
+            (Err(RegistryError::NotFound { .. }), _) => Ok(None),
+            (Err(error), _) => Err(error),
+            (Ok(Reply::Unchanged), Some((_, file))) => Ok(Some(file)),
+            (Ok(Reply::Unchanged), None) => {
+                Err(RegistryError::Malformed { url, reason: "it is `unchanged`, but was never seen".to_owned() })
+            }
+            (Ok(Reply::File { body, encoding, etag }), _) => {
+                let file = match encoding {
+                    Encoding::Identity => Packed::pack(&body),
+                    Encoding::Gzip => Packed::from_gzip(body),
+                };
+                let file = file.map_err(|error| RegistryError::Malformed { url, reason: error.to_string() })?;
+                if let Some(etag) = etag.filter(|etag| is_keepable(etag)) {
+                    keep(&kept, &etag, &file).map_err(RegistryError::io("write", &kept))?;
+                }
+                Ok(Some(file))
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// The version that equals `version`; else the one that does but for its build metadata, if `version` has none.
+    pub(super) fn find(&self, version: &Version) -> Option<&Published> {
+        let same = self.versions.iter().find(|published| published.version == *version);
+        same.or_else(|| {
+            let but_for_build = |of: &Version| (of.major, of.minor, of.patch, of.pre.clone());
+            let wanted = but_for_build(version);
+            self.versions.iter().find(|it| version.build.is_empty() && but_for_build(&it.version) == wanted)
+        })
+    }
+}
+
+/// Reads the lines of an index file. Lines that are not understood are passed over, as cargo does: they may be of a
+/// newer format.
+fn parse(name: &CrateName, raw: &[u8]) -> Result<Entry, String> {
+    let mut entry: Option<Entry> = None;
+    let mut first_error = None;
+    for (number, line) in raw.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        let published = serde_json::from_slice::<Line>(line).map_err(|error| error.to_string()).and_then(|line| {
+            let checksum = line.cksum.parse::<Checksum>().map_err(|error| error.to_string())?;
+            if line.v > MAX_LINE_VERSION {
+                return Err(format!("format {} is newer than maar", line.v));
+            }
+            if !line.name.as_str().eq_ignore_ascii_case(name.as_str()) {
+                return Err(format!("it is about `{}`", line.name));
+            }
+            Ok((line.name, Published { version: line.vers, checksum, yanked: line.yanked }))
+        });
+        match published {
+            Ok((name, published)) => {
+                entry.get_or_insert(Entry { name, versions: Vec::new() }).versions.push(published);
+            }
+            Err(error) => {
+                first_error.get_or_insert_with(|| format!("line {}: {error}", number + 1));
+            }
+        }
+    }
+    entry.ok_or_else(|| first_error.unwrap_or_else(|| "it is empty".to_owned()))
+}
+
+fn unpack(url: &str, file: &Packed) -> Result<Vec<u8>, RegistryError> {
+    file.unpack().map_err(|error| RegistryError::Malformed { url: url.to_owned(), reason: error.to_string() })
+}
+
+/// Whether a tag fits the first line of a kept file, and a header.
+fn is_keepable(etag: &str) -> bool {
+    etag.len() <= 256 && etag.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Writes a file for the next run: its tag, a newline, its gzipped bytes.
+fn keep(path: &Path, etag: &str, file: &Packed) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(dir)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    temporary.write_all(etag.as_bytes())?;
+    temporary.write_all(b"\n")?;
+    temporary.write_all(file.as_gzip())?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Reads a file of an earlier run. One that is damaged is as good as none: it is fetched again.
+fn read_kept(path: &Path) -> Option<(String, Packed)> {
+    let bytes = std::fs::read(path).ok()?;
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let etag = std::str::from_utf8(&bytes[..end]).ok().filter(|etag| is_keepable(etag))?;
+    let file = Packed::from_gzip(bytes[end + 1..].to_vec()).ok()?;
+    Some((etag.to_owned(), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUM: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn name(text: &str) -> CrateName {
+        text.parse().unwrap()
+    }
+
+    fn line(name: &str, vers: &str, rest: &str) -> String {
+        format!("{{\"name\":\"{name}\",\"vers\":\"{vers}\",\"cksum\":\"{SUM}\",\"deps\":[]{rest}}}\n")
+    }
+
+    #[test]
+    fn lines_of_a_newer_format_are_passed_over() {
+        let raw = [line("Foo", "1.0.0", ""), line("Foo", "1.1.0", ",\"v\":3"), "{\"new\":1}\n".into()].concat();
+        let entry = parse(&name("foo"), raw.as_bytes()).unwrap();
+        assert_eq!(entry.name.as_str(), "Foo");
+        assert_eq!(entry.versions.iter().map(|it| it.version.to_string()).collect::<Vec<_>>(), ["1.0.0"]);
+    }
+
+    #[test]
+    fn a_file_without_a_usable_line_says_what_is_wrong_with_the_first() {
+        let cases = [
+            ("".into(), "it is empty"),
+            (line("bar", "1.0.0", ""), "line 1: it is about `bar`"),
+            (line("foo", "1.0", ""), "line 1: unexpected end of input while parsing minor version number"),
+            ("\u{0}".into(), "line 1: expected value at line 1 column 1"),
+        ];
+        for (raw, expected) in cases {
+            let error = parse(&name("foo"), String::as_bytes(&raw)).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn build_metadata_may_be_left_out_but_not_mistaken() {
+        let raw = line("foo", "1.0.0+zlib.1", "");
+        let entry = parse(&name("foo"), raw.as_bytes()).unwrap();
+        let find = |text: &str| entry.find(&text.parse().unwrap()).is_some();
+        assert!(find("1.0.0+zlib.1") && find("1.0.0"));
+        assert!(!find("1.0.0+zlib.2") && !find("1.0.0-zlib.1") && !find("1.0.1"));
+    }
+
+    #[test]
+    fn a_kept_file_is_read_back_and_a_damaged_one_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("se/rd/serde");
+        keep(&path, "W/\"a\"", &Packed::pack(b"hello").unwrap()).unwrap();
+        let (etag, file) = read_kept(&path).unwrap();
+        assert_eq!((etag.as_str(), file.unpack().unwrap().as_slice()), ("W/\"a\"", b"hello".as_slice()));
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(read_kept(&path).is_none());
+    }
+}

@@ -1,0 +1,144 @@
+//! From what a user means to what the registry has.
+//!
+//! That a crate or version doesn't exist is an answer, not an error.
+
+use std::fs;
+use std::path::Path;
+
+use semver::Version;
+use serde::Deserialize;
+
+use super::error::RegistryError;
+use super::index::{Entry, Index, Published};
+use super::select::Selection;
+use super::tree;
+use crate::krate::{CrateId, CrateName, Origin, Selected};
+
+/// The largest manifest that is read, in bytes.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// See [`super::Registry::select`].
+pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Selected, RegistryError> {
+    let (name, wanted) = match selection {
+        Selection::Newest(name) | Selection::Matching(name, _) => (name, None),
+        Selection::Exact(name, version) => (name, Some(version.clone())),
+        Selection::Path(dir) => {
+            let dir = dir.clone();
+            return tokio::task::spawn_blocking(move || at_path(&dir)).await?;
+        }
+    };
+    let missing = |name: &CrateName, text| Selected {
+        id: CrateId { name: name.clone(), version: wanted.clone() },
+        origin: Origin::Missing(text),
+    };
+    let Some(entry) = index.entry(name).await? else {
+        return Ok(missing(name, no_such_crate(index, name).await?));
+    };
+    Ok(match choose(&entry, selection) {
+        Ok(Published { version, checksum, .. }) => Selected {
+            id: CrateId { name: entry.name.clone(), version: Some(version.clone()) },
+            origin: Origin::Registry { checksum: checksum.to_string() },
+        },
+        Err(text) => missing(&entry.name, text),
+    })
+}
+
+/// The version that a selection means, or in words that there is none.
+fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, String> {
+    let name = &entry.name;
+    let unyanked = || entry.versions.iter().filter(|published| !published.yanked);
+    let newest_of_all = newest(unyanked());
+    let the_newest = || match newest_of_all {
+        Some(published) => format!("the newest is {}", published.version),
+        None => "every version is yanked".to_owned(),
+    };
+    match selection {
+        Selection::Newest(_) | Selection::Path(_) => {
+            newest_of_all.ok_or_else(|| format!("every version of `{name}` is yanked"))
+        }
+        Selection::Exact(_, version) => {
+            entry.find(version).ok_or_else(|| format!("`{name}` has no version {version}; {}", the_newest()))
+        }
+        Selection::Matching(_, requirement) => {
+            let fits = |published: &&Published| requirement.matches(&published.version);
+            newest(unyanked().filter(fits)).ok_or_else(|| {
+                if entry.versions.iter().any(|published| fits(&published)) {
+                    format!("every version of `{name}` that fits `{requirement}` is yanked; {}", the_newest())
+                } else {
+                    format!("`{name}` has no version that fits `{requirement}`; {}", the_newest())
+                }
+            })
+        }
+    }
+}
+
+/// The newest release; only where there is none, the newest pre-release.
+fn newest<'a>(versions: impl Iterator<Item = &'a Published>) -> Option<&'a Published> {
+    versions.max_by_key(|published| (published.version.pre.is_empty(), &published.version))
+}
+
+async fn no_such_crate(index: &Index, name: &CrateName) -> Result<String, RegistryError> {
+    let text = name.as_str();
+    // The usual mistake: registries take `_` and `-` for the same when a name is published, but not when it is asked for.
+    for guess in [text.replace('_', "-"), text.replace('-', "_")] {
+        if guess != text
+            && let Ok(guess) = guess.parse()
+            && let Some(entry) = index.entry(&guess).await?
+        {
+            return Ok(format!("no crate named `{name}` in the registry; did you mean `{}`?", entry.name));
+        }
+    }
+    Ok(format!("no crate named `{name}` in the registry"))
+}
+
+/// The part of a manifest that names its package.
+#[derive(Deserialize)]
+struct Manifest {
+    package: PackageTable,
+    #[serde(default)]
+    workspace: WorkspaceTable,
+}
+
+#[derive(Deserialize)]
+struct PackageTable {
+    name: CrateName,
+    version: Option<VersionField>,
+}
+
+#[derive(Default, Deserialize)]
+struct WorkspaceTable {
+    package: Option<WorkspacePackage>,
+}
+
+#[derive(Deserialize)]
+struct WorkspacePackage {
+    version: Option<Version>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum VersionField {
+    Own(Version),
+    #[expect(dead_code, reason = "only that it is a table matters: cargo knows no other than `workspace = true`")]
+    Inherited(toml::Table),
+}
+
+/// A folder of the user's, by its manifest; its version is 0.0.0 where the folder doesn't say.
+fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
+    let path = dir.join("Cargo.toml");
+    let size = fs::metadata(&path).map_err(RegistryError::io("read", &path))?.len();
+    let bad = |reason: String| RegistryError::Manifest { path: path.clone(), reason };
+    if size > MAX_MANIFEST {
+        return Err(bad("it is larger than 1 MiB".to_owned()));
+    }
+    let text = fs::read_to_string(&path).map_err(RegistryError::io("read", &path))?;
+    let manifest: Manifest = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let version = match manifest.package.version {
+        Some(VersionField::Own(version)) => Some(version),
+        Some(VersionField::Inherited(_)) => manifest.workspace.package.and_then(|package| package.version),
+        None => None,
+    };
+    let id = CrateId { name: manifest.package.name, version: Some(version.unwrap_or(Version::new(0, 0, 0))) };
+    let digest = tree::digest(dir)?.to_string();
+    Ok(Selected { id, origin: Origin::Path { dir: dir.to_owned(), digest } })
+}

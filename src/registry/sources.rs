@@ -1,0 +1,198 @@
+//! The store of unpacked packages: `NAME-VERSION-<first 16 digits of the SHA-256>/`, each an entry of cargo's directory
+//! sources.
+//!
+//! A folder is made once and never changed: cells of many crates mount it at the same time. Nothing is ever evicted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::Registry;
+use super::error::RegistryError;
+use super::flight::Flights;
+use super::lockfile::{Locked, Lockfile};
+use super::package::{Checksum, Package};
+use super::place::{self, Kind};
+use super::tree;
+use super::unpack::unpack;
+use crate::krate::CrateName;
+
+/// How many packages of one lockfile are fetched or unpacked at one time.
+const MAX_AT_ONCE: usize = 16;
+/// What cargo reads in every folder of a directory source.
+const CHECKSUM_FILE: &str = ".cargo-checksum.json";
+
+/// The store.
+#[derive(Debug)]
+pub(super) struct Sources {
+    dir: PathBuf,
+    /// The folders that this run has seen to be whole, by name.
+    whole: Flights<String, ()>,
+}
+
+/// Cargo's part is `package` and `files`; it passes over the rest.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Seal {
+    package: String,
+    /// Empty: the tarball was verified as a whole, and nobody can write here.
+    files: Empty,
+    /// How many files and folders were there besides this file, and how many bytes, when the folder was published.
+    items: usize,
+    bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Empty {}
+
+impl Sources {
+    /// Opens the store in `dir`, which is made if absent.
+    pub(super) fn open(dir: PathBuf) -> Result<Self, RegistryError> {
+        fs::create_dir_all(&dir).map_err(RegistryError::io("create", &dir))?;
+        Ok(Self { dir, whole: Flights::default() })
+    }
+
+    /// Where it is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes sure that a package is in the store, and gives its folder's name there.
+    async fn ensure(&self, registry: &Registry, package: &Package) -> Result<String, RegistryError> {
+        let name = format!("{package}-{}", package.checksum.short());
+        let work = async {
+            let dir = self.dir.join(&name);
+            let found = dir.clone();
+            if tokio::task::spawn_blocking(move || is_whole(&found)).await? {
+                return Ok(());
+            }
+            let tarball = registry.tarball(package).await?;
+            let (store, package) = (self.dir.clone(), package.clone());
+            tokio::task::spawn_blocking(move || publish(&store, &tarball, &package, &dir)).await?
+        };
+        self.whole.get(name.clone(), work).await?;
+        Ok(name)
+    }
+}
+
+/// See [`Registry::vendor`].
+pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
+    fs::create_dir(into).map_err(RegistryError::io("create", into))?;
+    let mut names = BTreeSet::new();
+    let mut packages = JoinSet::new();
+    for locked in &lock.packages {
+        let Locked::Registry { name, version, checksum } = locked.clone() else { continue };
+        // Nothing keeps a lockfile from naming a package twice.
+        if !names.insert(format!("{name}-{version}")) {
+            continue;
+        }
+        if packages.len() == MAX_AT_ONCE
+            && let Some(done) = packages.join_next().await
+        {
+            link(done??, into)?;
+        }
+        let registry = registry.clone();
+        packages.spawn(async move {
+            let package = pinned(&registry, name, version, checksum).await?;
+            let stored = registry.0.sources.ensure(&registry, &package).await?;
+            Ok::<_, RegistryError>((package, stored))
+        });
+    }
+    while let Some(done) = packages.join_next().await {
+        link(done??, into)?;
+    }
+    Ok(())
+}
+
+/// The package that a lockfile means: pinned by the lockfile's own checksum, else by the index's.
+async fn pinned(
+    registry: &Registry,
+    name: CrateName,
+    version: Version,
+    checksum: Option<Checksum>,
+) -> Result<Package, RegistryError> {
+    if let Some(checksum) = checksum {
+        return Ok(Package { name, version, checksum });
+    }
+    let found = registry.package(&name, &version).await?;
+    found.ok_or_else(|| RegistryError::Missing { package: format!("{name}-{version}") })
+}
+
+/// Links a vendor folder to the store; relative, so that both can be mounted elsewhere.
+fn link((package, stored): (Package, String), into: &Path) -> Result<(), RegistryError> {
+    let path = into.join(package.to_string());
+    place::link(&Path::new("../sources").join(stored), &path, None).map_err(RegistryError::io("link", &path))
+}
+
+/// Unpacks a tarball beside its place in the store, then moves it there in one step.
+fn publish(store: &Path, tarball: &Path, package: &Package, dir: &Path) -> Result<(), RegistryError> {
+    let temporary = TempDir::with_prefix_in(".new-", store).map_err(RegistryError::io("create a folder in", store))?;
+    let fresh = temporary.path().join("fresh");
+    unpack(tarball, &package.to_string(), &fresh, None)
+        .map_err(|source| RegistryError::Unpack { package: package.to_string(), source: Arc::new(source) })?;
+    seal(&fresh, package)?;
+    // What is in the way was left damaged by a power loss; or, if it is whole by now, another process was faster.
+    if dir.exists() && !is_whole(dir) {
+        fs::rename(dir, temporary.path().join("damaged")).map_err(RegistryError::io("replace", dir))?;
+    }
+    match fs::rename(&fresh, dir) {
+        Err(error) if !is_whole(dir) => Err(RegistryError::io("create", dir)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn seal(dir: &Path, package: &Package) -> Result<(), RegistryError> {
+    let path = dir.join(CHECKSUM_FILE);
+    match fs::remove_file(&path) {
+        // A tarball may bring one of its own, which says nothing.
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(RegistryError::io("remove", &path)(error)),
+    }
+    let (items, bytes) = tree::measure(dir)?;
+    let seal = Seal { package: package.checksum.to_string(), files: Empty {}, items, bytes };
+    let mut file = place::file(&path, Kind::Plain, None).map_err(RegistryError::io("create", &path))?;
+    let json = serde_json::to_vec(&seal).map_err(io::Error::from);
+    json.and_then(|json| file.write_all(&json)).map_err(RegistryError::io("write", &path))
+}
+
+/// Whether a folder of the store is there, as it was published.
+///
+/// A power loss can leave files empty or cut short, under the names that they were to have: nothing here waits for the
+/// disk. It can't leave them with the right size and the wrong contents on the file systems in use.
+fn is_whole(dir: &Path) -> bool {
+    let Ok(json) = fs::read(dir.join(CHECKSUM_FILE)) else { return false };
+    let Ok(seal) = serde_json::from_slice::<Seal>(&json) else { return false };
+    tree::measure(dir).is_ok_and(|found| found == (seal.items + 1, seal.bytes + json.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_whole_until_a_file_is_cut_short_or_gone() {
+        let store = tempfile::tempdir().unwrap();
+        let dir = store.path().join("a");
+        fs::create_dir_all(dir.join("src")).unwrap();
+        fs::write(dir.join("src/lib.rs"), "pub fn a() {}").unwrap();
+        // A tarball may bring this file.
+        fs::write(dir.join(CHECKSUM_FILE), "{}").unwrap();
+        assert!(!is_whole(&dir));
+        let (name, version) = ("a".parse().unwrap(), Version::new(1, 0, 0));
+        seal(&dir, &Package { name, version, checksum: Checksum::of("") }).unwrap();
+        assert!(is_whole(&dir));
+        fs::write(dir.join("src/lib.rs"), "").unwrap();
+        assert!(!is_whole(&dir));
+        fs::write(dir.join("src/lib.rs"), "pub fn a() {}").unwrap();
+        assert!(is_whole(&dir));
+        fs::write(dir.join(CHECKSUM_FILE), "").unwrap();
+        assert!(!is_whole(&dir));
+    }
+}

@@ -1,0 +1,305 @@
+//! A folder of the user's, as a crate under test: copied for a run, and digested to know it again.
+//!
+//! `.git` at any depth and `target` at the top are not part of it, nor are sockets, devices and links that lead out of
+//! it. Nothing outside the folder is ever read.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use bytesize::ByteSize;
+use sha2::{Digest, Sha256};
+
+use super::package::Checksum;
+use super::place::{self, Kind, Owner};
+
+/// How large all files together may be; as much as a tarball may unpack to.
+const MAX_BYTES: ByteSize = ByteSize::mib(512);
+/// How many files and folders there may be; as many as a tarball may have.
+const MAX_ITEMS: usize = 100_000;
+/// How deep folders may be; as deep as in a tarball.
+const MAX_DEPTH: usize = 64;
+
+/// Why a folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Its files are too large.
+    #[error("{} is larger than {MAX_BYTES}, `target` and `.git` aside; remove what the crate doesn't need", .dir.display())]
+    TooLarge {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// It has too many files.
+    #[error("{} has more than {MAX_ITEMS} files, `target` and `.git` aside; remove what the crate doesn't need", .dir.display())]
+    TooMany {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A folder is too deep inside.
+    #[error("{} is more than {MAX_DEPTH} folders deep", .dir.display())]
+    TooDeep {
+        /// The deep folder.
+        dir: PathBuf,
+    },
+    /// The host's file system fails.
+    #[error("failed to {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried: an infinitive.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What is in a folder, sorted, every folder before its contents.
+#[derive(Debug, Default)]
+struct Tree {
+    items: Vec<Item>,
+    left_out: Vec<PathBuf>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// Below the top.
+    path: PathBuf,
+    kind: ItemKind,
+}
+
+#[derive(Debug)]
+enum ItemKind {
+    Dir,
+    File(Kind),
+    Link(PathBuf),
+}
+
+/// Copies a folder to `into`, which must not exist yet. Gives the paths below it that were left out because they lead
+/// elsewhere or are no files.
+///
+/// # Errors
+/// When the folder is too large, or a file can't be read or written; `into` is then incomplete, and the caller's to
+/// remove.
+pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<PathBuf>, TreeError> {
+    let tree = Tree::read(from)?;
+    place::dir(into, owner).map_err(io_error("create", into))?;
+    let mut left = MAX_BYTES.as_u64();
+    for Item { path, kind } in &tree.items {
+        let to = into.join(path);
+        match kind {
+            ItemKind::Dir => place::dir(&to, owner).map_err(io_error("create", &to))?,
+            ItemKind::Link(target) => place::link(target, &to, owner).map_err(io_error("create", &to))?,
+            ItemKind::File(kind) => {
+                let from = open(&from.join(path))?;
+                let mut out = place::file(&to, *kind, owner).map_err(io_error("create", &to))?;
+                // A file may have grown since it was measured.
+                let copied = io::copy(&mut from.take(left + 1), &mut out).map_err(io_error("copy to", &to))?;
+                left = left.checked_sub(copied).ok_or_else(|| TreeError::TooLarge { dir: to.clone() })?;
+            }
+        }
+    }
+    Ok(tree.left_out)
+}
+
+/// The SHA-256 of all that [`copy_tree`] would copy: names, contents, execute bits and links.
+///
+/// # Errors
+/// As [`copy_tree`].
+pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
+    let mut hasher = Sha256::new();
+    let mut field = |tag: u8, bytes: &[u8]| {
+        // The length first, so that no two trees spell the same bytes.
+        hasher.update([tag]);
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for Item { path, kind } in Tree::read(dir)?.items {
+        field(b'n', path.as_os_str().as_bytes());
+        match kind {
+            ItemKind::Dir => field(b'd', b""),
+            ItemKind::Link(target) => field(b'l', target.as_os_str().as_bytes()),
+            ItemKind::File(kind) => {
+                let path = dir.join(path);
+                let contents = hash(open(&path)?).map_err(io_error("read", &path))?;
+                field(if kind == Kind::Executable { b'x' } else { b'f' }, contents.as_bytes());
+            }
+        }
+    }
+    Ok(Checksum::from_hasher(hasher))
+}
+
+/// How many files a folder has, and how many bytes they hold: enough to see that a power loss cut some of them short.
+pub(super) fn measure(dir: &Path) -> Result<(usize, u64), TreeError> {
+    let tree = Tree::read(dir)?;
+    Ok((tree.items.len(), tree.bytes))
+}
+
+/// The SHA-256 of all that a reader gives.
+pub(super) fn hash(mut reader: impl Read) -> io::Result<Checksum> {
+    let mut hasher = Sha256::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(Checksum::from_hasher(hasher)),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+impl Tree {
+    fn read(top: &Path) -> Result<Self, TreeError> {
+        let mut tree = Self::default();
+        tree.walk(top, Path::new(""), 0)?;
+        Ok(tree)
+    }
+
+    fn walk(&mut self, top: &Path, below: &Path, depth: usize) -> Result<(), TreeError> {
+        let dir = top.join(below);
+        if depth > MAX_DEPTH {
+            return Err(TreeError::TooDeep { dir });
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(io_error("read", &dir))? {
+            names.push(entry.map_err(io_error("read", &dir))?.file_name());
+            if self.items.len() + names.len() > MAX_ITEMS {
+                return Err(TreeError::TooMany { dir: top.to_owned() });
+            }
+        }
+        names.sort();
+        for name in names {
+            if name == ".git" || (depth == 0 && name == "target") {
+                continue;
+            }
+            let path = below.join(name);
+            let on_disk = top.join(&path);
+            let metadata = on_disk.symlink_metadata().map_err(io_error("read", &on_disk))?;
+            if metadata.is_dir() {
+                self.items.push(Item { path: path.clone(), kind: ItemKind::Dir });
+                self.walk(top, &path, depth + 1)?;
+            } else if metadata.is_file() {
+                self.bytes += metadata.len();
+                if self.bytes > MAX_BYTES.as_u64() {
+                    return Err(TreeError::TooLarge { dir: top.to_owned() });
+                }
+                self.items.push(Item { path, kind: ItemKind::File(Kind::of_mode(metadata.mode())) });
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(&on_disk).map_err(io_error("read", &on_disk))?;
+                if stays_inside(&target, depth) {
+                    self.items.push(Item { path, kind: ItemKind::Link(target) });
+                } else {
+                    self.left_out.push(path);
+                }
+            } else {
+                self.left_out.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a link in a folder `depth` below the top stays below the top.
+///
+/// All `..` must come first: they then climb real folders, and whatever other links the rest passes through stay inside
+/// as well.
+fn stays_inside(target: &Path, depth: usize) -> bool {
+    let climbs = target.components().take_while(|part| *part == Component::ParentDir).count();
+    climbs <= depth
+        && target.components().skip(climbs).all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+fn open(path: &Path) -> Result<File, TreeError> {
+    File::open(path).map_err(io_error("read", path))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TreeError {
+    let path = path.to_owned();
+    move |source| TreeError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn write(dir: &Path, path: &str, contents: &str) {
+        let path = dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    #[test]
+    fn a_copy_has_the_sources_and_not_what_was_built_from_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for path in ["Cargo.toml", "src/target/mod.rs", "target/debug/x", ".git/HEAD", "sub/.git/HEAD", "sub/b.rs"] {
+            write(&from, path, path);
+        }
+        fs::set_permissions(from.join("Cargo.toml"), fs::Permissions::from_mode(0o6700)).unwrap();
+        assert_eq!(copy_tree(&from, &to, None).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(fs::read_to_string(to.join("src/target/mod.rs")).unwrap(), "src/target/mod.rs");
+        assert_eq!(to.join("Cargo.toml").metadata().unwrap().mode() & 0o7777, 0o755);
+        assert!(!to.join("target").exists() && !to.join(".git").exists() && !to.join("sub/.git").exists());
+        assert_eq!(digest(&from).unwrap(), digest(&to).unwrap());
+    }
+
+    #[test]
+    fn links_stay_links_and_those_that_lead_out_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        write(&from, "sub/a", "a");
+        for (target, link) in [
+            ("sub/a", "in"),
+            ("../in", "sub/up"),
+            ("/etc", "abs"),
+            ("..", "out"),
+            ("../../x", "sub/out"),
+            ("sub/../..", "sly"),
+        ] {
+            symlink(target, from.join(link)).unwrap();
+        }
+        let left_out = copy_tree(&from, &to, None).unwrap();
+        assert_eq!(left_out, ["abs", "out", "sly", "sub/out"].map(PathBuf::from));
+        assert_eq!(fs::read_link(to.join("sub/up")).unwrap(), Path::new("../in"));
+        assert_eq!(fs::read_to_string(to.join("sub/up")).unwrap(), "a");
+        assert!(to.join("abs").symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn a_digest_tells_apart_names_contents_modes_and_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        let mut seen = std::collections::BTreeSet::from([digest(top).unwrap()]);
+        let mut is_new = || seen.insert(digest(top).unwrap());
+        write(top, "a", "x");
+        assert!(is_new());
+        write(top, "a", "y");
+        assert!(is_new());
+        fs::rename(top.join("a"), top.join("b")).unwrap();
+        assert!(is_new());
+        fs::set_permissions(top.join("b"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(is_new());
+        symlink("b", top.join("l")).unwrap();
+        assert!(is_new());
+        fs::create_dir(top.join("empty")).unwrap();
+        assert!(is_new());
+        write(top, "target/x", "x");
+        assert!(!is_new());
+    }
+
+    #[test]
+    fn a_folder_that_is_too_large_says_so_before_anything_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = dir.path().join("from");
+        fs::create_dir(&from).unwrap();
+        File::create(from.join("sparse")).unwrap().set_len(MAX_BYTES.as_u64() + 1).unwrap();
+        assert!(matches!(copy_tree(&from, &dir.path().join("to"), None), Err(TreeError::TooLarge { .. })));
+        assert!(!dir.path().join("to").exists());
+        let deep = dir.path().join("deep");
+        fs::create_dir_all(deep.join("d/".repeat(70))).unwrap();
+        assert!(matches!(digest(&deep), Err(TreeError::TooDeep { .. })));
+    }
+}

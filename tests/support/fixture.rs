@@ -1,0 +1,122 @@
+//! Crates of our own making, as a registry would publish them.
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use maar::registry::Checksum;
+
+/// One version of a crate. Without files of its own it is an empty library.
+#[derive(Clone)]
+pub(crate) struct Fixture {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    deps: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+    manifest: Option<String>,
+    tarball: Option<Vec<u8>>,
+    yanked: bool,
+}
+
+impl Fixture {
+    pub(crate) fn new(name: &str, version: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            deps: Vec::new(),
+            files: Vec::new(),
+            manifest: None,
+            tarball: None,
+            yanked: false,
+        }
+    }
+
+    /// The contents of `src/lib.rs`.
+    pub(crate) fn lib(self, source: &str) -> Self {
+        self.file("src/lib.rs", source)
+    }
+
+    /// A dependency, in the manifest and in the index.
+    pub(crate) fn dep(mut self, name: &str, requirement: &str) -> Self {
+        self.deps.push((name.to_owned(), requirement.to_owned()));
+        self
+    }
+
+    /// Any other file, by its path below the crate.
+    pub(crate) fn file(mut self, path: &str, contents: &str) -> Self {
+        self.files.push((path.to_owned(), contents.to_owned()));
+        self
+    }
+
+    /// A manifest in place of the generated one.
+    pub(crate) fn manifest(mut self, text: &str) -> Self {
+        self.manifest = Some(text.to_owned());
+        self
+    }
+
+    /// The bytes of the tarball, whatever the rest says.
+    pub(crate) fn tarball(mut self, bytes: &[u8]) -> Self {
+        self.tarball = Some(bytes.to_owned());
+        self
+    }
+
+    pub(crate) fn yanked(mut self) -> Self {
+        self.yanked = true;
+        self
+    }
+
+    /// Its files, manifest included, by path.
+    pub(crate) fn contents(&self) -> Vec<(String, String)> {
+        let mut files = vec![("Cargo.toml".to_owned(), self.manifest.clone().unwrap_or_else(|| self.generated()))];
+        files.extend(self.files.iter().cloned());
+        let has_target = files.iter().any(|(path, _)| path == "src/lib.rs" || path == "src/main.rs");
+        if !has_target && self.manifest.is_none() {
+            files.push(("src/lib.rs".to_owned(), String::new()));
+        }
+        files
+    }
+
+    fn generated(&self) -> String {
+        let Self { name, version, .. } = self;
+        let mut text =
+            format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n[dependencies]\n");
+        for (name, requirement) in &self.deps {
+            text.push_str(&format!("{name} = \"{requirement}\"\n"));
+        }
+        text
+    }
+
+    /// The tarball that is published.
+    pub(crate) fn packed(&self) -> Vec<u8> {
+        if let Some(bytes) = &self.tarball {
+            return bytes.clone();
+        }
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (path, contents) in self.contents() {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(contents.len() as u64);
+            header.set_mode(0o644);
+            let path = format!("{}-{}/{path}", self.name, self.version);
+            tar.append_data(&mut header, path, contents.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    pub(crate) fn checksum(&self) -> Checksum {
+        Checksum::of(self.packed())
+    }
+
+    /// Its line in the index, without the newline.
+    pub(crate) fn line(&self) -> String {
+        let dep = |(name, req): &(String, String)| {
+            serde_json::json!({
+                "name": name, "req": req, "features": [], "optional": false, "default_features": true,
+                "target": null, "kind": "normal", "registry": null, "package": null,
+            })
+        };
+        let deps: Vec<_> = self.deps.iter().map(dep).collect();
+        serde_json::json!({
+            "name": self.name, "vers": self.version, "deps": deps, "cksum": self.checksum().to_string(),
+            "features": {}, "yanked": self.yanked,
+        })
+        .to_string()
+    }
+}
