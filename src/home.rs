@@ -6,7 +6,10 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
 
 /// maar's folder.
 #[derive(Debug, Clone)]
@@ -43,6 +46,9 @@ pub enum HomeError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A run is using it.
+    #[error("a run is using {0}; wait for it to end")]
+    InUse(PathBuf),
     /// Another process works on the experiment.
     #[error("experiment `{0}` is being run by another process; wait for it, or give this one another --name")]
     Busy(String),
@@ -89,9 +95,7 @@ impl Home {
     /// Makes the folder for this run's jobs, and removes those of runs that died.
     pub fn jobs(&self) -> Result<Jobs, HomeError> {
         let jobs = self.dir.join("jobs");
-        // Nobody may sweep a folder between its making and its locking.
-        let gate = lock_file(&jobs.join(".lock"))?;
-        gate.lock().map_err(|source| HomeError::Io { what: "lock", path: jobs.join(".lock"), source })?;
+        let _gate = gate(&jobs)?;
         sweep(&jobs)?;
         let dir = jobs.join(std::process::id().to_string());
         make(&dir)?;
@@ -99,6 +103,27 @@ impl Home {
         let lock = lock_file(&path)?;
         lock.try_lock().map_err(|error| HomeError::Io { what: "lock", path, source: error.into() })?;
         Ok(Jobs { dir, _lock: lock })
+    }
+
+    /// Removes the caches and what dead runs left, and says how much room that made.
+    ///
+    /// # Errors
+    /// When a run is using them.
+    pub fn clean(&self) -> Result<ByteSize, HomeError> {
+        let jobs = self.dir.join("jobs");
+        let _gate = gate(&jobs)?;
+        let before = size(&self.dir);
+        if sweep(&jobs)? == Swept::SomeAlive {
+            return Err(HomeError::InUse(self.dir.clone()));
+        }
+        remove(&self.cache())?;
+        make(&self.cache())?;
+        Ok(ByteSize::b(before.saturating_sub(size(&self.dir))))
+    }
+
+    /// Removes the HTML report of an experiment, if there is one.
+    pub fn remove_report(&self, experiment: &str) -> Result<(), HomeError> {
+        remove(&self.reports().join(experiment))
     }
 
     /// Takes the experiment for this process.
@@ -145,20 +170,54 @@ fn lock_file(path: &Path) -> Result<File, HomeError> {
     })
 }
 
+/// Keeps other processes from sweeping, so that nobody removes a folder between its making and its locking.
+fn gate(jobs: &Path) -> Result<File, HomeError> {
+    let path = jobs.join(".lock");
+    let gate = lock_file(&path)?;
+    gate.lock().map_err(|source| HomeError::Io { what: "lock", path, source })?;
+    Ok(gate)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Swept {
+    AllGone,
+    SomeAlive,
+}
+
 /// Removes the folders of runs that hold no lock any more.
-fn sweep(jobs: &Path) -> Result<(), HomeError> {
+fn sweep(jobs: &Path) -> Result<Swept, HomeError> {
+    let mut swept = Swept::AllGone;
     let entries = fs::read_dir(jobs).map_err(|source| HomeError::Io { what: "list", path: jobs.to_owned(), source })?;
     for entry in entries.flatten() {
         if entry.file_name().as_bytes().starts_with(b".") {
             continue;
         }
-        let alive = File::open(entry.path().join(".lock")).is_ok_and(|lock| lock.try_lock().is_err());
-        if !alive {
-            let path = entry.path();
-            remove_tree(&path).map_err(|source| HomeError::Io { what: "remove", path, source })?;
+        if File::open(entry.path().join(".lock")).is_ok_and(|lock| lock.try_lock().is_err()) {
+            swept = Swept::SomeAlive;
+        } else {
+            remove(&entry.path())?;
         }
     }
-    Ok(())
+    Ok(swept)
+}
+
+fn remove(path: &Path) -> Result<(), HomeError> {
+    match remove_tree(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HomeError::Io { what: "remove", path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The disk space of a tree, as far as it can be read.
+fn size(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    let own = metadata.blocks() * 512;
+    match fs::read_dir(path) {
+        Ok(entries) if metadata.is_dir() => entries.flatten().map(|entry| size(&entry.path())).sum::<u64>() + own,
+        Ok(_) | Err(_) => own,
+    }
 }
 
 /// Removes a tree in which crates may have taken every permission from the folders.

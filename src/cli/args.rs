@@ -177,6 +177,9 @@ pub struct DoctorArgs {
 /// `maar clean`.
 #[derive(Debug, Args)]
 pub struct CleanArgs {
+    /// Remove the results of these experiments [default: the caches, which can be fetched again]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -10,7 +9,7 @@ use super::args::{Format, ReportArgs};
 use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
-use crate::report::{self, html, json, markdown, text};
+use crate::report::{html, json, markdown, terminal, text};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -20,14 +19,15 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));
-        html::write(&report, &log, &folder)?;
-        writeln!(out, "{}", folder.join("index.html").display())?;
+        let page = html::write(&report, &log, &folder)?;
+        writeln!(out, "{}", page.display())?;
         return Ok(Exit::Fine);
     }
     let mut file;
     let out: &mut dyn Write = match &args.output {
         Some(path) => {
-            file = create(path)?;
+            let created = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+            file = BufWriter::new(created);
             &mut file
         }
         None => out,
@@ -36,7 +36,7 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         Format::Html => unreachable!("written above"),
         Format::Json => json::write(&report, out)?,
         Format::Markdown => markdown::write(&report, &log, out)?,
-        Format::Text => text::write(&report, closing::columns(), out)?,
+        Format::Text => text::write(&report, terminal::columns(), out)?,
     }
     out.flush()?;
     Ok(Exit::Fine)

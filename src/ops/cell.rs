@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Order, Tools};
-use crate::sandbox::{self, Cell, Command, End, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage};
+use crate::sandbox::{self, Cell, Command, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage};
 use crate::toolchain::Toolchain;
 
 /// Where things are in a cell.
@@ -87,13 +87,15 @@ async fn finish(mut cell: Cell, order: &Order<'_>, network: Network, argv: Vec<S
 }
 
 fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
-    Spec {
-        label: format!("{}-{}", order.op.name(), order.krate.id.name).replace('_', "-"),
-        scratch: workspace.scratch(),
-        mounts,
-        network,
-        limits: order.limits,
-    }
+    Spec { label: label(order), scratch: workspace.scratch(), mounts, network, limits: order.limits }
+}
+
+/// Such as `build-serde-json`: what a host name may hold.
+fn label(order: &Order<'_>) -> String {
+    const LONGEST: usize = 60;
+    let mut label = format!("{}-{}", order.op.name(), order.krate.id.name).replace('_', "-");
+    label.truncate(LONGEST);
+    label
 }
 
 fn shared_mounts(tools: &Tools, workspace: &Workspace, toolchain: &Toolchain) -> [Mount; 3] {

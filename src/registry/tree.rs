@@ -13,7 +13,8 @@ use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
 
 use super::package::Checksum;
-use super::place::{self, Kind, Owner};
+use super::place::{self, Kind};
+use crate::owner::Owner;
 
 /// How large all files together may be; as much as a tarball may unpack to.
 const MAX_BYTES: ByteSize = ByteSize::mib(512);

@@ -15,7 +15,8 @@ use bytesize::ByteSize;
 use flate2::read::GzDecoder;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
-use super::place::{self, Kind, Owner};
+use super::place::{self, Kind};
+use crate::owner::Owner;
 
 /// How many bytes a tarball may unpack to, headers and padding included: cargo's `MAX_UNPACK_SIZE`.
 const MAX_UNPACKED: ByteSize = ByteSize::mib(512);

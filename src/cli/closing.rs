@@ -1,0 +1,30 @@
+//! How a run ends on the terminal: the table, the page, and what it took.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::compare::Report;
+use crate::home::Home;
+use crate::plan::Fingerprint;
+use crate::report::{ReportError, html, terminal, text};
+use crate::sandbox::Output;
+use crate::store::{Store, StoreError};
+
+/// Writes the closing table and where the page is.
+pub(super) fn write(report: &Report, page: &Path, took: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
+    text::write(report, terminal::columns(), out)?;
+    let took = humantime::format_duration(Duration::from_secs(took.as_secs()));
+    writeln!(out, "\n{} in {took}: {}", report.experiment, page.display())?;
+    Ok(())
+}
+
+/// Writes the HTML report to the home, and says where its first page is.
+pub(super) fn write_html(store: &Store, home: &Home, report: &Report) -> Result<PathBuf, ReportError> {
+    html::write(report, &logs_of(store, &report.experiment), &home.reports().join(&report.experiment))
+}
+
+/// Where the reports of an experiment get the logs from.
+pub(super) fn logs_of(store: &Store, experiment: &str) -> impl Fn(&Fingerprint) -> Result<Option<Output>, StoreError> {
+    move |step| store.log(experiment, step)
+}
