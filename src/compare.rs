@@ -18,6 +18,7 @@ use crate::plan::Step;
 use crate::toolchain::Toolchain;
 
 pub use judge::{Deciding, Judgement, Standing, judge};
+pub(crate) use report::timestamp;
 pub use report::{
     Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
     report_crate,

@@ -1,0 +1,157 @@
+//! The first page: what the experiment comes to, and the table of crates.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::page::{self, Script, verdict_class};
+use super::runs;
+use crate::compare::{CrateReport, Report, Source, Verdict};
+use crate::report::printable::{crates, duration, one_line, thousands};
+
+pub(super) fn page(report: &Report, slugs: &[String]) -> Markup {
+    let body = html! {
+        header.top {
+            p.kicker { "maar · experiment" }
+            h1 { (report.experiment) }
+            p.headline { (headline(report)) }
+            (facts(report))
+            @for note in &report.notes {
+                p.note { strong { "Note" } " " (one_line(note)) }
+            }
+        }
+        main {
+            (share_bar(report))
+            (verdicts(report))
+            (table(report, slugs))
+        }
+    };
+    page::shell(&format!("{} · maar", report.experiment), Script::Table, &body)
+}
+
+/// The answer, in words.
+fn headline(report: &Report) -> Markup {
+    let count = |verdicts: &[Verdict]| verdicts.iter().map(|verdict| report.summary.count(*verdict)).sum::<usize>();
+    let (bad, failed, fine) = match report.toolchains.len() {
+        0 | 1 => (count(&[Verdict::BuildFail, Verdict::TestFail]), "failed", "Nothing failed"),
+        _ => (count(&[Verdict::Regressed]), "regressed", "Nothing regressed"),
+    };
+    let total = report.summary.total();
+    html! {
+        @if bad == 0 {
+            strong.fine { (fine) }
+            " in " (crates(total))
+        } @else {
+            strong.bad { (crates(bad)) " " (failed) }
+            " of " (thousands(total))
+        }
+        @if report.summary.count(Verdict::Pending) > 0 { " so far" }
+    }
+}
+
+fn facts(report: &Report) -> Markup {
+    let cpu = report.crates.iter().map(|krate| runs::cpu(&runs::runs(krate)));
+    let cpu = cpu.fold(Duration::ZERO, Duration::saturating_add);
+    html! {
+        dl.facts {
+            @for (place, toolchain) in report.toolchains.iter().enumerate() {
+                div {
+                    dt { @if place == 0 && report.toolchains.len() > 1 { "Baseline" } @else { "Toolchain" } }
+                    dd title=(one_line(&toolchain.identity)) {
+                        (toolchain.spec)
+                        @if toolchain.spec.as_str() != toolchain.version.to_string() {
+                            " " span.soft { (toolchain.version) }
+                        }
+                    }
+                }
+            }
+            @if let Some(started) = report.started {
+                div { dt { "Started" } dd { (page::time(started)) } }
+                @if let Some(span) = report.finished.and_then(|finished| finished.duration_since(started).ok()) {
+                    div { dt { "First to last op" } dd { (duration(span)) } }
+                }
+                div { dt { "CPU time" } dd { (duration(cpu)) } }
+            }
+        }
+    }
+}
+
+/// How the crates divide into verdicts, to scale. The numbers follow in [`verdicts`].
+fn share_bar(report: &Report) -> Markup {
+    html! {
+        div.bar aria-hidden="true" {
+            @for (verdict, count) in report.summary.iter().filter(|(_, count)| *count > 0) {
+                span class=(verdict_class(verdict)) style={ "flex-grow:" (count) } {}
+            }
+        }
+    }
+}
+
+/// A link to the first crate of every verdict, which the script makes a filter.
+fn verdicts(report: &Report) -> Markup {
+    html! {
+        nav.verdicts aria-label="Verdicts" {
+            @for (verdict, count) in report.summary.iter().filter(|(_, count)| *count > 0) {
+                a class={ "chip " (verdict_class(verdict)) } href={ "#" (verdict) } data-verdict=(verdict) {
+                    b { (thousands(count)) }
+                    span { (verdict) }
+                }
+            }
+        }
+    }
+}
+
+fn table(report: &Report, slugs: &[String]) -> Markup {
+    let mut rows: Vec<(&CrateReport, &String)> = report.crates.iter().zip(slugs).collect();
+    rows.sort_by_key(|(krate, _)| krate.verdict);
+    html! {
+        // Without the script there is nothing to search with.
+        div.tools hidden {
+            label { "Search" input type="search" id="search" placeholder="crate or reason" autocomplete="off"; }
+            output id="shown" for="search" {}
+        }
+        div.scroll {
+            table.crates {
+                thead {
+                    tr {
+                        th scope="col" data-sort="text" { "Crate" }
+                        th scope="col" data-sort="order" { "Verdict" }
+                        @for toolchain in &report.toolchains {
+                            th.outcome scope="col" data-sort="text" { (toolchain.spec) }
+                        }
+                        th scope="col" data-sort="text" { "Reason" }
+                        th.number scope="col" data-sort="number" { "Time" }
+                    }
+                }
+                tbody {
+                    @for (place, (krate, slug)) in rows.iter().enumerate() {
+                        @let first = place == 0 || rows[place - 1].0.verdict != krate.verdict;
+                        (row(krate, slug, first.then_some(krate.verdict)))
+                    }
+                }
+            }
+        }
+        @if rows.is_empty() { p.empty { "The selection has no crates." } }
+        p.more { button type="button" id="more" hidden {} }
+    }
+}
+
+fn row(krate: &CrateReport, slug: &str, anchor: Option<Verdict>) -> Markup {
+    let wall = runs::wall(&runs::runs(krate));
+    html! {
+        tr data-verdict=(krate.verdict) id=[anchor] {
+            th scope="row" {
+                a href={ "crates/" (slug) ".html" } { (krate.name) }
+                @if let Some(version) = &krate.version { " " span.soft { (version) } }
+                @match krate.source {
+                    Source::Path => { " " span.tag { "path" } },
+                    Source::Registry => {},
+                }
+            }
+            td data-order=(krate.verdict as usize) { span class={ "verdict " (verdict_class(krate.verdict)) } { (krate.verdict) } }
+            @for result in &krate.results { td.outcome { (page::outcome(&result.standing)) } }
+            td.reason { @if let Some(reason) = &krate.verdict_reason { (one_line(reason)) } }
+            td.number data-number=(wall.as_millis()) { @if !wall.is_zero() { (duration(wall)) } }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The report as a folder of static pages that opens from disk: no network, no server, scripts only to filter and sort.
+//!
+//! `index.html` has the summary and the table of crates, `crates/` a page for each. All text is escaped, and a content
+//! security policy forbids what escaping might have missed.
+
+mod ansi;
+mod excerpt;
+mod index;
+mod krate;
+mod page;
+mod runs;
+mod slug;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Logs, ReportError};
+use crate::compare::Report;
+
+/// A file of every report, by which a folder is known as one.
+const MARKER: &str = ".maar-report";
+
+/// Writes the report to `folder`, in place of an earlier report if there is one, and returns the path of its first
+/// page. The folder appears whole or not at all.
+///
+/// Errors with [`ReportError::Occupied`] when `folder` is something else than a report or an empty folder.
+pub fn write(report: &Report, logs: &Logs<'_>, folder: &Path) -> Result<PathBuf, ReportError> {
+    check_replaceable(folder)?;
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(at(parent))?;
+    let scratch = tempfile::Builder::new().prefix(".maar-report-").tempdir_in(parent).map_err(at(parent))?;
+    // Inside the scratch folder, which is private, as a finished report need not be.
+    let draft = scratch.path().join("new");
+    write_pages(report, logs, &draft)?;
+    if folder.exists() {
+        fs::rename(folder, scratch.path().join("old")).map_err(at(folder))?;
+    }
+    fs::rename(&draft, folder).map_err(at(folder))?;
+    Ok(folder.join("index.html"))
+}
+
+fn check_replaceable(folder: &Path) -> Result<(), ReportError> {
+    if folder.join(MARKER).exists() {
+        return Ok(());
+    }
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ReportError::Occupied { path: folder.to_owned() }),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::NotADirectory => Err(ReportError::Occupied { path: folder.to_owned() }),
+            _ => Err(at(folder)(error)),
+        },
+    }
+}
+
+fn write_pages(report: &Report, logs: &Logs<'_>, folder: &Path) -> Result<(), ReportError> {
+    let crates = folder.join("crates");
+    fs::create_dir_all(&crates).map_err(at(&crates))?;
+    let slugs = slug::slugs(&report.crates);
+    for (krate, slug) in report.crates.iter().zip(&slugs) {
+        krate::write(report, krate, logs, &crates, slug)?;
+    }
+    write_file(&folder.join("index.html"), index::page(report, &slugs).into_string().as_bytes())?;
+    write_file(&folder.join(MARKER), b"maar writes this folder anew with every report.\n")
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+    fs::write(path, content).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
+    move |source| ReportError::File { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{compare, sample};
+    use crate::plan::Fingerprint;
+    use crate::sandbox::Output;
+    use crate::store::StoreError;
+
+    fn logs(log: &str) -> impl Fn(&Fingerprint) -> Result<Option<Output>, StoreError> {
+        move |_| Ok(Some(Output { head: log.as_bytes().to_vec(), tail: Vec::new(), dropped: 0 }))
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_report_has_a_page_for_every_crate_and_leaves_nothing_else_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("reports").join("sample");
+        let report = compare(&sample::every_verdict());
+        assert_eq!(write(&report, &logs("built\n"), &folder).unwrap(), folder.join("index.html"));
+        assert_eq!(files(&home.path().join("reports")), ["sample"]);
+        assert_eq!(files(&folder), [MARKER, "crates", "index.html"]);
+        let pages = files(&folder.join("crates"));
+        assert_eq!(pages.len(), report.crates.len());
+        let index = fs::read_to_string(folder.join("index.html")).unwrap();
+        for page in pages {
+            assert!(index.contains(&format!("href=\"crates/{page}\"")), "no link to {page}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_is_nowhere_markup() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("report");
+        let mut report = compare(&sample::every_verdict());
+        report.notes.push("<script>alert(1)</script>".to_owned());
+        write(&report, &logs("<script>alert(1)</script>\n"), &folder).unwrap();
+        let mut pages = vec![folder.join("index.html")];
+        pages.extend(files(&folder.join("crates")).iter().map(|page| folder.join("crates").join(page)));
+        for page in pages {
+            let html = fs::read_to_string(&page).unwrap();
+            assert!(!html.contains("<script>alert"), "{}", page.display());
+            assert!(!html.chars().any(|c| c.is_control() && c != '\n'), "{}", page.display());
+            assert!(html.contains("default-src 'none'"), "{}", page.display());
+        }
+        let hostile = fs::read_to_string(folder.join("crates/hostile-0.1.0-a.b_c.d.html")).unwrap();
+        assert!(hostile.contains("host: &lt;/code&gt;&lt;script&gt;alert(1)&lt;/script&gt;"), "{hostile}");
+    }
+
+    #[test]
+    fn a_report_replaces_an_earlier_one_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let report = compare(&sample::every_verdict());
+        let folder = home.path().join("report");
+        fs::create_dir(&folder).unwrap();
+        write(&report, &logs("one"), &folder).unwrap();
+        fs::write(folder.join("crates").join("stale.html"), "").unwrap();
+        write(&report, &logs("two"), &folder).unwrap();
+        assert!(!folder.join("crates").join("stale.html").exists());
+        assert_eq!(files(home.path()), ["report"]);
+
+        let theirs = home.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("thesis.txt"), "irreplaceable").unwrap();
+        for occupied in [&theirs, &theirs.join("thesis.txt")] {
+            let error = write(&report, &logs("one"), occupied).unwrap_err();
+            assert!(matches!(error, ReportError::Occupied { .. }), "{error}");
+        }
+        assert_eq!(files(&theirs), ["thesis.txt"]);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_leaves_no_half_report() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("report");
+        let broken = |_: &Fingerprint| Err(StoreError::Unknown { path: "maar.db".into(), name: "sample".to_owned() });
+        assert!(write(&compare(&sample::every_verdict()), &broken, &folder).is_err());
+        assert!(files(home.path()).is_empty());
+    }
+
+    #[test]
+    fn a_huge_log_is_cut_in_the_page_and_whole_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("report");
+        let report = compare(&sample::results(2, vec![sample::crate_of('p', &["p", "f"])]));
+        let line = "a line of output\n";
+        write(&report, &logs(&line.repeat(100_000)), &folder).unwrap();
+        let crates = folder.join("crates");
+        let html = fs::read_to_string(crates.join("sample-1.0.0.html")).unwrap();
+        assert!(html.len() < 1_000_000, "{}", html.len());
+        assert!(html.contains("href=\"sample-1.0.0.build-1.log\""), "{html}");
+        let whole = fs::read(crates.join("sample-1.0.0.build-1.log")).unwrap();
+        assert_eq!(whole.len(), line.len() * 100_000);
+    }
+
+    #[test]
+    fn the_evidence_of_a_regression_comes_before_other_logs() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("report");
+        let crates = vec![sample::crate_of('p', &["pp", "pf"])];
+        let by_step = |step: &Fingerprint| -> Result<_, StoreError> {
+            Ok(Some(Output { head: format!("log of {}\n", step.0).into_bytes(), tail: Vec::new(), dropped: 0 }))
+        };
+        write(&compare(&sample::results(2, crates)), &by_step, &folder).unwrap();
+        let html = fs::read_to_string(folder.join("crates").join("sample-1.0.0.html")).unwrap();
+        let logs: Vec<&str> =
+            html.split("log of sample 1.0.0 ").skip(1).map(|rest| rest.lines().next().unwrap()).collect();
+        let expected = ["test Some(0)", "test Some(1)", "prepare None", "build Some(0)", "build Some(1)"];
+        assert_eq!(logs, expected);
+    }
+}
