@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::compare::Report;
 use crate::home::Home;
 use crate::plan::Fingerprint;
-use crate::report::{ReportError, html, terminal, text};
+use crate::report::{ReportError, html, text};
 use crate::sandbox::Output;
 use crate::store::{Store, StoreError};
 
 /// Writes the closing table and where the page is.
 pub(super) fn write(report: &Report, page: &Path, took: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
-    text::write(report, terminal::columns(), out)?;
+    text::write(report, columns(), out)?;
     let took = humantime::format_duration(Duration::from_secs(took.as_secs()));
     writeln!(out, "\n{} in {took}: {}", report.experiment, page.display())?;
     Ok(())
@@ -27,4 +27,10 @@ pub(super) fn write_html(store: &Store, home: &Home, report: &Report) -> Result<
 /// Where the reports of an experiment get the logs from.
 pub(super) fn logs_of(store: &Store, experiment: &str) -> impl Fn(&Fingerprint) -> Result<Option<Output>, StoreError> {
     move |step| store.log(experiment, step)
+}
+
+/// The width of the terminal; where stdout is none, that of a page.
+pub(super) fn columns() -> usize {
+    const PAGE: usize = 120;
+    terminal_size::terminal_size().map_or(PAGE, |(width, _)| width.0.into())
 }

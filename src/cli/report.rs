@@ -9,7 +9,7 @@ use super::args::{Format, ReportArgs};
 use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
-use crate::report::{html, json, markdown, terminal, text};
+use crate::report::{html, json, markdown, text};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -36,7 +36,7 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         Format::Html => unreachable!("written above"),
         Format::Json => json::write(&report, out)?,
         Format::Markdown => markdown::write(&report, &log, out)?,
-        Format::Text => text::write(&report, terminal::columns(), out)?,
+        Format::Text => text::write(&report, closing::columns(), out)?,
     }
     out.flush()?;
     Ok(Exit::Fine)
