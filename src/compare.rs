@@ -1,5 +1,6 @@
 //! Results → one verdict per crate. Pure.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
@@ -70,4 +71,28 @@ pub enum Verdict {
     Pass,
     /// The run has not finished it.
     Pending,
+}
+
+impl Verdict {
+    /// The name that reports use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Regressed => "regressed",
+            Self::Error => "error",
+            Self::BuildFail => "build-fail",
+            Self::TestFail => "test-fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Broken => "broken",
+            Self::Fixed => "fixed",
+            Self::Pending => "pending",
+            Self::Skipped => "skipped",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
