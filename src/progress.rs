@@ -1,1 +1,0 @@
-//! Progress for whoever watches, from events.

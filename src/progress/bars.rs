@@ -1,0 +1,107 @@
+//! Puts the board on a terminal, from a thread of its own: a terminal that is slow, or held with Ctrl-S, holds nobody up.
+//!
+//! Lays out nothing: `frame.rs` does.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::board::Board;
+use super::colour::Colour;
+use super::frame::Screen;
+use super::{Plan, Update};
+
+/// How long a frame stays: short enough for a clock that ticks, long enough to cost nothing.
+const FRAME: Duration = Duration::from_millis(200);
+
+/// Bars on stderr, until they are dropped.
+#[derive(Debug)]
+pub(super) struct Bars {
+    board: Arc<Mutex<Board>>,
+    painter: Option<Painter>,
+}
+
+#[derive(Debug)]
+struct Painter {
+    thread: JoinHandle<()>,
+    /// Says nothing; the thread ends when it is gone.
+    end: Sender<Infallible>,
+}
+
+impl Bars {
+    /// # Errors
+    /// When the host can't start a thread.
+    pub(super) fn start(plan: &Plan) -> io::Result<Self> {
+        let board = Arc::new(Mutex::new(Board::new(plan, Instant::now(), Colour::of_stderr())));
+        let (end, ended) = channel();
+        let painted = Arc::clone(&board);
+        let thread = Builder::new().name("progress".into()).spawn(move || paint(&painted, &ended))?;
+        Ok(Self { board, painter: Some(Painter { thread, end }) })
+    }
+
+    pub(super) fn update(&mut self, update: Update) {
+        lock(&self.board).apply(update, Instant::now());
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        if let Some(Painter { thread, end }) = self.painter.take() {
+            drop(end);
+            // A painter that panicked has left its last frame; there is nothing to mend.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
+    let term = Term::stderr();
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{msg}").expect("one placeholder is a template"));
+    loop {
+        // The lock is not held while the terminal is written to.
+        let above = lock(board).take_above();
+        print_above(&bar, &above);
+        let (rows, columns) = term.size();
+        let frame = lock(board).frame(Instant::now(), Screen { columns: columns.into(), rows: rows.into() });
+        bar.set_message(frame.join("\n"));
+        match ended.recv_timeout(FRAME) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let above = lock(board).take_above();
+    print_above(&bar, &above);
+    bar.finish_and_clear();
+}
+
+fn print_above(bar: &ProgressBar, lines: &[String]) {
+    if !lines.is_empty() {
+        bar.println(lines.join("\n"));
+    }
+}
+
+fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
+    // After a panic in the middle of an update at worst a number is off.
+    board.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_painter_ends_with_the_bars() {
+        let mut bars = Bars::start(&Plan { pools: Vec::new(), crates: 1, already_done: 0 }).unwrap();
+        bars.update(Update::Queued { pool: 0 });
+        let board = Arc::clone(&bars.board);
+        drop(bars);
+        assert_eq!(Arc::strong_count(&board), 1);
+    }
+}
