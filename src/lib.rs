@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod owner;
 pub mod pipeline;
 pub mod plan;
+pub mod printable;
 pub mod progress;
 pub mod registry;
 pub mod report;

@@ -1,7 +1,9 @@
 //! Who files belong to.
 
+use serde::{Deserialize, Serialize};
+
 /// Who a file belongs to. Only root can give files away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// User id.
     pub uid: u32,

@@ -11,6 +11,7 @@ use super::exit;
 use crate::experiment::{self, LimitsPatch, Overrides, SandboxKind, WorkersPatch};
 use crate::krate::CrateId;
 use crate::ops::OpName;
+use crate::progress;
 use crate::toolchain::ToolchainSpec;
 
 /// Find out what a change breaks: run an experiment over many Rust crates on this machine
@@ -107,7 +108,7 @@ pub struct RunOptions {
 
     /// Show progress as bars, lines of text or lines of JSON on stdout
     #[arg(long, value_enum, default_value_t)]
-    pub progress: Progress,
+    pub progress: progress::Kind,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
@@ -197,22 +198,6 @@ pub struct OpsArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,
-}
-
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Progress {
-    /// Bars on a terminal, else plain lines
-    #[default]
-    Auto,
-    /// A line per pool, redrawn
-    Bars,
-    /// A line per crate that is done
-    Plain,
-    /// An event per line on stdout
-    Json,
-    /// Nothing but the closing table
-    None,
 }
 
 /// How a report is written.

@@ -11,9 +11,18 @@ use args::{Cli, Command};
 use exit::Exit;
 
 pub mod args;
+mod clean;
+mod closing;
 mod completions;
+mod doctor;
 pub mod exit;
+mod logs;
 mod ops;
+mod report;
+mod run;
+mod signals;
+mod status;
+mod stored;
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
@@ -24,9 +33,15 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let out = &mut anstream::stdout().lock();
     match cli.command {
+        None => run::run(None, &cli.run, out),
+        Some(Command::Run(args)) => run::run(args.file.as_deref(), &args.options, out),
+        Some(Command::Report(args)) => report::run(&args, out),
+        Some(Command::Status(args)) => status::run(&args, out),
+        Some(Command::Logs(args)) => logs::run(&args, out),
+        Some(Command::Doctor(args)) => doctor::run(&args, out),
+        Some(Command::Clean(args)) => clean::run(&args, out),
         Some(Command::Ops(args)) => ops::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
-        _ => anyhow::bail!("merged by the lead"),
     }
 }
 

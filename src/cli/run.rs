@@ -2,30 +2,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, doctor, signals};
-use crate::compare::{self, Conclusion, Verdict};
+use super::{closing, signals};
+use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
-use crate::home::{Home, Jobs};
+use crate::home::Home;
 use crate::krate::{Origin, Selected};
 use crate::ops::Tools;
 use crate::outcome::Outcome;
 use crate::plan::{self, CratePlan, Fingerprint};
 use crate::progress::{self, Progress, Update};
 use crate::registry::select::Selection;
-use crate::registry::{self, Registry, RegistryError};
-use crate::report;
+use crate::registry::{self, Registry, RegistryError, Upstream};
 use crate::run::{self, Setup};
 use crate::sandbox::Sandbox;
+use crate::sandbox::native::{self, Native};
+use crate::sandbox::unconfined::Unconfined;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, Store};
-use crate::toolchain::{self, Toolchain};
+use crate::toolchain;
 
 /// Runs an experiment to its end, or as far as it gets.
 pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -46,8 +47,8 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
-    let sandbox = open_sandbox(&experiment).await?;
-    let registry = Registry::open(registry::Config::of_user(home.cache())?)?;
+    let sandbox = open_sandbox(&experiment);
+    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
     if options.fresh {
         store.fresh(&experiment.name)?;
@@ -87,6 +88,22 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
         (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
     })
+}
+
+fn open_sandbox(experiment: &Experiment) -> Sandbox {
+    match experiment.sandbox {
+        SandboxKind::Native => Sandbox::Native(Native::new(native::Config::default())),
+        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(native::Config::default().helper)),
+    }
+}
+
+/// What a reader of the results must know of how they came to be.
+fn notes(experiment: &Experiment, sandbox: &Sandbox) -> Vec<String> {
+    let mut notes = sandbox.unenforced();
+    if experiment.sandbox == SandboxKind::None {
+        notes.insert(0, "no sandbox: crates run with your rights, and see your files and your network".to_owned());
+    }
+    notes
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

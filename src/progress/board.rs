@@ -6,7 +6,7 @@ use std::time::Instant;
 use anstyle::AnsiColor;
 
 use super::colour::Colour;
-use super::printable::printable;
+use crate::printable::one_line;
 use super::tally::Tally;
 use super::{Plan, Update};
 use crate::compare::Verdict;
@@ -46,7 +46,7 @@ pub(super) struct Running {
 
 impl Board {
     pub(super) fn new(plan: &Plan, now: Instant, colour: Colour) -> Self {
-        let pool = |pool: &Pool| PoolLine { name: printable(&pool.name), workers: pool.workers, queued: 0 };
+        let pool = |pool: &Pool| PoolLine { name: one_line(&pool.name), workers: pool.workers, queued: 0 };
         Self {
             pools: plan.pools.iter().map(pool).collect(),
             running: BTreeMap::new(),
@@ -70,10 +70,10 @@ impl Board {
             Update::Started(label) => {
                 self.unqueue(label.pool);
                 let op = match &label.toolchain {
-                    Some(toolchain) => printable(&format!("{}@{toolchain}", label.op)),
-                    None => printable(&label.op),
+                    Some(toolchain) => one_line(&format!("{}@{toolchain}", label.op)),
+                    None => one_line(&label.op),
                 };
-                let running = Running { krate: printable(&label.krate), op, since: now };
+                let running = Running { krate: one_line(&label.krate), op, since: now };
                 self.running.insert((label.pool, label.worker), running);
             }
             Update::Finished { label, .. } => {
@@ -82,12 +82,12 @@ impl Board {
             Update::Verdict { krate, verdict, reason } => {
                 self.tally.add(verdict);
                 if verdict == Verdict::Regressed {
-                    let reason = reason.map(|reason| format!("  {}", printable(&reason))).unwrap_or_default();
+                    let reason = reason.map(|reason| format!("  {}", one_line(&reason))).unwrap_or_default();
                     let verdict = self.colour.paint(verdict.as_str(), AnsiColor::Red.on_default().bold());
-                    self.print(format!("{verdict}  {}{reason}", printable(&krate)));
+                    self.print(format!("{verdict}  {}{reason}", one_line(&krate)));
                 }
             }
-            Update::Note(text) => self.print(printable(&text)),
+            Update::Note(text) => self.print(one_line(&text)),
         }
     }
 

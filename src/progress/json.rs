@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `run-start` | `crates`, `already_done`: counts; `pools`: a list of `{"name", "workers"}` |
 //! | `started` | `crate`: `name@version`; `op`; `toolchain`: a string, or null for an op of all toolchains; `pool`: its name; `worker`: from 0 |
-//! | `finished` | those of `started`; `outcome`: `passed`, `failed`, `broken`, `inconclusive`, `skipped` or `error`; `reason`: a string or null; `wall_ms` |
+//! | `finished` | those of `started`; `outcome`: `passed`, `failed`, `broken`, `inconclusive`, `skipped` or `error`, null if the op was stopped; `reason`: a string or null; `wall_ms` |
 //! | `verdict` | `crate`; `verdict`: as in reports, `pending` for a crate that a stop cut short; `reason`: a string or null |
 //! | `note` | `text` |
 //! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms` |
@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::lines::Lines;
-use super::printable::is_unseen;
+use crate::printable::is_deceptive;
 use super::tally::Tally;
 use super::{Label, Plan, Update};
 use crate::compare::Verdict;
@@ -57,7 +57,7 @@ enum Event<'a> {
     Finished {
         #[serde(flatten)]
         step: Step<'a>,
-        outcome: OutcomeKind,
+        outcome: Option<OutcomeKind>,
         reason: Option<&'a str>,
         wall_ms: u64,
     },
@@ -157,7 +157,7 @@ fn write<W: Write>(lines: &mut Lines<W>, event: Event<'_>, now: SystemTime) {
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        if is_unseen(c) {
+        if is_deceptive(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a string can't fail.
                 let _ = write!(escaped, "\\u{unit:04x}");
@@ -206,7 +206,7 @@ mod tests {
             Update::Started(label(None)),
             Update::Finished {
                 label: label(Some("nightly")),
-                outcome: OutcomeKind::Failed,
+                outcome: Some(OutcomeKind::Failed),
                 reason: Some("does not compile".into()),
                 wall: Duration::from_millis(500),
             },
@@ -228,7 +228,7 @@ mod tests {
     fn hostile_text_arrives_whole_but_never_raw() {
         let text = "a\n\x1b[2J\u{9b}1m\u{202e}\u{e0001}\"\\é";
         let told = lines(vec![Update::Note(text.into())]);
-        assert!(!told[1].chars().any(is_unseen), "{}", told[1]);
+        assert!(!told[1].chars().any(is_deceptive), "{}", told[1]);
         let parsed: serde_json::Value = serde_json::from_str(&told[1]).unwrap();
         assert_eq!(parsed["text"], text);
     }

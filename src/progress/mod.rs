@@ -10,7 +10,6 @@ mod frame;
 mod json;
 mod lines;
 mod plain;
-mod printable;
 mod tally;
 
 use std::io::IsTerminal;
@@ -81,8 +80,8 @@ pub enum Update {
     Finished {
         /// Which.
         label: Label,
-        /// What came of it.
-        outcome: OutcomeKind,
+        /// What came of it; none if it was stopped.
+        outcome: Option<OutcomeKind>,
         /// The outcome's reason.
         reason: Option<String>,
         /// How long it took.

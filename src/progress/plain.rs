@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::lines::Lines;
-use super::printable::printable;
+use crate::printable::one_line;
 use super::tally::Tally;
 use super::{Plan, Update};
 
@@ -26,10 +26,10 @@ impl<W: Write> Plain<W> {
                 self.tally.add(verdict);
                 let (done, all) = (self.tally.done(), self.tally.crates);
                 let digits = all.to_string().len();
-                let reason = reason.map(|reason| format!("  {}", printable(&reason))).unwrap_or_default();
-                self.lines.line(&format!("[{done:>digits$}/{all}] {verdict:<12}  {}{reason}", printable(&krate)));
+                let reason = reason.map(|reason| format!("  {}", one_line(&reason))).unwrap_or_default();
+                self.lines.line(&format!("[{done:>digits$}/{all}] {verdict:<12}  {}{reason}", one_line(&krate)));
             }
-            Update::Note(text) => self.lines.line(&printable(&text)),
+            Update::Note(text) => self.lines.line(&one_line(&text)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::printable::{crates, one_line, thousands, truncate};
+use crate::printable::{crates, one_line, thousands, truncate};
 use super::{Logs, ReportError, terminal};
 use crate::compare::{CrateReport, Report, Verdict};
 

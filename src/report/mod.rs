@@ -5,7 +5,6 @@
 pub mod html;
 pub mod json;
 pub mod markdown;
-mod printable;
 mod terminal;
 pub mod text;
 

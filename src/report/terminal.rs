@@ -5,7 +5,7 @@
 
 use vte::{Params, Parser, Perform};
 
-use super::printable::is_deceptive;
+use crate::printable::is_deceptive;
 
 /// The longest line, in characters; longer ones are broken, which bounds the memory.
 const MAX_LINE: usize = 4096;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::ReportError;
-use super::printable::{crates, one_line, thousands, truncate};
+use crate::printable::{crates, one_line, thousands, truncate};
 use crate::compare::{CrateReport, Report, Verdict};
 
 /// The narrowest table, in columns: narrower terminals wrap it.
@@ -147,7 +147,7 @@ fn style_of(verdict: Verdict) -> Style {
 mod tests {
     use super::*;
     use crate::compare::{compare, sample};
-    use crate::report::printable::width;
+    use crate::printable::width;
 
     fn plain(report: &Report, columns: usize) -> String {
         let mut bytes = Vec::new();

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::page::{self, Script, verdict_class};
 use super::runs;
 use crate::compare::{CrateReport, Report, Source, Verdict};
-use crate::report::printable::{crates, duration, one_line, thousands};
+use crate::printable::{crates, duration, one_line, thousands};
 
 pub(super) fn page(report: &Report, slugs: &[String]) -> Markup {
     let body = html! {

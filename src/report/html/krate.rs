@@ -11,7 +11,7 @@ use super::runs::{Run, runs};
 use super::{ansi, write_file};
 use crate::compare::{CrateReport, Report, Standing};
 use crate::outcome::OutcomeKind;
-use crate::report::printable::{bytes, duration, one_line};
+use crate::printable::{bytes, duration, one_line};
 use crate::report::{Logs, ReportError};
 use crate::sandbox::Output;
 

@@ -9,32 +9,48 @@ use unicode_width::UnicodeWidthChar;
 ///
 /// Control characters, the bidirectional controls of [UAX #9](https://www.unicode.org/reports/tr9/), zero-width and
 /// other invisible formatting, and separators that break lines.
-pub(super) fn is_deceptive(c: char) -> bool {
+pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text on one line: white space runs become a space, deceptive characters `�`.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
+/// The most characters that are shown; a reason has a page of its own in the report.
+const MAX: usize = 400;
+
+/// One line of what `text` says: escape sequences are gone, white space is single blanks, other characters without a
+/// shape of their own are `�`, and the end is cut off beyond 400 characters.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    let mut length = 0;
+    for c in anstream::adapter::strip_str(text).flat_map(str::chars) {
+        let shown = match c {
+            c if c.is_whitespace() => ' ',
+            c if is_deceptive(c) => char::REPLACEMENT_CHARACTER,
+            c => c,
+        };
+        if shown == ' ' && (line.is_empty() || line.ends_with(' ')) {
+            continue;
         }
-        line.extend(word.chars().map(|c| if is_deceptive(c) { char::REPLACEMENT_CHARACTER } else { c }));
+        if length == MAX {
+            line.push('…');
+            break;
+        }
+        line.push(shown);
+        length += 1;
     }
+    line.truncate(line.trim_end().len());
     line
 }
 
 /// How many columns a terminal needs for the text.
-pub(super) fn width(text: &str) -> usize {
+pub fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
 /// The text, cut with `…` to at most this many columns.
-pub(super) fn truncate(text: &str, columns: usize) -> String {
+pub fn truncate(text: &str, columns: usize) -> String {
     if width(text) <= columns && text.chars().count() <= columns.saturating_mul(4) {
         return text.to_owned();
     }
@@ -53,7 +69,7 @@ pub(super) fn truncate(text: &str, columns: usize) -> String {
 }
 
 /// A duration with two units at most, such as `850 ms`, `12.3 s`, `4 min 05 s`, `2 h 07 min`.
-pub(super) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{} ms", duration.as_millis()),
@@ -64,17 +80,17 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A size in binary units, such as `300.0 MiB`.
-pub(super) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
 /// `1 crate`, `2 crates`, `10,000 crates`.
-pub(super) fn crates(count: usize) -> String {
+pub fn crates(count: usize) -> String {
     format!("{} crate{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
 /// A number with commas between thousands.
-pub(super) fn thousands(number: usize) -> String {
+pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -91,11 +107,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hostile_text_becomes_one_harmless_line() {
-        assert_eq!(one_line(" a\r\n\tb  c "), "a b c");
-        assert_eq!(one_line("\u{1b}[31mred\u{7}"), "\u{fffd}[31mred\u{fffd}");
-        assert_eq!(one_line("abc\u{202e}def\u{200b}"), "abc\u{fffd}def\u{fffd}");
-        assert_eq!(one_line("naïve 漢字"), "naïve 漢字");
+    fn what_a_crate_says_is_one_line_without_tricks() {
+        for (text, shown) in [
+            ("does not compile: E0554", "does not compile: E0554"),
+            ("\x1b[31merror\x1b[0m: no", "error: no"),
+            ("\x1b]0;title\x07after\x1b[2J", "after"),
+            ("two\r\n\t lines\n", "two lines"),
+            ("bell\x07 c1\u{9b}31m del\x7f", "bell c1�31m del"),
+            ("bidi \u{202e}txt.exe", "bidi �txt.exe"),
+            ("größe 文字", "größe 文字"),
+            ("", ""),
+        ] {
+            assert_eq!(one_line(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let shown = one_line(&"ä".repeat(1_000_000));
+        assert_eq!(shown, "ä".repeat(MAX) + "…");
     }
 
     #[test]
