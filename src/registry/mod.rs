@@ -109,11 +109,26 @@ impl Registry {
         self.0.tarballs.get(&self.0.index, package).await
     }
 
-    /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
-    /// targets are in [`Registry::sources_dir`]. With a link `sources` beside it, `into` is a directory source of cargo's.
+    /// Unpacks the sources of a package into `into`, which must not exist yet.
     ///
     /// # Errors
-    /// When a package is missing, damaged or hostile, or comes from elsewhere than the registry.
+    /// As [`Registry::tarball`], and when the tarball is hostile; `into` is then incomplete, and the caller's to remove.
+    pub async fn unpack(&self, package: &Package, into: &Path, owner: Option<Owner>) -> Result<(), RegistryError> {
+        let tarball = self.tarball(package).await?;
+        let (package, into) = (package.to_string(), into.to_owned());
+        let unpacked = tokio::task::spawn_blocking(move || {
+            unpack::unpack(&tarball, &package, &into, owner)
+                .map_err(|source| RegistryError::Unpack { package, source: Arc::new(source) })
+        });
+        unpacked.await?
+    }
+
+    /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
+    /// targets are in [`Registry::sources_dir`]; `into` must not exist yet. With a link `sources` beside it, `into` is a directory source of cargo's.
+    ///
+    /// # Errors
+    /// When a package is missing, damaged or hostile, or comes from elsewhere than the registry; `into` is then
+    /// incomplete, and the caller's to remove.
     pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
         sources::vendor(self, lock, into).await
     }

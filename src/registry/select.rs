@@ -81,11 +81,8 @@ pub enum SelectError {
     #[error(transparent)]
     Lockfile(#[from] LockfileError),
     /// A list names another, which would let lists go in circles.
-    #[error("a list can't hold `{prefix}:`; put it beside the list")]
-    Nested {
-        /// `list`.
-        prefix: &'static str,
-    },
+    #[error("a list can't hold `list:`; select both lists instead")]
+    Nested,
     /// A line of a list selects nothing.
     #[error("{}, line {line}: {source}", .path.display())]
     Line {
@@ -177,7 +174,7 @@ fn list(path: &Path) -> Result<Vec<Selection>, SelectError> {
             continue;
         }
         let parsed = match split(line) {
-            Ok(Parts::List(_)) => Err(SelectError::Nested { prefix: "list" }),
+            Ok(Parts::List(_)) => Err(SelectError::Nested),
             Ok(_) => parse(line, base),
             Err(error) => Err(error),
         };
