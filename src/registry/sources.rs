@@ -42,7 +42,7 @@ pub(super) struct Sources {
 }
 
 /// Cargo's part is `package` and `files`; it passes over the rest.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Seal {
     package: String,
     /// Empty: the tarball was verified as a whole, and nobody can write here.
@@ -52,7 +52,7 @@ struct Seal {
     bytes: u64,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Empty {}
 
 impl Sources {
@@ -96,10 +96,13 @@ pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) ->
     let mut names = BTreeSet::new();
     let mut packages = JoinSet::new();
     for locked in &lock.packages {
-        if let Locked::Foreign { name, version, origin } = locked {
-            return Err(RegistryError::Foreign { package: format!("{name}-{version}"), origin: origin.clone() });
-        }
-        let Locked::Registry { name, version, checksum } = locked.clone() else { continue };
+        let (name, version, checksum) = match locked.clone() {
+            Locked::Registry { name, version, checksum } => (name, version, checksum),
+            Locked::Local { .. } => continue,
+            Locked::Foreign { name, version, origin } => {
+                return Err(RegistryError::Foreign { package: format!("{name}-{version}"), origin });
+            }
+        };
         // Nothing keeps a lockfile from naming a package twice.
         if !names.insert(format!("{name}-{version}")) {
             continue;
