@@ -5,7 +5,6 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use maar::krate::{Origin, Selected};
 use maar::outcome::{Breakage, Cause, Outcome};
@@ -147,8 +146,8 @@ async fn one_run_sees_one_state_of_the_index_and_the_next_asks_whether_it_change
 }
 
 #[tokio::test]
-async fn a_server_that_is_busy_is_asked_again_and_one_that_stays_busy_is_the_networks_trouble() {
-    let mut upstream = TestRegistry::start([Fixture::new("foo", "1.0.0")]);
+async fn a_server_that_is_busy_is_asked_again_until_it_has_been_asked_often_enough() {
+    let upstream = TestRegistry::start([Fixture::new("foo", "1.0.0")]);
     let dir = tempdir();
     let registry = open(&upstream, dir.path());
     upstream.fail(1);
@@ -157,11 +156,19 @@ async fn a_server_that_is_busy_is_asked_again_and_one_that_stays_busy_is_the_net
     upstream.fail(usize::MAX);
     let error = registry.check().await.unwrap_err();
     assert!(error.to_string().ends_with("the server says 503 Service Unavailable"), "{error}");
+    assert_eq!(upstream.all_requests(), 2 + 4);
+}
+
+#[tokio::test]
+async fn a_registry_that_goes_away_is_the_networks_trouble_and_what_was_seen_stays_known() {
+    let mut upstream = TestRegistry::start([Fixture::new("foo", "1.0.0")]);
+    let dir = tempdir();
+    let registry = open(&upstream, dir.path());
+    assert_eq!(selected(&registry, "foo").await, "foo@1.0.0");
     upstream.go_away();
     let error = registry.check().await.unwrap_err();
     assert!(matches!(error.outcome(), Outcome::Inconclusive(Cause::Network(_))), "{error}");
     assert!(error.to_string().contains("Connection refused"), "{error}");
-    // What was seen before the registry went away is still known.
     assert_eq!(selected(&registry, "foo").await, "foo@1.0.0");
 }
 
@@ -188,6 +195,32 @@ async fn a_damaged_download_is_tried_once_more() {
 }
 
 #[tokio::test]
+async fn an_index_may_be_served_gzipped() {
+    let upstream = TestRegistry::start([Fixture::new("foo", "1.0.0")]);
+    upstream.gzip_index();
+    let dir = tempdir();
+    assert_eq!(selected(&open(&upstream, dir.path()), "foo").await, "foo@1.0.0");
+    let again = open(&upstream, dir.path());
+    assert_eq!(selected(&again, "foo").await, "foo@1.0.0");
+    assert_eq!((upstream.unchanged(), again.downloaded_bytes()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_hostile_tarball_is_unpacked_nowhere_and_an_honest_one_where_it_was_asked_for() {
+    let honest = Fixture::new("honest", "1.0.0").lib("// source");
+    let hostile = Fixture::new("hostile", "1.0.0").tarball(&honest.packed());
+    let upstream = TestRegistry::start([honest.clone(), hostile.clone()]);
+    let dir = tempdir();
+    let registry = open(&upstream, dir.path());
+    let into = dir.path().join("krate");
+    registry.unpack(&package(&honest), &into, None).await.unwrap();
+    assert_eq!(std::fs::read_to_string(into.join("src/lib.rs")).unwrap(), "// source");
+    let error = registry.unpack(&package(&hostile), &dir.path().join("other"), None).await.unwrap_err();
+    assert_eq!(error.to_string(), "the tarball of hostile-1.0.0: `honest-1.0.0/Cargo.toml` is not in `hostile-1.0.0/`");
+    assert_eq!(std::fs::read_dir(dir.path().join("other")).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn a_malformed_index_is_the_registrys_fault_and_says_where() {
     let upstream = TestRegistry::start([]);
     upstream.serve("/3/f/foo", "no json\n");
@@ -210,7 +243,20 @@ async fn a_configured_cargo_home_leads_to_the_registry() {
     registry.check().await.unwrap();
 }
 
-/// A package in `dir` that depends on `dep`, and a cargo that reads only `home`.
+#[test]
+fn a_certificate_file_without_certificates_is_refused_at_once() {
+    let dir = tempdir();
+    let file = dir.path().join("ca.pem");
+    let open = || {
+        let upstream = Upstream { index: "sparse+http://127.0.0.1:1/".parse().unwrap(), ca_file: Some(file.clone()) };
+        Registry::open(Config { upstream, cache: dir.path().join("cache") }).unwrap_err().to_string()
+    };
+    assert!(open().starts_with(&format!("failed to read {}: No such file", file.display())), "{}", open());
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(open().contains("ca.pem: there is no certificate in it"), "{}", open());
+}
+
+/// A package in `dir` with one dependency.
 fn project(dir: &Path, dependency: &str) -> PathBuf {
     let project = dir.join("project");
     for (path, contents) in Fixture::new("project", "0.1.0").dep(dependency, "*").contents() {
@@ -221,18 +267,13 @@ fn project(dir: &Path, dependency: &str) -> PathBuf {
     project
 }
 
-/// Runs cargo in a project, and gives what it says. Blocking, hence not to be called where the proxy runs.
-fn cargo(project: &Path, home: &Path, args: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(env!("CARGO"));
+/// Runs a cargo that knows no other home, and gives what it says.
+async fn cargo(project: &Path, home: &Path, args: &[&str]) -> Result<String, String> {
+    let mut command = tokio::process::Command::new(env!("CARGO"));
     command.args(args).current_dir(project).env("CARGO_HOME", home).env_remove("CARGO_TARGET_DIR");
-    let output = command.env("CARGO_NET_RETRY", "0").output().unwrap();
+    let output = command.env("CARGO_NET_RETRY", "0").env("NO_PROXY", "127.0.0.1").output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(text) } else { Err(text) }
-}
-
-async fn cargo_beside_us(project: &Path, home: &Path, args: &'static [&str]) -> Result<String, String> {
-    let (project, home) = (project.to_owned(), home.to_owned());
-    tokio::task::spawn_blocking(move || cargo(&project, &home, args)).await.unwrap()
 }
 
 #[tokio::test]
@@ -250,8 +291,8 @@ async fn cargo_resolves_and_fetches_through_the_proxy_and_builds_offline_from_th
     let proxy = registry.serve().await.unwrap();
     let online = dir.path().join("online");
     write_cargo_home(&online, &format!("registry = \"{}\"", proxy.url()));
-    cargo_beside_us(&project, &online, &["generate-lockfile"]).await.unwrap();
-    cargo_beside_us(&project, &online, &["fetch", "--locked"]).await.unwrap();
+    cargo(&project, &online, &["generate-lockfile"]).await.unwrap();
+    cargo(&project, &online, &["fetch", "--locked"]).await.unwrap();
     assert_eq!((upstream.index_requests("outer"), upstream.downloads("outer", "1.0.0")), (1, 1));
 
     let lock = Lockfile::read(&project.join("Cargo.lock")).unwrap();
@@ -266,7 +307,7 @@ async fn cargo_resolves_and_fetches_through_the_proxy_and_builds_offline_from_th
 
     let offline = dir.path().join("offline");
     write_cargo_home(&offline, &format!("directory = \"{}\"", vendor.display()));
-    cargo_beside_us(&project, &offline, &["build", "--offline", "--locked"]).await.unwrap();
+    cargo(&project, &offline, &["build", "--offline", "--locked"]).await.unwrap();
 }
 
 #[tokio::test]
@@ -278,13 +319,13 @@ async fn cargo_hears_from_the_proxy_what_is_missing_and_what_is_unreachable() {
     let proxy = registry.serve().await.unwrap();
     let home = dir.path().join("home");
     write_cargo_home(&home, &format!("registry = \"{}\"", proxy.url()));
-    let error = cargo_beside_us(&project, &home, &["generate-lockfile"]).await.unwrap_err();
+    let error = cargo(&project, &home, &["generate-lockfile"]).await.unwrap_err();
     assert!(error.contains("no matching package named `nowhere` found"), "{error}");
     upstream.go_away();
     let registry = open(&upstream, &dir.path().join("fresh"));
     let proxy = registry.serve().await.unwrap();
     write_cargo_home(&home, &format!("registry = \"{}\"", proxy.url()));
-    let error = cargo_beside_us(&project, &home, &["generate-lockfile"]).await.unwrap_err();
+    let error = cargo(&project, &home, &["generate-lockfile"]).await.unwrap_err();
     assert!(error.contains("got 502") && error.contains("Connection refused"), "{error}");
 }
 

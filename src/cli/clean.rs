@@ -12,7 +12,11 @@ pub(super) fn run(args: &CleanArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
     let (home, mut store) = stored::open(&args.home)?;
     if args.names.is_empty() {
         let freed = home.clean()?;
-        writeln!(out, "freed {}; results are kept (`maar clean NAME` removes those of an experiment)", freed.display().iec())?;
+        writeln!(
+            out,
+            "freed {}; results are kept (`maar clean NAME` removes those of an experiment)",
+            freed.display().iec()
+        )?;
         return Ok(Exit::Fine);
     }
     // All or none: a typo in the second name should not cost the first its results.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 
@@ -15,8 +15,7 @@ use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
 use crate::krate::{Origin, Selected};
 use crate::ops::Tools;
-use crate::outcome::Outcome;
-use crate::plan::{self, CratePlan, Fingerprint};
+use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::select::Selection;
 use crate::registry::{self, Registry, RegistryError, Upstream};
@@ -64,7 +63,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
         notes: notes.clone(),
-        settings: experiment.summary(),
         crates: selected.into_iter().map(|(selection, _)| selection).zip(plans.iter().cloned()).collect(),
     })?;
     let finished = store.finished(&experiment.name)?;
@@ -93,7 +91,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 fn open_sandbox(experiment: &Experiment) -> Sandbox {
     match experiment.sandbox {
         SandboxKind::Native => Sandbox::Native(Native::new(native::Config::default())),
-        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(native::Config::default().helper)),
+        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(native::Config::default())),
     }
 }
 
@@ -140,7 +138,8 @@ async fn select(
     selections: &[Selection],
     pins: &[(String, Selected)],
 ) -> Result<Vec<(String, Selected)>, RegistryError> {
-    let pins: HashMap<&str, &Selected> = pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
+    let pins: HashMap<&str, &Selected> =
+        pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
     let mut lookups = tokio::task::JoinSet::new();
     let mut selected: BTreeMap<usize, (String, Selected)> = BTreeMap::new();
     for (place, selection) in selections.iter().enumerate() {

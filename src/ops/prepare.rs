@@ -6,7 +6,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
@@ -15,7 +14,6 @@ use crate::ops::{Done, LockfileMode, Order, Tools, verdict};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
-use crate::registry::unpack::unpack;
 use crate::registry::{BadChecksum, Package, RegistryError};
 use crate::sandbox::{Exit, Output};
 use crate::toolchain::Toolchain;
@@ -110,13 +108,7 @@ async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) 
         (Origin::Registry { checksum }, Some(version)) => {
             let name = order.krate.id.name.clone();
             let package = Package { name, version: version.clone(), checksum: checksum.parse()? };
-            let tarball = tools.registry.tarball(&package).await?;
-            let package = package.to_string();
-            let unpacked = blocking({
-                let package = package.clone();
-                move || unpack(&tarball, &package, &source, owner)
-            });
-            unpacked.await.map_err(|source| RegistryError::Unpack { package, source: Arc::new(source) })?;
+            tools.registry.unpack(&package, &source, owner).await?;
         }
         (Origin::Path { dir, .. }, _) => {
             let dir = dir.clone();

@@ -54,7 +54,6 @@ impl Workspace {
         let workspace = Self { dir, owner };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
-        workspace.make(&workspace.vendor())?;
         workspace.make(&workspace.scratch())?;
         let link = workspace.cargo().join("sources");
         symlink(sources, &link).map_err(|source| WorkspaceError { path: link, source })?;
@@ -74,6 +73,7 @@ impl Workspace {
         self.cargo().join("home")
     }
 
+    /// Made by whoever vendors the dependencies.
     pub(crate) fn vendor(&self) -> PathBuf {
         self.cargo().join("vendor")
     }

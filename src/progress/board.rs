@@ -6,11 +6,11 @@ use std::time::Instant;
 use anstyle::AnsiColor;
 
 use super::colour::Colour;
-use crate::printable::one_line;
 use super::tally::Tally;
 use super::{Plan, Update};
 use crate::compare::Verdict;
 use crate::pipeline::Pool;
+use crate::printable::one_line;
 
 /// The most lines that wait to be printed above the bars. More come only while the terminal takes none.
 const MAX_ABOVE: usize = 1000;

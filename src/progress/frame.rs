@@ -167,8 +167,12 @@ mod tests {
         let mut board = Board::new(&plan(), began, colour);
         let build = label("serde_json@1.0.150", "build", Some("nightly"), 1, 7);
         let prepare = || label("itoa@1.0.18", "prepare", None, 0, 0);
-        let ended =
-            Update::Finished { label: prepare(), outcome: Some(OutcomeKind::Passed), reason: None, wall: Duration::ZERO };
+        let ended = Update::Finished {
+            label: prepare(),
+            outcome: Some(OutcomeKind::Passed),
+            reason: None,
+            wall: Duration::ZERO,
+        };
         let updates = [
             Update::Queued { pool: 0 },
             Update::Queued { pool: 1 },

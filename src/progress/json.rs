@@ -22,12 +22,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::lines::Lines;
-use crate::printable::is_deceptive;
 use super::tally::Tally;
 use super::{Label, Plan, Update};
 use crate::compare::Verdict;
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
+use crate::printable::is_deceptive;
 
 /// Writes JSON lines.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::lines::Lines;
-use crate::printable::one_line;
 use super::tally::Tally;
 use super::{Plan, Update};
+use crate::printable::one_line;
 
 /// Writes plain lines.
 #[derive(Debug)]

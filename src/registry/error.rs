@@ -44,7 +44,7 @@ pub enum RegistryError {
         /// The most that is accepted.
         limit: ByteSize,
     },
-    /// The registry serves nonsense.
+    /// What claims to be the registry serves nonsense.
     #[error("{url} is malformed: {reason}")]
     Malformed {
         /// What was asked for.
@@ -119,11 +119,12 @@ impl RegistryError {
     pub fn outcome(&self) -> Outcome {
         let text = self.to_string();
         match self {
-            Self::Tls { .. } | Self::Network { .. } => Outcome::Inconclusive(Cause::Network(text)),
-            Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
-            Self::TooLarge { .. } | Self::Malformed { .. } | Self::Mismatch { .. } => {
-                Outcome::Broken(Breakage::Archive(text))
+            // Nonsense in the index comes from something between us and the registry, such as a hotel's login page.
+            Self::Tls { .. } | Self::Network { .. } | Self::Malformed { .. } => {
+                Outcome::Inconclusive(Cause::Network(text))
             }
+            Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
+            Self::TooLarge { .. } | Self::Mismatch { .. } => Outcome::Broken(Breakage::Archive(text)),
             Self::Manifest { .. } => Outcome::Broken(Breakage::Manifest(text)),
             Self::Unpack { source, .. } => match &**source {
                 UnpackError::Io { source, .. } => of_host(source, text),

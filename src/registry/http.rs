@@ -3,12 +3,13 @@
 //! Knows nothing of what is in the files.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Certificate, Client, Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::error::RegistryError;
@@ -72,10 +73,7 @@ impl Http {
             builder = builder.no_proxy();
         }
         if let Some(file) = &upstream.ca_file {
-            let pem = std::fs::read(file).map_err(RegistryError::io("read", file))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| RegistryError::Tls { reason: format!("{}: {}", file.display(), reason(&error)) })?;
-            builder = builder.tls_certs_merge(certificates);
+            builder = builder.tls_certs_merge(certificates(file)?);
         }
         let client = builder.build().map_err(|error| RegistryError::Tls { reason: reason(&error) })?;
         Ok(Self { client, permits: Semaphore::new(MAX_REQUESTS), downloaded: AtomicU64::new(0) })
@@ -191,6 +189,16 @@ impl Http {
             write(&chunk).map_err(Failure::Lasting)?;
         }
         Ok(())
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
+    let pem = std::fs::read(file).map_err(RegistryError::io("read", file))?;
+    let bad = |reason| RegistryError::Tls { reason: format!("{}: {reason}", file.display()) };
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if certificates.is_empty() => Err(bad("there is no certificate in it".to_owned())),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(bad(reason(&error))),
     }
 }
 

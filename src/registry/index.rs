@@ -79,9 +79,12 @@ impl Index {
     /// The configuration of the registry.
     pub(super) async fn config(&self) -> Result<IndexConfig, RegistryError> {
         let url = format!("{}config.json", self.layout.url());
-        let file = self.file("config.json").await?.ok_or_else(|| RegistryError::NotFound { url: url.clone() })?;
+        let malformed = |reason| RegistryError::Malformed { url: url.clone(), reason };
+        let Some(file) = self.file("config.json").await? else {
+            return Err(malformed("it doesn't exist, so that this is no sparse registry".to_owned()));
+        };
         let raw = unpack(&url, &file)?;
-        serde_json::from_slice(&raw).map_err(|error| RegistryError::Malformed { url, reason: error.to_string() })
+        serde_json::from_slice(&raw).map_err(|error| malformed(error.to_string()))
     }
 
     /// The index file of a crate, byte for byte; none if there is no such crate.
@@ -137,25 +140,21 @@ impl Index {
         let kept = self.cache.join(path);
         let known = read_kept(&kept);
         let etag = known.as_ref().map(|(etag, _)| etag.as_str());
-        match (self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await, known) {
-            (Err(RegistryError::NotFound { .. }), _) => Ok(None),
-            (Err(error), _) => Err(error),
-            (Ok(Reply::Unchanged), Some((_, file))) => Ok(Some(file)),
-            (Ok(Reply::Unchanged), None) => {
-                Err(RegistryError::Malformed { url, reason: "it is `unchanged`, but was never seen".to_owned() })
-            }
-            (Ok(Reply::File { body, encoding, etag }), _) => {
-                let file = match encoding {
-                    Encoding::Identity => Packed::pack(&body),
-                    Encoding::Gzip => Packed::from_gzip(body),
-                };
-                let file = file.map_err(|error| RegistryError::Malformed { url, reason: error.to_string() })?;
-                if let Some(etag) = etag.filter(|etag| is_keepable(etag)) {
-                    keep(&kept, &etag, &file).map_err(RegistryError::io("write", &kept))?;
-                }
-                Ok(Some(file))
-            }
+        let reply = match self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await {
+            Err(RegistryError::NotFound { .. }) => return Ok(None),
+            reply => reply?,
+        };
+        let (file, etag) = match reply {
+            // Only said where a tag was sent, so that the file is known.
+            Reply::Unchanged => return Ok(known.map(|(_, file)| file)),
+            Reply::File { body, encoding: Encoding::Identity, etag } => (Packed::pack(&body), etag),
+            Reply::File { body, encoding: Encoding::Gzip, etag } => (Packed::from_gzip(body), etag),
+        };
+        let file = file.map_err(|error| RegistryError::Malformed { url, reason: error.to_string() })?;
+        if let Some(etag) = etag.filter(|etag| is_keepable(etag)) {
+            keep(&kept, &etag, &file).map_err(RegistryError::io("write", &kept))?;
         }
+        Ok(Some(file))
     }
 }
 

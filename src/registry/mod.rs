@@ -27,6 +27,7 @@ use std::sync::Arc;
 use semver::Version;
 
 use crate::krate::{CrateName, Selected};
+use crate::owner::Owner;
 
 pub use self::error::RegistryError;
 pub use self::package::{BadChecksum, Checksum, Package};
@@ -108,11 +109,27 @@ impl Registry {
         self.0.tarballs.get(&self.0.index, package).await
     }
 
-    /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
-    /// targets are in [`Registry::sources_dir`]. With a link `sources` beside it, `into` is a directory source of cargo's.
+    /// Unpacks the sources of a package into `into`, which must not exist yet.
     ///
     /// # Errors
-    /// When a package is missing, damaged or hostile. Packages from elsewhere than the registry are left out.
+    /// As [`Registry::tarball`], and when the tarball is hostile; `into` is then incomplete, and the caller's to remove.
+    pub async fn unpack(&self, package: &Package, into: &Path, owner: Option<Owner>) -> Result<(), RegistryError> {
+        let tarball = self.tarball(package).await?;
+        let (package, into) = (package.to_string(), into.to_owned());
+        let unpacked = tokio::task::spawn_blocking(move || {
+            unpack::unpack(&tarball, &package, &into, owner)
+                .map_err(|source| RegistryError::Unpack { package, source: Arc::new(source) })
+        });
+        unpacked.await?
+    }
+
+    /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
+    /// targets are in [`Registry::sources_dir`]; `into` must not exist yet. With a link `sources` beside
+    /// it, `into` is a directory source of cargo's.
+    ///
+    /// # Errors
+    /// When a package is missing, damaged or hostile; `into` is then incomplete, and the caller's to remove. Packages
+    /// from elsewhere than the registry are left out.
     pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
         sources::vendor(self, lock, into).await
     }

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 
 /// The largest index file accepted, unpacked. The largest in the default registry has a few MiB.
-pub(super) const MAX_UNPACKED: u64 = 64 << 20;
+pub(super) const MAX_UNPACKED: u64 = 32 << 20;
 
 /// A gzipped file that is known to unpack to at most [`MAX_UNPACKED`] bytes.
 ///

@@ -102,7 +102,8 @@ struct Manifest {
 #[derive(Deserialize)]
 struct PackageTable {
     name: CrateName,
-    version: Option<VersionField>,
+    /// A text, or a table that says that the workspace has it.
+    version: Option<toml::Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,14 +114,6 @@ struct WorkspaceTable {
 #[derive(Deserialize)]
 struct WorkspacePackage {
     version: Option<Version>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum VersionField {
-    Own(Version),
-    #[expect(dead_code, reason = "only that it is a table matters: cargo knows no other than `workspace = true`")]
-    Inherited(toml::Table),
 }
 
 /// A folder of the user's, by its manifest; its version is 0.0.0 where the folder doesn't say.
@@ -134,8 +127,8 @@ fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     let text = fs::read_to_string(&path).map_err(RegistryError::io("read", &path))?;
     let manifest: Manifest = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let version = match manifest.package.version {
-        Some(VersionField::Own(version)) => Some(version),
-        Some(VersionField::Inherited(_)) => manifest.workspace.package.and_then(|package| package.version),
+        Some(toml::Value::String(text)) => Some(text.parse().map_err(|error| bad(format!("`{text}`: {error}")))?),
+        Some(_) => manifest.workspace.package.and_then(|package| package.version),
         None => None,
     };
     let id = CrateId { name: manifest.package.name, version: Some(version.unwrap_or(Version::new(0, 0, 0))) };

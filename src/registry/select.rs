@@ -2,6 +2,7 @@
 //!
 //! Asks no registry: whether a crate exists is found out later.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,18 @@ pub enum Selection {
     Exact(CrateName, Version),
     /// `path:DIR`: the folder, absolute.
     Path(PathBuf),
+}
+
+impl fmt::Display for Selection {
+    /// As a user would write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest(name) => write!(f, "{name}"),
+            Self::Matching(name, requirement) => write!(f, "{name}@{requirement}"),
+            Self::Exact(name, version) => write!(f, "{name}@{version}"),
+            Self::Path(dir) => write!(f, "path:{}", dir.display()),
+        }
+    }
 }
 
 /// Why a text selects nothing.
@@ -81,11 +94,8 @@ pub enum SelectError {
     #[error(transparent)]
     Lockfile(#[from] LockfileError),
     /// A list names another, which would let lists go in circles.
-    #[error("a list can't hold `{prefix}:`; put it beside the list")]
-    Nested {
-        /// `list`.
-        prefix: &'static str,
-    },
+    #[error("a list can't hold `list:`; select both lists instead")]
+    Nested,
     /// A line of a list selects nothing.
     #[error("{}, line {line}: {source}", .path.display())]
     Line {
@@ -177,7 +187,7 @@ fn list(path: &Path) -> Result<Vec<Selection>, SelectError> {
             continue;
         }
         let parsed = match split(line) {
-            Ok(Parts::List(_)) => Err(SelectError::Nested { prefix: "list" }),
+            Ok(Parts::List(_)) => Err(SelectError::Nested),
             Ok(_) => parse(line, base),
             Err(error) => Err(error),
         };

@@ -4,14 +4,16 @@
 //! A folder is made once and never changed: cells of many crates mount it at the same time. Nothing is ever evicted.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Registry;
@@ -35,10 +37,12 @@ pub(super) struct Sources {
     dir: PathBuf,
     /// The folders that this run has seen to be whole, by name.
     whole: Flights<String, ()>,
+    /// Unpacking is work for cores and disk: more at one time would only disturb what else is running.
+    unpacking: Semaphore,
 }
 
 /// Cargo's part is `package` and `files`; it passes over the rest.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Seal {
     package: String,
     /// Empty: the tarball was verified as a whole, and nobody can write here.
@@ -48,14 +52,17 @@ struct Seal {
     bytes: u64,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Empty {}
 
 impl Sources {
     /// Opens the store in `dir`, which is made if absent.
     pub(super) fn open(dir: PathBuf) -> Result<Self, RegistryError> {
         fs::create_dir_all(&dir).map_err(RegistryError::io("create", &dir))?;
-        Ok(Self { dir, whole: Flights::default() })
+        // Cells read it under another user's id, whatever the umask.
+        fs::set_permissions(&dir, Permissions::from_mode(0o755)).map_err(RegistryError::io("open up", &dir))?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { dir, whole: Flights::default(), unpacking: Semaphore::new(cores) })
     }
 
     /// Where it is.
@@ -74,6 +81,8 @@ impl Sources {
             }
             let tarball = registry.tarball(package).await?;
             let (store, package) = (self.dir.clone(), package.clone());
+            // The semaphore is never closed, so that an error could only mean a permit too many.
+            let _permit = self.unpacking.acquire().await;
             tokio::task::spawn_blocking(move || publish(&store, &tarball, &package, &dir)).await?
         };
         self.whole.get(name.clone(), work).await?;
@@ -83,7 +92,7 @@ impl Sources {
 
 /// See [`Registry::vendor`].
 pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
-    fs::create_dir(into).map_err(RegistryError::io("create", into))?;
+    place::dir(into, None).map_err(RegistryError::io("create", into))?;
     let mut names = BTreeSet::new();
     let mut packages = JoinSet::new();
     for locked in &lock.packages {

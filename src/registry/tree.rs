@@ -94,11 +94,11 @@ pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<P
             ItemKind::Dir => place::dir(&to, owner).map_err(io_error("create", &to))?,
             ItemKind::Link(target) => place::link(target, &to, owner).map_err(io_error("create", &to))?,
             ItemKind::File(kind) => {
-                let from = open(&from.join(path))?;
+                let source = open(&from.join(path))?;
                 let mut out = place::file(&to, *kind, owner).map_err(io_error("create", &to))?;
                 // A file may have grown since it was measured.
-                let copied = io::copy(&mut from.take(left + 1), &mut out).map_err(io_error("copy to", &to))?;
-                left = left.checked_sub(copied).ok_or_else(|| TreeError::TooLarge { dir: to.clone() })?;
+                let copied = io::copy(&mut source.take(left + 1), &mut out).map_err(io_error("copy to", &to))?;
+                left = left.checked_sub(copied).ok_or_else(|| TreeError::TooLarge { dir: from.to_owned() })?;
             }
         }
     }

@@ -114,8 +114,9 @@ pub fn unpack(tarball: &Path, root: &str, into: &Path, owner: Option<Owner>) -> 
         match entry.header().entry_type() {
             EntryType::GNULongName => long_name = Some(gnu_name(&mut entry)?),
             EntryType::XHeader => long_name = pax_name(&mut entry)?.or(long_name),
-            // Says nothing of any one entry; `git archive` keeps a commit there.
-            EntryType::XGlobalHeader => {}
+            // The one says nothing of any one entry (`git archive` keeps a commit there); the other is followed by a
+            // link, which is refused by its own name.
+            EntryType::XGlobalHeader | EntryType::GNULongLink => {}
             _ => {
                 let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
                 unpacking.place(&name, &mut entry)?;
@@ -138,10 +139,10 @@ impl Unpacking<'_> {
         let path = checked_path(name, self.root)?;
         match entry.header().entry_type() {
             EntryType::Directory => self.dir(&path, name),
+            // Tar's oldest format has no kind of its own for folders.
+            EntryType::Regular if name.ends_with(b"/") => self.dir(&path, name),
             EntryType::Regular | EntryType::Continuous => self.file(&path, name, entry),
-            EntryType::Symlink | EntryType::Link | EntryType::GNULongLink => {
-                Err(UnpackError::Link { entry: shown(name) })
-            }
+            EntryType::Symlink | EntryType::Link => Err(UnpackError::Link { entry: shown(name) }),
             _ => Err(UnpackError::Special { entry: shown(name) }),
         }
     }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::Write;
 
-use crate::printable::{crates, one_line, thousands, truncate};
 use super::{Logs, ReportError, terminal};
 use crate::compare::{CrateReport, Report, Verdict};
+use crate::printable::{crates, one_line, thousands, truncate};
 
 /// How long the table of crates and the logs may get, in bytes: both together stay below the 65,536 characters that
 /// GitHub accepts in a comment.

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::ReportError;
-use crate::printable::{crates, one_line, thousands, truncate};
 use crate::compare::{CrateReport, Report, Verdict};
+use crate::printable::{crates, one_line, thousands, truncate};
 
 /// The narrowest table, in columns: narrower terminals wrap it.
 const MIN_WIDTH: usize = 80;

@@ -6,8 +6,7 @@ CREATE TABLE experiments (
     created    INTEGER NOT NULL,
     updated    INTEGER NOT NULL,
     toolchains TEXT NOT NULL, -- JSON: a list of `Toolchain`
-    notes      TEXT NOT NULL, -- JSON: a list of strings
-    settings   TEXT NOT NULL  -- JSON, as the experiment was written
+    notes      TEXT NOT NULL  -- JSON: a list of strings
 ) STRICT;
 
 -- The plan of the latest run, replaced as a whole when a run begins.

@@ -19,8 +19,6 @@ pub struct ExperimentRecord {
     pub toolchains: Vec<Toolchain>,
     /// What a reader must know of how it ran.
     pub notes: Vec<String>,
-    /// The settings it runs with, as JSON.
-    pub settings: String,
     /// Each crate's plan, with the selection, as the user wrote it, that chose the crate.
     pub crates: Vec<(String, CratePlan)>,
 }
@@ -31,17 +29,11 @@ impl Store {
     pub fn begin(&mut self, record: &ExperimentRecord) -> Result<(), StoreError> {
         self.write("replace the plan", |transaction| {
             let id: i64 = transaction.query_row(
-                "INSERT INTO experiments (name, created, updated, toolchains, notes, settings)
-                 VALUES (?1, ?2, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (name) DO UPDATE SET updated = ?2, toolchains = ?3, notes = ?4, settings = ?5
+                "INSERT INTO experiments (name, created, updated, toolchains, notes)
+                 VALUES (?1, ?2, ?2, ?3, ?4)
+                 ON CONFLICT (name) DO UPDATE SET updated = ?2, toolchains = ?3, notes = ?4
                  RETURNING id",
-                params![
-                    record.name,
-                    epoch_millis(SystemTime::now()),
-                    json(&record.toolchains)?,
-                    json(&record.notes)?,
-                    record.settings,
-                ],
+                params![record.name, epoch_millis(SystemTime::now()), json(&record.toolchains)?, json(&record.notes)?,],
                 |row| row.get(0),
             )?;
             transaction.execute("DELETE FROM steps WHERE experiment = ?", [id])?;
@@ -96,14 +88,6 @@ impl Store {
             pins.push((selection, selected));
         }
         Ok(pins)
-    }
-
-    /// The settings of the experiment's latest run, as JSON; none if it never began.
-    pub fn settings(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.connection
-            .query_row("SELECT settings FROM experiments WHERE name = ?", [name], |row| row.get(0))
-            .optional()
-            .map_err(self.sql("read the settings"))
     }
 
     /// Runs `work` in a transaction that waits for other writers first, and commits it.

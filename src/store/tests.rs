@@ -34,7 +34,6 @@ fn record_of(name: &str, crates: &[CrateResults]) -> ExperimentRecord {
         name: name.to_owned(),
         toolchains: sample::toolchains(2),
         notes: vec!["this host can't limit memory".to_owned()],
-        settings: "{}".to_owned(),
         crates: crates
             .iter()
             .map(|krate| {

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use maar::registry::Checksum;
 
 use super::fixture::Fixture;
@@ -32,7 +34,15 @@ struct State {
     failures: usize,
     /// How many bodies are still to be damaged, by path.
     damage: BTreeMap<String, usize>,
+    index_encoding: Encoding,
     closed: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Encoding {
+    #[default]
+    Identity,
+    Gzip,
 }
 
 impl TestRegistry {
@@ -83,6 +93,11 @@ impl TestRegistry {
     /// Answers the next requests with 503.
     pub(crate) fn fail(&self, times: usize) {
         lock(&self.state).failures = times;
+    }
+
+    /// Serves the index gzipped from now on.
+    pub(crate) fn gzip_index(&self) {
+        lock(&self.state).index_encoding = Encoding::Gzip;
     }
 
     /// Damages the next downloads of a version.
@@ -151,31 +166,43 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             asked_tag = Some(value.to_owned());
         }
     }
-    let (status, tag, body) = answer(&path, asked_tag.as_deref(), &mut lock(state));
-    let head =
-        format!("HTTP/1.1 {status}\r\nconnection: close\r\netag: {tag}\r\ncontent-length: {}\r\n\r\n", body.len());
+    let Answer { status, headers, body } = answer(&path, asked_tag.as_deref(), &mut lock(state));
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n", body.len());
     let mut stream = stream;
     stream.write_all(&[head.as_bytes(), &body].concat())
 }
 
-fn answer(path: &str, asked_tag: Option<&str>, state: &mut State) -> (&'static str, String, Vec<u8>) {
+struct Answer {
+    status: &'static str,
+    /// Each with its line end.
+    headers: String,
+    body: Vec<u8>,
+}
+
+fn answer(path: &str, asked_tag: Option<&str>, state: &mut State) -> Answer {
+    let plain = |status, body: &[u8]| Answer { status, headers: String::new(), body: body.to_vec() };
     *state.requests.entry(path.to_owned()).or_default() += 1;
     if state.failures > 0 {
         state.failures -= 1;
-        return ("503 Service Unavailable", "none".into(), b"busy".to_vec());
+        return plain("503 Service Unavailable", b"busy");
     }
-    let Some(body) = state.files.get(path) else { return ("404 Not Found", "none".into(), Vec::new()) };
-    let mut body = body.clone();
-    let tag = format!("\"{}\"", Checksum::of(&body));
+    let Some(body) = state.files.get(path) else { return plain("404 Not Found", b"") };
+    let tag = format!("\"{}\"", Checksum::of(body));
     if asked_tag == Some(&tag) {
         state.unchanged += 1;
-        return ("304 Not Modified", tag, Vec::new());
+        return plain("304 Not Modified", b"");
+    }
+    let mut answer = Answer { headers: format!("etag: {tag}\r\n"), ..plain("200 OK", body) };
+    if state.index_encoding == Encoding::Gzip && !path.starts_with("/dl/") {
+        answer.headers.push_str("content-encoding: gzip\r\n");
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        answer.body = gzip.write_all(&answer.body).and_then(|()| gzip.finish()).unwrap();
     }
     if let Some(times) = state.damage.get_mut(path).filter(|times| **times > 0) {
         *times -= 1;
-        body.reverse();
+        answer.body.reverse();
     }
-    ("200 OK", tag, body)
+    answer
 }
 
 fn index_path(name: &str) -> String {

@@ -67,11 +67,14 @@ fn files_and_folders_are_placed_without_the_root() {
         .entry(EntryType::Directory, "a-1.0.0/", b"")
         .file("a-1.0.0/src/lib.rs")
         .entry(EntryType::Directory, "a-1.0.0/src", b"")
+        .entry(EntryType::Regular, "a-1.0.0/old/", b"")
+        .file("a-1.0.0/old/x")
         .entry(EntryType::XGlobalHeader, "pax_global_header", b"19 comment=0123456\n")
         .entry(EntryType::Regular, "a-1.0.0/./Cargo.toml", &[b'y'; 5000])
         .unpack()
         .unwrap();
     assert_eq!(read(&dir, "src/lib.rs"), "x");
+    assert_eq!(read(&dir, "old/x"), "x");
     assert_eq!(read(&dir, "Cargo.toml"), "y".repeat(5000));
 }
 
@@ -100,6 +103,7 @@ fn links_are_refused_wherever_they_point() {
         let link = |target: &str| {
             Tarball::default()
                 .file("a-1.0.0/b")
+                .entry(EntryType::GNULongLink, "././@LongLink", b"somewhere\0")
                 .with(kind, "a-1.0.0/l", b"", |header| header.set_link_name(target).unwrap())
                 .refusal()
         };
