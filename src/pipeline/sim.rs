@@ -136,7 +136,7 @@ pub fn lower_bound<'a>(config: &Config, jobs: impl IntoIterator<Item = &'a SimJo
 /// pools 0, 1, …; a share is the part of the job's time that its step takes, give or take half of it.
 ///
 /// Sizes follow a [Pareto distribution](https://en.wikipedia.org/wiki/Pareto_distribution) of index 1.5, cut off at a
-/// hundred times the smallest.
+/// hundred times the smallest. Without shares there are no jobs.
 pub fn heavy_tailed(seed: u64, count: usize, smallest: Duration, shares: &[f64]) -> Vec<SimJob> {
     let mut random = Random::new(seed);
     let mut job = |id| {
@@ -179,5 +179,46 @@ impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pool;
+    use super::*;
+
+    fn config<const N: usize>(workers: [usize; N]) -> Config {
+        Config { pools: workers.map(|workers| Pool { name: String::new(), workers }).into(), in_flight: 1 }
+    }
+
+    #[test]
+    fn the_bound_is_the_longest_job_or_the_busiest_pool() {
+        let jobs: Vec<_> = (0..4).map(|id| SimJob::new(id, SimStep::new(0, 30), [SimStep::new(1, 20)])).collect();
+        for (workers, bound) in [([1, 1], 120), ([2, 1], 80), ([4, 4], 50)] {
+            assert_eq!(lower_bound(&config(workers), &jobs), Duration::from_millis(bound), "{workers:?}");
+        }
+        assert_eq!(lower_bound(&config([1, 1]), []), Duration::ZERO);
+        let nowhere = SimJob::new(0, SimStep::new(9, 70), []);
+        assert_eq!(lower_bound(&config([1]), [&nowhere]), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_jobs_and_another_seed_others() {
+        let sizes = |seed| -> Vec<_> {
+            let jobs = heavy_tailed(seed, 50, Duration::from_secs(1), &[0.5, 0.5]);
+            jobs.iter().flat_map(SimJob::steps).map(|step| (step.pool, step.takes)).collect()
+        };
+        assert_eq!(sizes(1), sizes(1));
+        assert_ne!(sizes(1), sizes(2));
+        assert_eq!(sizes(1).len(), 100);
+    }
+
+    #[test]
+    fn most_jobs_are_small_and_none_is_absurd() {
+        let jobs = heavy_tailed(7, 10_000, Duration::from_secs(1), &[1.0]);
+        let takes: Vec<_> = jobs.iter().flat_map(SimJob::steps).map(|step| step.takes.as_secs_f64()).collect();
+        assert!(takes.iter().all(|takes| (0.5..150.0).contains(takes)));
+        assert!(takes.iter().filter(|takes| **takes < 3.0).count() > 7000);
+        assert!(takes.iter().any(|takes| *takes > 40.0));
     }
 }

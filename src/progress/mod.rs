@@ -7,7 +7,7 @@ mod bars;
 mod board;
 mod colour;
 mod frame;
-mod json;
+pub mod json;
 mod lines;
 mod plain;
 mod tally;

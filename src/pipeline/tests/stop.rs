@@ -1,6 +1,6 @@
 //! How jobs end when everything is to stop.
 
-use super::super::Event;
+use super::super::{PoolId, Stepped, Work};
 use super::*;
 use crate::stop::{StopLevel, channel};
 
@@ -76,4 +76,46 @@ async fn a_stop_before_the_start_admits_nothing() {
     stopper.raise(StopLevel::Drain);
     let ran = ran(&config([1], 1), [job(0, [(0, 1)])], stop).await;
     assert_eq!(ran.summary, Summary::new(1));
+}
+
+/// Work that can't be dropped without a panic.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("the drop of a job panics");
+    }
+}
+
+impl Work for Grenade {
+    type Report = ();
+    type Tag = ();
+
+    fn pool(&self) -> PoolId {
+        PoolId(0)
+    }
+
+    fn tag(&self) {}
+
+    fn priority(&self) -> u64 {
+        0
+    }
+
+    async fn step(self, _: Stop) -> Stepped<Self> {
+        tokio::time::sleep(ms(10)).await;
+        Stepped { report: (), next: Some(self) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "the drop of a job panics")]
+async fn a_worker_that_dies_is_not_waited_for() {
+    let (stopper, stop) = channel();
+    let (sender, _receiver) = mpsc::channel(9);
+    let drain = async {
+        tokio::time::sleep(ms(5)).await;
+        stopper.raise(StopLevel::Drain);
+    };
+    let config = config([1], 1);
+    let _ = tokio::join!(run(&config, [Grenade], stop, sender), drain);
 }
