@@ -52,8 +52,9 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     if options.fresh {
         store.fresh(&experiment.name)?;
     }
+    let pins = store.pins(&experiment.name)?;
     let selected = tokio::select! {
-        selected = select(&registry, &experiment.crates, &store.pins(&experiment.name)?) => selected?,
+        selected = select(&registry, &experiment.crates, &pins) => selected?,
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
     let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();

@@ -98,12 +98,14 @@ fn label(order: &Order<'_>) -> String {
     label
 }
 
-fn shared_mounts(tools: &Tools, workspace: &Workspace, toolchain: &Toolchain) -> [Mount; 3] {
-    [
-        read_only(VENDOR, workspace.vendor()),
-        read_only(SOURCES, tools.registry.sources_dir().to_owned()),
-        read_only(TOOLCHAIN, toolchain.sysroot.clone()),
-    ]
+fn shared_mounts(tools: &Tools, workspace: &Workspace, toolchain: &Toolchain) -> Vec<Mount> {
+    let mut mounts = vec![read_only(TOOLCHAIN, toolchain.sysroot.clone())];
+    // There are none before the lockfile is made.
+    if workspace.vendor().exists() {
+        mounts.push(read_only(VENDOR, workspace.vendor()));
+        mounts.push(read_only(SOURCES, tools.registry.sources_dir().to_owned()));
+    }
+    mounts
 }
 
 fn read_only(at: &str, from: PathBuf) -> Mount {
