@@ -26,7 +26,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Some(Command::Ops(args)) => ops::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
-        _ => anyhow::bail!("merged by the lead"),
+        Some(
+            Command::Run(_)
+            | Command::Report(_)
+            | Command::Status(_)
+            | Command::Logs(_)
+            | Command::Doctor(_)
+            | Command::Clean(_),
+        )
+        | None => anyhow::bail!("this build has no such command"),
     }
 }
 
