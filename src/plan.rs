@@ -113,16 +113,17 @@ fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) ->
         Origin::Missing(_) => return Vec::new(),
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
-    let step = |op: &Op, toolchain: Option<usize>| Step {
+    let step = &|op: &Op, toolchain: Option<(usize, &Toolchain)>| Step {
         op: op.clone(),
-        toolchain,
+        toolchain: toolchain.map(|(place, _)| place),
         attempt: 1,
-        fingerprint: fingerprint(experiment, krate, op, toolchain.map(|place| &toolchains[place])),
+        fingerprint: fingerprint(experiment, krate, op, toolchain.map(|(_, toolchain)| toolchain)),
     };
     let for_all = ops.iter().filter(|op| **op == Op::Prepare).map(|op| step(op, None));
-    let per_toolchain = (0..toolchains.len()).flat_map(|place| {
-        ops.iter().filter(|op| **op != Op::Prepare).map(move |op| (op, place)).map(|(op, place)| step(op, Some(place)))
-    });
+    let per_toolchain = toolchains
+        .iter()
+        .enumerate()
+        .flat_map(|numbered| ops.iter().filter(|op| **op != Op::Prepare).map(move |op| step(op, Some(numbered))));
     for_all.chain(per_toolchain).collect()
 }
 

@@ -72,10 +72,10 @@ pub struct RunOptions {
     pub crates: Vec<String>,
     /// Run these ops, in this order [default: prepare,build,test]
     #[arg(long, value_name = "OPS", value_delimiter = ',', help_heading = "What to run")]
-    pub ops: Option<Vec<OpName>>,
+    pub ops: Option<Vec<String>>,
     /// Take an op off the list, repeatable
     #[arg(long, value_name = "OP", help_heading = "What to run")]
-    pub skip: Vec<OpName>,
+    pub skip: Vec<String>,
     /// Keep the results under this name [default: demo, or the name of the file]
     #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
     pub name: Option<String>,
@@ -235,13 +235,12 @@ impl From<SandboxName> for SandboxKind {
 impl RunOptions {
     /// What these flags say over the experiment's file.
     pub fn overrides(&self) -> Overrides {
-        let texts = |names: &[OpName]| names.iter().map(OpName::to_string).collect();
         Overrides {
             name: self.name.clone(),
             toolchains: self.toolchains.clone(),
             crates: self.crates.clone(),
-            ops: self.ops.as_deref().map(texts),
-            skip: texts(&self.skip),
+            ops: self.ops.clone(),
+            skip: self.skip.clone(),
             workers: self.workers.unwrap_or_default(),
             in_flight: self.in_flight,
             limits: LimitsPatch {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::name;
-use super::problem::{BadValue, ExperimentError, Place, Problem, Problems};
+use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
 use super::workers::WorkersPatch;
@@ -72,12 +72,17 @@ pub struct Loaded {
 pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Result<Loaded, ExperimentError> {
     let mut problems = Problems::default();
     let source = Source::open(file, host.folder)?;
-    let raw = raw::read(&source.text, &source.base, &mut problems);
+    let Some(raw) = raw::read(&source.text, &source.base, &mut problems) else {
+        return Err(problems.into_error(&source.shown, &source.text));
+    };
     let overridden = apply(overrides, raw, host.folder, &mut problems);
     let toolchains = look_up(&overridden.raw.toolchains, host, &mut problems);
     if overridden.raw.crates.is_empty() && problems.is_empty() {
         let help = format!("name some in `crates` of {}, or with `--crates NAME`", source.shown);
         problems.add(Place::Nowhere, BadValue::new("no crate is selected", help));
+    }
+    if !problems.is_empty() {
+        return Err(problems.into_error(&source.shown, &source.text));
     }
     let name = match (&overrides.name, &source.file, &overridden.raw.name) {
         (Some(name), _, _) => name.clone(),
@@ -87,7 +92,6 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
         (None, Some(file), None) => name::of_file(file),
         (None, None, None) => name::DEFAULT.to_owned(),
     };
-    problems.into_result(&source.shown, &source.text)?;
     Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains })
 }
 
@@ -98,9 +102,10 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
 pub fn own_ops(file: Option<&Path>, folder: &Path) -> Result<Vec<CommandOp>, ExperimentError> {
     let mut problems = Problems::default();
     let source = Source::open(file, folder)?;
-    let raw = raw::read(&source.text, &source.base, &mut problems);
-    problems.into_result(&source.shown, &source.text)?;
-    Ok(raw.vocabulary.into_own().collect())
+    match raw::read(&source.text, &source.base, &mut problems) {
+        Some(raw) if problems.is_empty() => Ok(raw.vocabulary.into_own().collect()),
+        Some(_) | None => Err(problems.into_error(&source.shown, &source.text)),
+    }
 }
 
 /// Where an experiment is read from.
@@ -139,8 +144,9 @@ impl Source {
                     _ => None,
                 };
                 let what = BadValue::new(format!("failed to read {shown}: {error}"), help);
-                let problems = vec![Problem { what, place: Place::Nowhere }];
-                Err(ExperimentError { file: shown, text: String::new(), problems })
+                let mut problems = Problems::default();
+                problems.add(Place::Nowhere, what);
+                Err(problems.into_error(&shown, ""))
             }
         }
     }
@@ -162,8 +168,7 @@ struct Overridden {
     skipped: Vec<Op>,
 }
 
-fn apply(overrides: &Overrides, raw: RawExperiment, folder: &Path, problems: &mut Problems) -> Overridden {
-    let mut raw = raw;
+fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems: &mut Problems) -> Overridden {
     if !overrides.toolchains.is_empty() {
         raw.toolchains.clear();
         for spec in &overrides.toolchains {

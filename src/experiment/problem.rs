@@ -9,11 +9,11 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 #[derive(Debug)]
 pub struct ExperimentError {
     /// The file's name, as shown to the user.
-    pub(super) file: String,
+    file: String,
     /// The file's text.
-    pub(super) text: String,
+    text: String,
     /// What is wrong, in the order of the file; flags last.
-    pub(super) problems: Vec<Problem>,
+    problems: Vec<Problem>,
 }
 
 /// One thing that is wrong.
@@ -73,11 +73,8 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// All of them, in the order in which a reader meets them; none is fine.
-    pub(super) fn into_result(mut self, file: &str, text: &str) -> Result<(), ExperimentError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
+    /// All of them, in the order in which a reader meets them.
+    pub(super) fn into_error(mut self, file: &str, text: &str) -> ExperimentError {
         self.0.sort_by_key(|problem| match &problem.place {
             Place::File(span) => (0, span.start),
             Place::Flag(_) => (1, 0),
@@ -85,7 +82,7 @@ impl Problems {
         });
         // What remains of control characters in TOML: some terminals obey these. As long as what takes their place.
         let text = text.replace(|c: char| c.is_control() && !c.is_ascii(), "·");
-        Err(ExperimentError { file: file.to_owned(), text, problems: self.0 })
+        ExperimentError { file: file.to_owned(), text, problems: self.0 }
     }
 }
 

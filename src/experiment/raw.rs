@@ -17,7 +17,7 @@ use crate::registry::select::{self, Selection};
 use crate::toolchain::ToolchainSpec;
 
 /// What an experiment file says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RawExperiment {
     pub(super) name: Option<String>,
     pub(super) toolchains: Vec<Located<ToolchainSpec>>,
@@ -49,17 +49,17 @@ const KEYS: [&str; 12] = [
     "crate",
 ];
 
-/// Reads the text of an experiment file. Paths in it begin at `base`.
-pub(super) fn read(text: &str, base: &Path, problems: &mut Problems) -> RawExperiment {
+/// Reads the text of an experiment file, if it is TOML. Paths in it begin at `base`.
+pub(super) fn read(text: &str, base: &Path, problems: &mut Problems) -> Option<RawExperiment> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        return root(document.get_ref(), base, problems);
+        return Some(root(document.get_ref(), base, problems));
     }
     for error in errors {
         let place = error.span().map_or(Place::Nowhere, Place::File);
         problems.add(place, BadValue::new(format!("this is not TOML: {}", error.message()), None));
     }
-    RawExperiment::default()
+    None
 }
 
 fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperiment {

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{BadValue, Place, Problems};
-use crate::nearest::did_you_mean;
+use crate::nearest::{listed, suggest};
 
 /// A value with its place in the file.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -29,8 +29,7 @@ pub(super) fn known_keys(table: &DeTable<'_>, known: &[&str], problems: &mut Pro
     for (key, _) in table {
         let name: &str = key.get_ref();
         if !known.contains(&name) {
-            let help = did_you_mean(name, known.iter().copied())
-                .unwrap_or_else(|| format!("known are {}", listed(known.iter().copied())));
+            let help = suggest(name, known.iter().copied());
             problems.add(place(key), BadValue::new(format!("unknown key `{}`", name.escape_debug()), help));
         }
     }
@@ -60,10 +59,11 @@ pub(super) fn parsed<T>(
 pub(super) fn one_of<T: Copy>(value: &Value<'_>, named: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     let names = || named.iter().map(|(name, _)| *name);
     parsed(value, &format!("one of {}", listed(names())), problems, |text| {
-        named.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
-            let help = did_you_mean(text, names()).unwrap_or_else(|| format!("known are {}", listed(names())));
-            BadValue::new(format!("unknown value `{}`", text.escape_debug()), help)
-        })
+        named
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| BadValue::new(format!("unknown value `{}`", text.escape_debug()), suggest(text, names())))
     })
 }
 
@@ -139,9 +139,4 @@ pub(super) fn wrong_type(value: &Value<'_>, expected: &str, problems: &mut Probl
         DeValue::Table(_) => "a table",
     };
     problems.add(place(value), BadValue::new(format!("expected {expected}, found {found}"), None));
-}
-
-/// `` `a`, `b`, `c` ``.
-pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
-use super::read::{Located, Value, known_keys, listed, parsed, place, table, texts};
+use super::read::{Located, Value, known_keys, parsed, place, table, texts};
 use super::{LimitsPatch, limits, workers};
-use crate::nearest::did_you_mean;
+use crate::nearest::{did_you_mean, suggest};
 use crate::ops::{CommandOp, Op, OpName, Stage};
 
 /// Every op that an op list may name.
@@ -34,8 +34,7 @@ impl Vocabulary {
         let mut ops = Op::BUILT_IN.into_iter().chain(self.own.values().cloned().map(Op::Command));
         ops.find(|op| op.name().as_str() == name).ok_or_else(|| {
             let names: Vec<OpName> = Op::BUILT_IN.iter().map(Op::name).chain(self.own.keys().cloned()).collect();
-            let names = || names.iter().map(OpName::as_str);
-            let help = did_you_mean(name, names()).unwrap_or_else(|| format!("known are {}", listed(names())));
+            let help = suggest(name, names.iter().map(OpName::as_str));
             BadValue::new(format!("unknown op `{}`", name.escape_debug()), help)
         })
     }
@@ -130,18 +129,12 @@ fn stage_of_own(name: &str) -> Result<Stage, BadValue> {
 
 fn argv(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<String>> {
     let argv = texts(value, "text", problems)?;
-    let bad = |message: &str| BadValue::new(message, "such as `[\"cargo\", \"geiger\"]`".to_owned());
-    match argv.first() {
-        None => problems.add(place(value), bad("`run` names no program")),
-        Some(program) if program.value.is_empty() => {
-            problems.add(program.place.clone(), bad("the program has no name"))
-        }
-        Some(_) => {
-            for argument in argv.iter().filter(|argument| argument.value.contains('\0')) {
-                problems.add(argument.place.clone(), BadValue::new("an argument can't hold a NUL", None));
-            }
-            return Some(argv.into_iter().map(|argument| argument.value.to_owned()).collect());
-        }
+    if argv.first().is_none_or(|program| program.value.is_empty()) {
+        let help = "such as `[\"cargo\", \"geiger\"]`".to_owned();
+        problems.add(place(value), BadValue::new("`run` names no program", help));
     }
-    None
+    for argument in argv.iter().filter(|argument| argument.value.contains('\0')) {
+        problems.add(argument.place.clone(), BadValue::new("an argument can't hold a NUL", None));
+    }
+    Some(argv.into_iter().map(|argument| argument.value.to_owned()).collect())
 }

@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::Workers;
 use super::problem::{BadValue, Problems};
-use super::read::{count, known_keys, listed};
-use crate::nearest::did_you_mean;
+use super::read::{count, known_keys};
+use crate::nearest::suggest;
 use crate::ops::Stage;
 
 /// A machine that needs more than this many of one kind hasn't been built.
@@ -102,10 +102,8 @@ pub fn in_flight(text: &str) -> Result<usize, BadValue> {
 
 /// The stage of that name.
 pub(super) fn stage(name: &str) -> Result<Stage, BadValue> {
-    let names = || Stage::ALL.into_iter().map(Stage::as_str);
     Stage::ALL.into_iter().find(|stage| stage.as_str() == name).ok_or_else(|| {
-        let help = did_you_mean(name, names()).unwrap_or_else(|| format!("known are {}", listed(names())));
-        BadValue::new(format!("unknown stage `{}`", name.escape_debug()), help)
+        BadValue::new(format!("unknown stage `{}`", name.escape_debug()), suggest(name, Stage::ALL.map(Stage::as_str)))
     })
 }
 

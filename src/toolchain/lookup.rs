@@ -237,4 +237,11 @@ mod tests {
         assert!(toolchain.sysroot.join("bin/cargo").is_file(), "{toolchain:?}");
         assert!(toolchain.identity.starts_with(&format!("rustc {}", toolchain.version)), "{toolchain:?}");
     }
+
+    #[test]
+    fn a_name_that_nobody_has_is_no_toolchain() {
+        let error = find(&"maar-has-no-such-toolchain".parse().unwrap()).unwrap_err();
+        let expected = matches!(error, ToolchainError::NotInstalled { .. } | ToolchainError::NoRustup(_));
+        assert!(expected, "{error:?}");
+    }
 }

@@ -110,7 +110,7 @@ fn ops_of_the_users_own_are_whole_and_shadow_nothing() {
     );
     let own = "[op.x]\nstage = \"build\"\n";
     check(&format!("{own}run = []"), "4:7 []: `run` names no program; such as `[\"cargo\", \"geiger\"]`");
-    check(&format!("{own}run = [\"\"]"), "4:8 \"\": the program has no name; such as `[\"cargo\", \"geiger\"]`");
+    check(&format!("{own}run = [\"\"]"), "4:7 [\"\"]: `run` names no program; such as `[\"cargo\", \"geiger\"]`");
     check(&format!("{own}run = [\"a\", \"\\u0000\"]"), "4:13 \"\\u0000\": an argument can't hold a NUL");
     check(&format!("{own}run = \"cargo geiger\""), "4:7 \"cargo geiger\": expected a list of texts, found a text");
     check(
