@@ -185,7 +185,9 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         (None, Origin::Missing(what)) => Some(what.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => None,
     };
-    let telling = judgement.deciding.iter().flat_map(|deciding| [Some(deciding.step), deciding.counterpart]);
+    // A step that has not run decides, but tells nothing.
+    let told = judgement.deciding.filter(|_| verdict_reason.is_some());
+    let telling = told.iter().flat_map(|deciding| [Some(deciding.step), deciding.counterpart]);
     CrateReport {
         name: id.name.clone(),
         version: id.version.clone(),

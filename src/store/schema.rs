@@ -1,10 +1,11 @@
 //! Makes a database ours, and brings an older one up to date.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::StoreError;
+use super::{BUSY_TIMEOUT, StoreError};
 
 /// `maar` in ASCII; tells our databases from others (<https://www.sqlite.org/pragma.html#pragma_application_id>).
 const APPLICATION_ID: i64 = 0x6d61_6172;
@@ -23,11 +24,12 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
 /// Refuses a database that another program made.
 fn check_owner(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let failed = || StoreError::sql(path, "read the header");
-    let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed())?;
+    // In this order: another process may create ours in between, which sets both at once.
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(failed())?;
-    match (id, tables) {
-        (APPLICATION_ID, _) | (0, 0) => Ok(()),
+    let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed())?;
+    match (tables, id) {
+        (0, 0) | (_, APPLICATION_ID) => Ok(()),
         _ => Err(StoreError::NotOurs { path: path.to_owned() }),
     }
 }
@@ -37,9 +39,7 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
         return Ok(());
     }
     let failed = || StoreError::sql(path, "bring the schema up to date");
-    // Neither can change once there are tables, and neither may be set inside a transaction.
-    let file_format = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;";
-    connection.execute_batch(file_format).map_err(failed())?;
+    set_file_format(connection).map_err(failed())?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed())?;
     // Asked again, now that no other process can be at it too.
     for migration in pending(&transaction, path, migrations)? {
@@ -48,6 +48,20 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed())?;
     transaction.pragma_update(None, "user_version", migrations.len() as i64).map_err(failed())?;
     transaction.commit().map_err(failed())
+}
+
+/// Sets what can't change once there are tables, and can't be set inside a transaction.
+fn set_file_format(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;") {
+            // SQLite's own timeout doesn't cover the switch to WAL, at which another process may be too.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The migrations that the database has not seen.

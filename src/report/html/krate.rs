@@ -179,16 +179,17 @@ fn render(log: &Output, file: &str, folder: &Path) -> Result<Markup, ReportError
     }
     Ok(html! {
         // A scrolling region needs a focus to be scrolled by keys.
-        pre tabindex="0" {
-            (PreEscaped(ansi::to_html(shown.head)))
-            @if shown.left_out > 0 {
-                span.gap {
-                    (bytes(shown.left_out)) " left out here; "
-                    a href=(file) { "what was kept, as plain text" }
+        div.screen tabindex="0" role="region" aria-label="Log" {
+            pre {
+                (PreEscaped(ansi::to_html(shown.head)))
+                @if shown.left_out > 0 {
+                    span.gap {
+                        (bytes(shown.left_out)) " left out here; "
+                        a href=(file) { "what was kept, as plain text" }
+                    }
                 }
-                "\n"
+                (PreEscaped(ansi::to_html(shown.tail)))
             }
-            (PreEscaped(ansi::to_html(shown.tail)))
         }
     })
 }

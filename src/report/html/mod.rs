@@ -36,11 +36,18 @@ pub fn write(report: &Report, logs: &Logs<'_>, folder: &Path) -> Result<PathBuf,
     // Inside the scratch folder, which is private, as a finished report need not be.
     let draft = scratch.path().join("new");
     write_pages(report, logs, &draft)?;
-    if folder.exists() {
-        fs::rename(folder, scratch.path().join("old")).map_err(at(folder))?;
-    }
-    fs::rename(&draft, folder).map_err(at(folder))?;
+    publish(&draft, folder, &scratch.path().join("old")).map_err(at(folder))?;
     Ok(folder.join("index.html"))
+}
+
+/// Puts `draft` in the place of `folder`, and what was there at `old`.
+fn publish(draft: &Path, folder: &Path, old: &Path) -> io::Result<()> {
+    if !folder.exists() {
+        return fs::rename(draft, folder);
+    }
+    fs::rename(folder, old)?;
+    // If the new report can't take its place, the old one is better than none.
+    fs::rename(draft, folder).inspect_err(|_| drop(fs::rename(old, folder)))
 }
 
 fn check_replaceable(folder: &Path) -> Result<(), ReportError> {
