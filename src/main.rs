@@ -1,3 +1,6 @@
 //! The `maar` command.
 
-fn main() {}
+fn main() {
+    // First of all: a sandbox helper is this same program, and must have no threads.
+    maar::sandbox::helper_main_if_asked();
+}

@@ -2,11 +2,62 @@
 //!
 //! A `Sandbox` opens `Cell`s; a cell runs commands, one at a time. Knows nothing of crates, ops or pools.
 
-use std::path::PathBuf;
+mod capture;
+mod cgroup;
+mod error;
+#[cfg(test)]
+pub mod fake;
+mod helper;
+mod launch;
+pub mod native;
+pub mod probe;
+mod process_tree;
+mod pty;
+mod supervise;
+pub mod unconfined;
+
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+
+pub use self::error::{Fault, SandboxError, Step};
+pub use self::helper::helper_main_if_asked;
+use crate::stop::Stop;
+
+/// The home folder of the user that commands are: private to each command, in memory.
+pub const HOME: &str = "/home/maar";
+
+/// Something that opens cells.
+#[derive(Debug, Clone)]
+pub enum Sandbox {
+    /// Namespaces, an overlay and cgroups.
+    Native(native::Native),
+    /// Nothing but limits.
+    Unconfined(unconfined::Unconfined),
+    /// A script, for tests of what uses a sandbox.
+    #[cfg(test)]
+    Fake(fake::Fake),
+}
+
+/// A place for commands. Nothing lives on between them but the writable folders of its mounts.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the variants are those of `Sandbox`")]
+pub enum Cell {
+    Native(native::NativeCell),
+    Unconfined(unconfined::UnconfinedCell),
+    #[cfg(test)]
+    Fake(fake::FakeCell),
+}
+
+/// A user and a group, as the host numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named as everywhere")]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
 
 /// What one cell looks like from inside, and what it may use.
 #[derive(Debug, Clone)]
@@ -141,4 +192,109 @@ pub struct Output {
     pub tail: Vec<u8>,
     /// How many bytes between head and tail were dropped.
     pub dropped: u64,
+}
+
+impl Sandbox {
+    /// Opens a cell.
+    ///
+    /// # Errors
+    /// When the spec is no valid one or its folders can't be used.
+    pub async fn open(&self, spec: Spec) -> Result<Cell, SandboxError> {
+        spec.check()?;
+        match self {
+            Self::Native(native) => native.open(spec).map(Cell::Native),
+            Self::Unconfined(unconfined) => unconfined.open(spec).await.map(Cell::Unconfined),
+            #[cfg(test)]
+            Self::Fake(fake) => Ok(Cell::Fake(fake.open(spec))),
+        }
+    }
+
+    /// Who must own the files that commands change, writable folders and both sides of overlays; `None`: maar's user.
+    pub fn owner(&self) -> Option<Owner> {
+        match self {
+            Self::Native(native) => native.owner(),
+            Self::Unconfined(_) => None,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.owner,
+        }
+    }
+
+    /// Says in plain words which limits this host can't enforce.
+    pub fn unenforced(&self) -> Vec<String> {
+        match self {
+            Self::Native(native) => native.unenforced(),
+            Self::Unconfined(unconfined) => unconfined.unenforced(),
+            #[cfg(test)]
+            Self::Fake(_) => Vec::new(),
+        }
+    }
+}
+
+impl Cell {
+    /// The path by which commands find what the spec mounts at `at`, or below it.
+    pub fn path(&self, at: &Path) -> PathBuf {
+        match self {
+            Self::Native(_) => at.to_owned(),
+            Self::Unconfined(cell) => cell.path(at),
+            #[cfg(test)]
+            Self::Fake(_) => at.to_owned(),
+        }
+    }
+
+    /// Runs a command to its end. When this returns, no process of it is left.
+    ///
+    /// # Errors
+    /// When the command could not be started or kept; never because it failed.
+    pub async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
+        match self {
+            Self::Native(cell) => cell.run(command, stop).await,
+            Self::Unconfined(cell) => cell.run(command, stop).await,
+            #[cfg(test)]
+            Self::Fake(cell) => Ok(cell.run(command)),
+        }
+    }
+
+    /// Removes what the cell left on the host besides the files that commands wrote. Dropping does too, silently.
+    ///
+    /// # Errors
+    /// When something of it can't be removed.
+    pub async fn close(self) -> Result<(), SandboxError> {
+        match self {
+            Self::Native(cell) => cell.close(),
+            Self::Unconfined(_) => Ok(()),
+            #[cfg(test)]
+            Self::Fake(_) => Ok(()),
+        }
+    }
+}
+
+impl Spec {
+    /// The longest label, in bytes: host names end at 64, and cgroups add a number.
+    const MAX_LABEL: usize = 63;
+
+    fn check(&self) -> Result<(), SandboxError> {
+        let refuse = |reason: String| Err(SandboxError::Spec { label: self.label.clone(), reason });
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if self.label.is_empty() || self.label.len() > Self::MAX_LABEL || !self.label.chars().all(allowed) {
+            return refuse(format!("its label must be 1 to {} ASCII letters, digits and `-`", Self::MAX_LABEL));
+        }
+        if !(self.limits.cpus.is_finite() && self.limits.cpus > 0.0) {
+            return refuse(format!("{} is no number of CPUs", self.limits.cpus));
+        }
+        for Mount { at, .. } in &self.mounts {
+            let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+            if !at.is_absolute() || at.parent().is_none() || !at.components().all(is_plain) {
+                return refuse(format!("nothing can be mounted at `{}`", at.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The folders of the host that commands write to.
+    fn written_folders(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.iter().filter_map(|mount| match &mount.what {
+            MountKind::ReadOnly(_) => None,
+            MountKind::Writable(folder) | MountKind::Overlay { upper: folder, .. } => Some(folder.as_path()),
+        })
+    }
 }

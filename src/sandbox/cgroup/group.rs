@@ -1,0 +1,263 @@
+//! The group of one command, in every hierarchy that has a say.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use cgroups_rs::fs::MaxValue;
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::pid::PidController;
+
+use super::hierarchy::Version;
+use super::{Controller, Place};
+use crate::sandbox::{Limits, SandboxError};
+
+/// The period of CPU quotas, in microseconds: the kernel's own default.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The smallest quota that the kernel takes, in microseconds.
+const LEAST_CPU_QUOTA: i64 = 1000;
+
+/// Who is in a group besides the command: the two processes that keep it.
+const KEEPERS: i64 = 2;
+
+/// How often and how far apart a group is tried to be removed: the kernel lets go of the last processes a little late.
+const REMOVALS: usize = 200;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
+
+/// The group of one command. Removed by [`Group::remove`]; dropping it tries once.
+#[derive(Debug)]
+pub(crate) struct Group {
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    version: Version,
+    folder: PathBuf,
+    controllers: Vec<Controller>,
+}
+
+impl Group {
+    pub(super) fn open(places: &[Place], name: &str, limits: &Limits) -> Result<Self, SandboxError> {
+        let mut group = Self { members: Vec::with_capacity(places.len()) };
+        for place in places {
+            let folder = place.folder.join(name);
+            fs::create_dir(&folder).map_err(|source| SandboxError::Path {
+                doing: "make the cgroup",
+                path: folder.clone(),
+                source,
+            })?;
+            let member = Member { version: place.version, folder, controllers: place.controllers.clone() };
+            group.members.push(member);
+        }
+        for member in &group.members {
+            member.limit(limits).map_err(|error| SandboxError::Path {
+                doing: "set the limits of the cgroup",
+                path: member.folder.clone(),
+                source: io::Error::other(error.to_string()),
+            })?;
+        }
+        Ok(group)
+    }
+
+    /// The files to which a process writes "0" to enter.
+    pub(crate) fn entrances(&self) -> Vec<PathBuf> {
+        self.members.iter().map(|member| member.folder.join("cgroup.procs")).collect()
+    }
+
+    /// User and system time so far; `None`: the host doesn't account for it.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        self.members.iter().find_map(|member| match member.version {
+            Version::One => number(&member.folder.join("cpuacct.usage")).map(Duration::from_nanos),
+            Version::Two => entry(&member.folder.join("cpu.stat"), "usage_usec").map(Duration::from_micros),
+        })
+    }
+
+    /// The most memory that was held at one time; `None`: the host doesn't account for it.
+    pub(crate) fn peak_memory(&self) -> Option<ByteSize> {
+        let member = self.with_memory()?;
+        let file = match member.version {
+            Version::One => "memory.max_usage_in_bytes",
+            Version::Two => "memory.peak",
+        };
+        number(&member.folder.join(file)).map(ByteSize)
+    }
+
+    /// How many processes the kernel has killed because the group's memory was used up.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let kills = self.with_memory().and_then(|member| match member.version {
+            Version::One => entry(&member.folder.join("memory.oom_control"), "oom_kill"),
+            Version::Two => entry(&member.folder.join("memory.events"), "oom_kill"),
+        });
+        kills.unwrap_or(0)
+    }
+
+    fn with_memory(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.controllers.contains(&Controller::Memory))
+    }
+
+    /// Removes the group, whose processes are dead or dying.
+    pub(crate) async fn remove(mut self) -> Result<(), SandboxError> {
+        for member in std::mem::take(&mut self.members) {
+            let mut tries = 0;
+            loop {
+                match fs::remove_dir(&member.folder) {
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries < REMOVALS => {
+                        tries += 1;
+                        tokio::time::sleep(BETWEEN_REMOVALS).await;
+                    }
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(SandboxError::Path {
+                            doing: "remove the cgroup",
+                            path: member.folder,
+                            source: error,
+                        });
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for member in &self.members {
+            // What is still busy goes with the folder around it.
+            let _ = fs::remove_dir(&member.folder);
+        }
+    }
+}
+
+impl Member {
+    fn limit(&self, limits: &Limits) -> cgroups_rs::fs::error::Result<()> {
+        let unified = self.version.is_two();
+        let folder = || self.folder.clone();
+        for controller in &self.controllers {
+            match controller {
+                Controller::Cpu => {
+                    let quota = (limits.cpus * CPU_PERIOD as f64).round() as i64;
+                    CpuController::new(folder(), folder(), unified)
+                        .set_cfs_quota_and_period(Some(quota.max(LEAST_CPU_QUOTA)), Some(CPU_PERIOD))?;
+                }
+                Controller::Memory => {
+                    let memory = MemController::new(folder(), folder(), unified);
+                    let limit = i64::try_from(limits.memory.as_u64()).unwrap_or(i64::MAX);
+                    memory.set_limit(limit)?;
+                    match self.version {
+                        // Memory and swap together: as much as memory alone is no swap.
+                        Version::One if self.has("memory.memsw.limit_in_bytes") => memory.set_memswap_limit(limit)?,
+                        Version::One => memory.set_swappiness(0)?,
+                        Version::Two if self.has("memory.swap.max") => memory.set_memswap_limit(0)?,
+                        Version::Two => {}
+                    }
+                }
+                Controller::Pids => {
+                    let most = MaxValue::Value(i64::from(limits.pids) + KEEPERS);
+                    PidController::new(folder(), folder(), unified).set_pid_max(most)?;
+                }
+                Controller::CpuAccounting => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.folder.join(file).exists()
+    }
+}
+
+/// The number that a file holds.
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The number behind a key, in a file of lines of keys and numbers.
+fn entry(file: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        cpus: 1.5,
+        memory: ByteSize::mib(64),
+        pids: 30,
+        timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(1),
+        output: ByteSize::kib(1),
+    };
+
+    fn member(version: Version, controllers: &[Controller], files: &[(&str, &str)]) -> (tempfile::TempDir, Member) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let member = Member { version, folder: dir.path().to_owned(), controllers: controllers.to_vec() };
+        (dir, member)
+    }
+
+    fn read(dir: &tempfile::TempDir, file: &str) -> String {
+        fs::read_to_string(dir.path().join(file)).unwrap()
+    }
+
+    #[test]
+    fn limits_are_written_as_version_1_wants_them() {
+        let (dir, member) = member(Version::One, &Controller::ALL, &[("memory.memsw.limit_in_bytes", "")]);
+        member.limit(&LIMITS).unwrap();
+        assert_eq!(read(&dir, "cpu.cfs_quota_us"), "150000");
+        assert_eq!(read(&dir, "cpu.cfs_period_us"), "100000");
+        assert_eq!(read(&dir, "memory.limit_in_bytes"), "67108864");
+        assert_eq!(read(&dir, "memory.memsw.limit_in_bytes"), "67108864");
+        assert_eq!(read(&dir, "pids.max"), "32");
+    }
+
+    #[test]
+    fn limits_are_written_as_version_2_wants_them() {
+        let files = [("cpu.max", "max 100000\n"), ("memory.swap.max", "max")];
+        let (dir, member) = member(Version::Two, &Controller::LIMITING, &files);
+        member.limit(&LIMITS).unwrap();
+        assert_eq!(read(&dir, "cpu.max"), "150000 100000");
+        assert_eq!(read(&dir, "memory.max"), "67108864");
+        assert_eq!(read(&dir, "memory.swap.max"), "0");
+        assert_eq!(read(&dir, "pids.max"), "32");
+    }
+
+    #[test]
+    fn usage_is_read_from_either_version() {
+        let files = [
+            ("cpuacct.usage", "1500000000\n"),
+            ("memory.max_usage_in_bytes", "4096\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+        ];
+        let (_dir, one) = member(Version::One, &Controller::ALL, &files);
+        let files = [
+            ("cpu.stat", "usage_usec 1500000\nuser_usec 1\n"),
+            ("memory.peak", "4096\n"),
+            ("memory.events", "max 9\noom 3\noom_kill 2\n"),
+        ];
+        let (_dir2, two) = member(Version::Two, &Controller::LIMITING, &files);
+        for member in [one, two] {
+            let group = Group { members: vec![member] };
+            assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
+            assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
+            assert_eq!(group.oom_kills(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_not_accounted_for_is_unknown() {
+        let (_dir, member) = member(Version::Two, &[Controller::Pids], &[]);
+        let group = Group { members: vec![member] };
+        assert_eq!((group.cpu(), group.peak_memory(), group.oom_kills()), (None, None, 0));
+    }
+}

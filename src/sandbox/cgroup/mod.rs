@@ -1,0 +1,162 @@
+//! Control groups: the limits of a command as a whole, and what it cost.
+//!
+//! Every command has a group of its own, so that peaks and counts are its own too. Groups are nested below maar's, or
+//! below the root where a systemd host leaves root no other place. cgroups-rs writes the limits; finding and making
+//! the groups is done here, because the crate enables every controller on the way down from the host's root and keeps
+//! its failures to itself.
+
+mod group;
+mod hierarchy;
+mod unified;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use self::group::Group;
+use self::hierarchy::{Hierarchy, Version};
+use super::{Limits, SandboxError};
+
+/// What a control group can limit or account for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Controller {
+    Cpu,
+    Memory,
+    Pids,
+    /// CPU time; a controller of version 1 only, version 2 always has it.
+    CpuAccounting,
+}
+
+/// Where this process may make groups.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    places: Vec<Place>,
+    /// The controllers that limit and can't be used, with the reason.
+    missing: Vec<(Controller, String)>,
+    next: AtomicU64,
+}
+
+/// A folder of this process's own in one hierarchy.
+#[derive(Debug)]
+struct Place {
+    version: Version,
+    folder: PathBuf,
+    controllers: Vec<Controller>,
+    /// Undoes what making it took besides the folder.
+    undo: Option<unified::Undo>,
+}
+
+impl Controller {
+    const LIMITING: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
+    const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuAccounting];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+            Self::CpuAccounting => "cpuacct",
+        }
+    }
+}
+
+impl Cgroups {
+    /// Finds out where groups can be made, and makes a folder there that goes when this value does.
+    pub(crate) fn discover() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let hierarchies = hierarchy::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        Self::among(&hierarchies)
+    }
+
+    fn among(hierarchies: &[Hierarchy]) -> Self {
+        // One for each sandbox of this process: a run has one, tests have many.
+        static SANDBOXES: AtomicU64 = AtomicU64::new(0);
+        let name = format!("maar-{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
+        let mut reasons: Vec<(Controller, String)> = Vec::new();
+        let mut places = Vec::new();
+        for hierarchy in hierarchies {
+            let made = match hierarchy.version {
+                Version::One => make(&hierarchy.own.join(&name)).map(|folder| Place {
+                    version: Version::One,
+                    folder,
+                    controllers: hierarchy.controllers.clone(),
+                    undo: None,
+                }),
+                Version::Two => unified::make(hierarchy, &name),
+            };
+            match made {
+                Ok(place) => places.push(place),
+                Err(reason) => reasons.extend(hierarchy.controllers.iter().map(|&which| (which, reason.clone()))),
+            }
+        }
+        let has = |which| places.iter().any(|place: &Place| place.controllers.contains(&which));
+        let missing = Controller::LIMITING.into_iter().filter(|&which| !has(which)).map(|which| {
+            let reason = reasons.iter().find(|(other, _)| *other == which).map(|(_, reason)| reason.clone());
+            (which, reason.unwrap_or_else(|| "the host has no such controller".to_owned()))
+        });
+        Self { missing: missing.collect(), places, next: AtomicU64::new(0) }
+    }
+
+    /// Whether a controller may be used.
+    pub(crate) fn has(&self, which: Controller) -> bool {
+        self.places.iter().any(|place| place.controllers.contains(&which))
+    }
+
+    /// The limiting controllers that can't be used, by name, with the reason.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.missing.iter().map(|(which, reason)| (which.name(), reason.as_str()))
+    }
+
+    /// The limiting controllers that can be used, by name.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = &'static str> {
+        Controller::LIMITING.into_iter().filter(|&which| self.has(which)).map(Controller::name)
+    }
+
+    /// The version of the hierarchies in use; `None`: there are none.
+    pub(crate) fn version(&self) -> Option<u8> {
+        self.places.iter().map(|place| place.version.number()).max()
+    }
+
+    /// Says in plain words which limits are not enforced.
+    pub(crate) fn unenforced(&self) -> Vec<String> {
+        let words = |which| match which {
+            Controller::Cpu => "a command may use more CPU than its limit",
+            Controller::Memory => "the memory limit holds for each process alone, not for a command as a whole",
+            Controller::Pids => "the limit of processes holds only where the sandbox has a user of its own",
+            Controller::CpuAccounting => "CPU time is sampled",
+        };
+        self.missing.iter().map(|(which, reason)| format!("{} ({}: {reason})", words(*which), which.name())).collect()
+    }
+
+    /// Makes a group with these limits for one command.
+    pub(crate) fn open(&self, label: &str, limits: &Limits) -> Result<Group, SandboxError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Group::open(&self.places, &format!("{label}-{number}"), limits)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for place in &self.places {
+            // What a dropped run left behind, whose processes are dead by now.
+            for entry in std::fs::read_dir(&place.folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let _ = std::fs::remove_dir(entry.path());
+                }
+            }
+            let _ = std::fs::remove_dir(&place.folder);
+            if let Some(undo) = &place.undo {
+                undo.run();
+            }
+        }
+    }
+}
+
+/// Makes a folder for groups, or takes over one that a dead process of the same number left.
+fn make(folder: &Path) -> Result<PathBuf, String> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(format!("failed to make {}: {error}", folder.display()))
+        }
+        _ => Ok(folder.to_owned()),
+    }
+}

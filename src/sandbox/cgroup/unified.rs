@@ -1,0 +1,160 @@
+//! A place for groups in the unified hierarchy, where a group has either processes or groups with controllers.
+//!
+//! Never moves a process that is not this one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::hierarchy::{Hierarchy, Version};
+use super::{Controller, Place};
+
+/// What was done to maar's own group to make room.
+#[derive(Debug)]
+pub(super) struct Undo {
+    /// The group that was maar's.
+    own: PathBuf,
+    /// The leaf that maar moved to.
+    leaf: PathBuf,
+    enabled: Vec<Controller>,
+}
+
+/// Makes a folder for groups below maar's own group or, where that has other processes too, below the root.
+pub(super) fn make_in(own: &Path, root: Option<&Path>, wanted: &[Controller], name: &str) -> Result<Place, String> {
+    let mut reason = match place(own, wanted, name) {
+        Ok(place) => return Ok(place),
+        Err(reason) => reason,
+    };
+    if let Some(root) = root.filter(|root| *root != own) {
+        match place(root, wanted, name) {
+            Ok(place) => return Ok(place),
+            Err(of_root) => reason = of_root,
+        }
+    }
+    Err(reason)
+}
+
+/// As [`make_in`], with the root as a choice for root only: others have no business there.
+pub(super) fn make(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
+    let root = nix::unistd::geteuid().is_root().then_some(hierarchy.mounted.as_path());
+    // Another sandbox of this process may have made room already.
+    let own = hierarchy.own.parent().filter(|_| hierarchy.own.ends_with(leaf_name())).unwrap_or(&hierarchy.own);
+    make_in(own, root, &hierarchy.controllers, name)
+}
+
+fn place(parent: &Path, wanted: &[Controller], name: &str) -> Result<Place, String> {
+    let available = controllers(&parent.join("cgroup.controllers"))?;
+    let wanted: Vec<_> = wanted.iter().copied().filter(|which| available.contains(&which.name().to_owned())).collect();
+    if wanted.is_empty() {
+        return Err(format!("{} has no controllers to give; a delegated group has", parent.display()));
+    }
+    let folder = super::make(&parent.join(name))?;
+    let undo = match enable(parent, &wanted) {
+        Ok(()) => None,
+        Err(refused) => match make_room(parent, &wanted) {
+            Some(undo) => Some(undo),
+            None => {
+                let _ = fs::remove_dir(&folder);
+                return Err(refused);
+            }
+        },
+    };
+    let made = enable(&folder, &wanted);
+    let place = Place { version: Version::Two, folder, controllers: wanted, undo };
+    match made {
+        Ok(()) => Ok(place),
+        Err(reason) => {
+            let _ = fs::remove_dir(&place.folder);
+            if let Some(undo) = &place.undo {
+                undo.run();
+            }
+            Err(reason)
+        }
+    }
+}
+
+/// Moves this process to a leaf, if it is alone in the group, so that the group may have controllers for its children.
+fn make_room(own: &Path, wanted: &[Controller]) -> Option<Undo> {
+    let pid = std::process::id().to_string();
+    if fs::read_to_string(own.join("cgroup.procs")).ok()?.trim() != pid {
+        return None;
+    }
+    let leaf = super::make(&own.join(leaf_name())).ok()?;
+    let undo = Undo { own: own.to_owned(), leaf, enabled: wanted.to_vec() };
+    let moved = fs::write(undo.leaf.join("cgroup.procs"), &pid).is_ok() && enable(own, wanted).is_ok();
+    if !moved {
+        undo.run();
+    }
+    moved.then_some(undo)
+}
+
+/// What the leaf is called that this process moves to.
+fn leaf_name() -> String {
+    format!("maar-{}-self", std::process::id())
+}
+
+impl Undo {
+    /// Moves this process back.
+    pub(super) fn run(&self) {
+        for which in &self.enabled {
+            let _ = fs::write(self.own.join("cgroup.subtree_control"), format!("-{}", which.name()));
+        }
+        let _ = fs::write(self.own.join("cgroup.procs"), "0");
+        let _ = fs::remove_dir(&self.leaf);
+    }
+}
+
+/// Lets the children of a group have controllers.
+fn enable(group: &Path, wanted: &[Controller]) -> Result<(), String> {
+    let file = group.join("cgroup.subtree_control");
+    let enabled = controllers(&file)?;
+    for which in wanted.iter().filter(|which| !enabled.contains(&which.name().to_owned())) {
+        fs::write(&file, format!("+{}", which.name()))
+            .map_err(|error| format!("failed to enable it in {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn controllers(file: &Path) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("failed to read {}: {error}", file.display()))?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like a group: regular files keep the last thing written.
+    fn group(path: &Path, controllers: &str, enabled: &str, procs: &str) {
+        fs::create_dir_all(path).unwrap();
+        fs::write(path.join("cgroup.controllers"), controllers).unwrap();
+        fs::write(path.join("cgroup.subtree_control"), enabled).unwrap();
+        fs::write(path.join("cgroup.procs"), procs).unwrap();
+    }
+
+    #[test]
+    fn groups_go_below_the_own_group_where_controllers_are_delegated() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        group(&own, "cpu memory pids\n", "cpu memory pids\n", "");
+        group(&own.join("maar-1"), "cpu memory pids\n", "", "");
+        let place = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap();
+        assert_eq!(place.folder, own.join("maar-1"));
+        assert_eq!(place.controllers, Controller::LIMITING);
+        assert_eq!(fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(), "+pids");
+    }
+
+    #[test]
+    fn root_falls_back_to_the_root_of_the_hierarchy_and_others_say_why_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        group(&own, "\n", "\n", "1\n2\n");
+        group(dir.path(), "cpuset cpu memory\n", "cpu memory\n", "");
+        group(&dir.path().join("maar-1"), "cpu memory\n", "", "");
+        let place = make_in(&own, Some(dir.path()), &Controller::LIMITING, "maar-1").unwrap();
+        assert_eq!(place.folder, dir.path().join("maar-1"));
+        assert_eq!(place.controllers, [Controller::Cpu, Controller::Memory]);
+
+        let reason = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap_err();
+        assert_eq!(reason, format!("{} has no controllers to give; a delegated group has", own.display()));
+    }
+}

@@ -1,0 +1,74 @@
+//! Who the command is: uid 1000 inside, an unprivileged user outside, without a single capability.
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::unistd::{Gid, Pid, Uid};
+
+use super::tell_kernel;
+use crate::sandbox::Owner;
+use crate::sandbox::error::{Fault, Step};
+
+/// The user that commands are, inside.
+pub(crate) const CELL_UID: u32 = 1000;
+/// The group that commands are, inside.
+pub(crate) const CELL_GID: u32 = 1000;
+
+/// Enters a new user namespace where `owner`, who this process is, becomes the cell's user with all capabilities.
+pub(super) fn enter_user_namespace(owner: Owner) -> Result<(), Fault> {
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| Fault::new(Step::UserNamespace, errno))?;
+    write_maps("self", owner)
+}
+
+/// Makes `owner` the cell's user in the user namespace that `pid` has just entered.
+pub(super) fn map(pid: Pid, owner: Owner) -> Result<(), Fault> {
+    write_maps(&pid.to_string(), owner)
+}
+
+fn write_maps(process: &str, owner: Owner) -> Result<(), Fault> {
+    let write = |file: &str, text: &str| {
+        let path = format!("/proc/{process}/{file}");
+        tell_kernel(&path, text).map_err(|errno| Fault::at(Step::UserNamespace, path, errno))
+    };
+    write("setgroups", "deny")?;
+    write("uid_map", &format!("{CELL_UID} {} 1\n", owner.uid))?;
+    write("gid_map", &format!("{CELL_GID} {} 1\n", owner.gid))
+}
+
+/// Becomes the cell's user for good; the caller's user namespace maps it.
+pub(super) fn become_cell_user() -> Result<(), Fault> {
+    let identity = |errno| Fault::new(Step::Identity, errno);
+    let gid = Gid::from_raw(CELL_GID);
+    nix::unistd::setresgid(gid, gid, gid).map_err(identity)?;
+    let uid = Uid::from_raw(CELL_UID);
+    nix::unistd::setresuid(uid, uid, uid).map_err(identity)
+}
+
+/// Drops every capability from every set, and the ways to get one back.
+pub(super) fn renounce_privileges() -> Result<(), Fault> {
+    drop_capabilities().map_err(|errno| Fault::new(Step::Capabilities, errno))?;
+    prctl::set_no_new_privs().map_err(|errno| Fault::new(Step::Capabilities, errno))
+}
+
+fn drop_capabilities() -> nix::Result<()> {
+    // The kernel answers EINVAL to the first number that is no capability.
+    for capability in 0..=63 {
+        // SAFETY: takes numbers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } < 0 {
+            break;
+        }
+        // SAFETY: takes numbers only.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
+    }
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) })?;
+
+    /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h: 64 bits in two words.
+    const VERSION: u32 = 0x2008_0522;
+    let header = [VERSION, 0];
+    // Effective, permitted and inheritable, low words and then high words.
+    let nothing = [0u32; 6];
+    // SAFETY: header and data have the layout that this version asks for, and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), nothing.as_ptr()) };
+    Errno::result(result).map(drop)
+}

@@ -1,0 +1,184 @@
+//! The helper: maar's own binary, executed again, single-threaded, one for each command.
+//!
+//! It enters the cgroups, makes the namespaces, forks the command's keeper and waits. When maar closes the control
+//! socket, or dies, the helper kills everything; when the helper dies, the kernel does.
+
+mod cell;
+mod command;
+mod identity;
+mod init;
+mod mounts;
+mod place;
+pub(crate) mod protocol;
+mod rootfs;
+mod subreaper;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeValLike;
+use nix::unistd::{ForkResult, Pid};
+
+use self::protocol::{ARGV0, Ended, Isolation, Job, MAX_JOB, MAX_REPORT, Report};
+use super::error::{Fault, Step};
+
+/// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
+const NO_REPORT: i32 = 70;
+
+/// Serves as a helper and never returns, if that is what this process was started for.
+///
+/// The first thing that `main` does: a helper must have no threads.
+pub fn helper_main_if_asked() {
+    if std::env::args_os().next().is_some_and(|name| name == ARGV0) {
+        // A forked child must never unwind into the code of its parent.
+        std::panic::set_hook(Box::new(|_| exit(NO_REPORT)));
+        exit(if serve().is_ok() { 0 } else { NO_REPORT })
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let mut streams = Streams::take()?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    let job: Job = protocol::receive(&mut streams.control, MAX_JOB)?;
+    let mut control = streams.control.try_clone()?;
+    let report = run(&job, streams).unwrap_or_else(Report::Failed);
+    protocol::send(&mut control, &report, MAX_REPORT)
+}
+
+fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
+    for file in &job.cgroups {
+        // "0" is whoever writes.
+        std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
+    }
+    let ended = match &job.isolation {
+        Isolation::Namespaces(namespaces) => cell::run(job, namespaces, streams)?,
+        Isolation::None => subreaper::run(job, streams)?,
+    };
+    // Descendants count in full: each was waited for by its parent, by init or by the subreaper.
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|errno| Fault::new(Step::Fork, errno))?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Report::Ended { ended, cpu: Duration::from_micros(micros.unsigned_abs()) })
+}
+
+/// What a helper was started with.
+struct Streams {
+    /// The socket to maar.
+    control: UnixStream,
+    /// The command's end of the pseudo-terminal.
+    terminal: OwnedFd,
+}
+
+impl Streams {
+    /// Takes over the standard streams, closes whatever else was inherited, and leaves `/dev/null` in their place.
+    fn take() -> io::Result<Self> {
+        // SAFETY: nothing in this process has opened a descriptor yet, so none that anybody owns is closed.
+        if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let terminal = io::stdout().as_fd().try_clone_to_owned()?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        nix::unistd::dup2_stdin(&null)?;
+        nix::unistd::dup2_stdout(&null)?;
+        nix::unistd::dup2_stderr(&null)?;
+        Ok(Self { control, terminal })
+    }
+}
+
+/// What became readable first, or both.
+struct Ready {
+    /// maar wants everything killed, or is dead.
+    control: bool,
+    /// The other socket has a message or its end.
+    words: bool,
+}
+
+/// Waits for one of two descriptors. `None` is not watched.
+fn wait_for(control: Option<&UnixStream>, words: &impl AsFd) -> Result<Ready, Fault> {
+    let mut fds = vec![PollFd::new(words.as_fd(), PollFlags::POLLIN)];
+    fds.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
+    loop {
+        match nix::poll::poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Fault::new(Step::Handshake, errno)),
+        }
+    }
+    let is_ready = |fd: &PollFd| fd.any().unwrap_or(true);
+    Ok(Ready { words: is_ready(&fds[0]), control: fds.get(1).is_some_and(is_ready) })
+}
+
+/// Whether to wait for a child that still runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Block,
+    Poll,
+}
+
+/// Reaps one child, or any. `None`: they all still run. `Err(ECHILD)`: there is none.
+///
+/// nix's own function fails on real-time signals, which any command may die of.
+fn reap(which: Option<Pid>, wait: Wait) -> nix::Result<Option<(Pid, Ended)>> {
+    let flags = if wait == Wait::Poll { libc::WNOHANG } else { 0 };
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        let pid = unsafe { libc::waitpid(which.map_or(-1, Pid::as_raw), &raw mut status, flags) };
+        match Errno::result(pid).map(Pid::from_raw) {
+            Ok(pid) if pid.as_raw() == 0 => return Ok(None),
+            Ok(pid) if libc::WIFEXITED(status) => return Ok(Some((pid, Ended::Code(libc::WEXITSTATUS(status))))),
+            Ok(pid) => return Ok(Some((pid, Ended::Signal(libc::WTERMSIG(status))))),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Forks.
+fn fork() -> Result<ForkResult, Fault> {
+    // SAFETY: helpers are single-threaded, so the child may do whatever the parent may.
+    unsafe { nix::unistd::fork() }.map_err(|errno| Fault::new(Step::Fork, errno))
+}
+
+/// Ends this process without running anything else: what a parent would do at exit is not a child's to do.
+fn exit(code: i32) -> ! {
+    // SAFETY: ends the process whatever state it is in.
+    unsafe { libc::_exit(code) }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Writes a small file of the kernel's.
+fn tell_kernel(path: impl AsRef<Path>, text: &str) -> nix::Result<()> {
+    std::fs::write(path, text).map_err(|error| errno_of(&error))
+}
+
+/// Makes descriptors above 2 close on exec, whoever opened them.
+fn close_on_exec() -> nix::Result<()> {
+    // SAFETY: only sets flags.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(result).map(drop)
+}
+
+/// Owns a descriptor that a system call has just returned, or says why there is none.
+fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
+    let fd = Errno::result(result)?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the caller passes what a system call returned for us alone to own.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The path by which the kernel finds what a descriptor of this process refers to.
+fn path_of(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}

@@ -1,0 +1,252 @@
+//! What a cell sees: system folders that it can't change, private folders in memory, the mounts of its spec.
+//!
+//! Nothing of the host's is shown by default. Whatever appears in a cell is named in this file or in its spec.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::identity::{CELL_GID, CELL_UID};
+use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree};
+use super::place::{Kind, Root};
+use super::protocol::{Identity, Namespaces};
+use crate::sandbox::error::{Fault, Step};
+use crate::sandbox::{HOME, Mount, MountKind, Network, Owner};
+
+/// Folders of programs and libraries, as distributions have them.
+const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+
+/// What programs need of the host's `/etc`: how to link, whom to trust, what time it is. No keys, no accounts.
+const ETC: [&str; 17] = [
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/crypto-policies",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+];
+
+/// What the network's users need besides.
+const ETC_OF_NETWORK: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
+
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// Files and folders of /proc that tell of the host or change it, hidden as container runtimes hide them: the list is
+/// the default of the [OCI runtimes](https://github.com/moby/moby/blob/master/daemon/pkg/oci/defaults.go).
+const HIDDEN: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+
+/// Folders of /proc that may be read; same source.
+const FROZEN: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+
+/// The size of the root itself, which holds mount points and a few small files.
+const ROOT_SIZE: &str = "16m";
+
+/// Makes the cell's root and moves this process, alone in its mount namespace, into it.
+pub(super) fn enter(cell: &Namespaces) -> Result<(), Fault> {
+    // What is mounted from here on is nobody else's concern.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(|errno| Fault::new(Step::Namespaces, errno))?;
+    let root = new_root(&cell.root)?;
+    system_folders(&root)?;
+    etc(&root, cell)?;
+    devices(&root)?;
+    proc(&root)?;
+    private_folders(&root, cell)?;
+    for mount in &cell.mounts {
+        add(&root, mount, cell.identity)?;
+    }
+    let leave = |errno| Fault::new(Step::LeaveHost, errno);
+    mounts::seal(&root.0).map_err(leave)?;
+    nix::unistd::fchdir(&root.0).map_err(leave)?;
+    // The old root comes to lie over the new one, where it is taken away.
+    nix::unistd::pivot_root(".", ".").map_err(leave)?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(leave)?;
+    nix::unistd::chdir("/").map_err(leave)
+}
+
+fn new_root(folder: &Path) -> Result<Root, Fault> {
+    let fault = |errno| Fault::at(Step::RootFolder, folder, errno);
+    let tree = tmpfs(ROOT_SIZE.to_owned(), "755", None, PLAIN).map_err(fault)?;
+    let below = mounts::open_folder(folder).map_err(fault)?;
+    tree.attach(&below).map(Root).map_err(fault)
+}
+
+fn system_folders(root: &Root) -> Result<(), Fault> {
+    for path in SYSTEM.map(Path::new) {
+        if let Ok(target) = std::fs::read_link(path) {
+            root.link(path, &target)?;
+        } else {
+            show(root, path)?;
+        }
+    }
+    Ok(())
+}
+
+fn etc(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
+    for path in ETC {
+        show(root, Path::new(path))?;
+    }
+    let name = &cell.hostname;
+    root.write(Path::new("/etc/hostname"), &format!("{name}\n"))?;
+    root.write(
+        Path::new("/etc/passwd"),
+        &format!(
+            "root:x:0:0:root:/:/usr/sbin/nologin\n\
+             maar:x:{CELL_UID}:{CELL_GID}:maar:{HOME}:/bin/sh\n\
+             nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+        ),
+    )?;
+    root.write(Path::new("/etc/group"), &format!("root:x:0:\nmaar:x:{CELL_GID}:\nnogroup:x:65534:\n"))?;
+    root.write(Path::new("/etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
+    match cell.network {
+        Network::Host => ETC_OF_NETWORK.iter().try_for_each(|path| show(root, Path::new(path))),
+        Network::Loopback => root.write(
+            Path::new("/etc/hosts"),
+            &format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"),
+        ),
+    }
+}
+
+fn devices(root: &Root) -> Result<(), Fault> {
+    for path in DEVICES.map(Path::new) {
+        let fault = |errno| Fault::at(Step::Devices, path, errno);
+        let node = Tree::copy_of(path).and_then(|node| node.restrict(DEVICE)).map_err(fault)?;
+        node.attach(&root.place(path, Kind::File)?).map_err(fault)?;
+    }
+    let pts = Path::new("/dev/pts");
+    let fault = |errno| Fault::at(Step::Devices, pts, errno);
+    let parameters = [
+        Parameter::Flag(c"newinstance"),
+        Parameter::Text(c"ptmxmode", "0666".to_owned()),
+        Parameter::Text(c"mode", "0620".to_owned()),
+    ];
+    let terminals = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let tree = Tree::new(c"devpts", &parameters, terminals).map_err(fault)?;
+    tree.attach(&root.place(pts, Kind::Folder)?).map_err(fault)?;
+    for (link, target) in [
+        ("/dev/ptmx", "pts/ptmx"),
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        root.link(Path::new(link), Path::new(target))?;
+    }
+    Ok(())
+}
+
+fn proc(root: &Root) -> Result<(), Fault> {
+    let fault = |errno| Fault::new(Step::Proc, errno);
+    let tree = Tree::new(c"proc", &[], DATA).map_err(fault)?;
+    tree.attach(&root.place(Path::new("/proc"), Kind::Folder)?).map_err(fault)?;
+
+    let empty_folder = root.place(Path::new("/sys"), Kind::Folder)?;
+    for path in HIDDEN.map(Path::new) {
+        let Some(place) = root.existing(path)? else { continue };
+        let fault = |errno| Fault::at(Step::Proc, path, errno);
+        let is_folder = is_folder(&place).map_err(fault)?;
+        let cover = if is_folder {
+            Tree::copy_of_open(&empty_folder).and_then(|tree| tree.restrict(READ_ONLY))
+        } else {
+            Tree::copy_of(Path::new("/dev/null")).and_then(|tree| tree.restrict(DEVICE))
+        };
+        cover.and_then(|cover| cover.attach(&place)).map_err(fault)?;
+    }
+    for path in FROZEN.map(Path::new) {
+        let Some(place) = root.existing(path)? else { continue };
+        Tree::copy_of_open(&place)
+            .and_then(|tree| tree.restrict(DATA | READ_ONLY))
+            .and_then(|tree| tree.attach(&place))
+            .map_err(|errno| Fault::at(Step::Proc, path, errno))?;
+    }
+    Ok(())
+}
+
+/// What every cell has to itself and loses at its end; it counts as the cell's memory.
+fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
+    let user = match cell.identity {
+        Identity::Unprivileged(owner) => owner,
+        Identity::Rootless(_) => Owner { uid: CELL_UID, gid: CELL_GID },
+    };
+    for (path, mode) in [("/tmp", "1777"), ("/var/tmp", "1777"), ("/dev/shm", "1777"), (HOME, "700")] {
+        let fault = |errno| Fault::at(Step::Mount, path, errno);
+        let tree = tmpfs(cell.memory.to_string(), mode, Some(user), PLAIN).map_err(fault)?;
+        tree.attach(&root.place(Path::new(path), Kind::Folder)?).map_err(fault)?;
+    }
+    // Programs expect it to be there; there is nothing in it.
+    root.place(Path::new("/run"), Kind::Folder).map(drop)
+}
+
+fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
+    let plain = |source: &Path, attributes| {
+        let fault = |errno| Fault::at(Step::Mount, source, errno);
+        let tree = Tree::copy_of(source).and_then(|tree| tree.restrict(attributes)).map_err(fault)?;
+        let kind = if source.is_dir() { Kind::Folder } else { Kind::File };
+        tree.attach(&root.place(&mount.at, kind)?).map_err(fault)
+    };
+    match &mount.what {
+        MountKind::ReadOnly(source) => plain(source, READ_ONLY)?,
+        MountKind::Writable(source) => plain(source, PLAIN)?,
+        MountKind::Overlay { lower, upper, work } => {
+            let fault = |errno| Fault::at(Step::Overlay, lower, errno);
+            let marks = match identity {
+                Identity::Unprivileged(_) => Marks::OfRoot,
+                Identity::Rootless(_) => Marks::OfUser,
+            };
+            let tree = Tree::overlay(lower, upper, work, marks).map_err(fault)?;
+            tree.attach(&root.place(&mount.at, Kind::Folder)?).map_err(fault)?
+        }
+    };
+    Ok(())
+}
+
+/// Shows a file or folder of the host's at the same path, unchangeable, if the host has it.
+fn show(root: &Root, path: &Path) -> Result<(), Fault> {
+    let fault = |errno| Fault::at(Step::SystemFolder, path, errno);
+    let tree = match Tree::copy_of(path) {
+        Ok(tree) => tree.restrict(READ_ONLY).map_err(fault)?,
+        // A link that leads nowhere is as good as nothing.
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+        Err(errno) => return Err(fault(errno)),
+    };
+    let kind = if path.is_dir() { Kind::Folder } else { Kind::File };
+    tree.attach(&root.place(path, kind)?).map(drop).map_err(fault)
+}
+
+fn tmpfs(size: String, mode: &str, owner: Option<Owner>, attributes: u64) -> nix::Result<Tree> {
+    let mut parameters = vec![Parameter::Text(c"size", size), Parameter::Text(c"mode", mode.to_owned())];
+    if let Some(owner) = owner {
+        parameters.push(Parameter::Text(c"uid", owner.uid.to_string()));
+        parameters.push(Parameter::Text(c"gid", owner.gid.to_string()));
+    }
+    Tree::new(c"tmpfs", &parameters, attributes)
+}
+
+fn is_folder(place: &OwnedFd) -> nix::Result<bool> {
+    nix::sys::stat::fstat(place).map(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}

@@ -1,0 +1,146 @@
+//! One command from start to end, whatever keeps it in: group, terminal, helper, watch, verdict.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::process::Child;
+
+use super::cgroup::{Cgroups, Controller, Group};
+use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
+use super::pty::Pty;
+use super::supervise::{self, CpuMeter, Watched};
+use super::{Command, End, Exit, Limits, Owner, SandboxError, Usage};
+use crate::stop::Stop;
+
+/// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
+const FULL: u64 = 16 << 20;
+
+/// What starting commands takes, the same for all cells of a sandbox.
+#[derive(Debug, Clone)]
+pub(super) struct Launcher {
+    /// The program that serves as helper.
+    pub(super) helper: PathBuf,
+    /// Where groups are made.
+    pub(super) cgroups: Arc<Cgroups>,
+}
+
+/// One command and what is to be known about it.
+pub(super) struct Launch<'a> {
+    pub(super) label: &'a str,
+    pub(super) limits: &'a Limits,
+    pub(super) command: &'a Command,
+    pub(super) isolation: Isolation,
+    /// Who the command is to the host, if not maar's own user.
+    pub(super) owner: Option<Owner>,
+    /// Folders on the file systems that it writes to.
+    pub(super) writes_to: Vec<&'a Path>,
+    pub(super) stop: &'a Stop,
+}
+
+impl Launcher {
+    /// A launcher with the groups that this host allows.
+    pub(super) fn new(helper: PathBuf) -> Self {
+        Self { helper, cgroups: Arc::new(Cgroups::discover()) }
+    }
+
+    /// Runs a command. When this returns, nothing of it is left but its output and its files.
+    pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
+        let Launch { label, limits, command, isolation, owner, writes_to, stop } = launch;
+        let group = self.cgroups.open(label, limits)?;
+        let has_own_user = matches!(isolation, Isolation::Namespaces(_));
+        let job = Job {
+            cgroups: group.entrances(),
+            isolation,
+            command: command.clone(),
+            rlimits: Rlimits {
+                // Outside a user namespace the number counts whatever else the user runs.
+                processes: has_own_user.then_some(u64::from(limits.pids) + 1),
+                data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
+            },
+        };
+        let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
+
+        let (pty, slave) = Pty::open(owner).map_err(SandboxError::Terminal)?;
+        let (mut control, child) = self.spawn(slave)?;
+        // A helper that dies early is noticed when its report is missing.
+        let _ = control.write_all(&job).await;
+        let cpu = CpuMeter::new(&group, child.id());
+        let watched = supervise::watch(Watched { pty, control, child, cpu, limits, stop, label }).await?;
+
+        let ooms = group.oom_kills();
+        let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
+        group.remove().await?;
+        let (ended, cpu) = match watched.report {
+            Some(Report::Ended { ended, cpu }) => (ended, metered_cpu.unwrap_or(cpu)),
+            Some(Report::Failed(fault)) => return Err(fault.into()),
+            // Even the helper can be the kernel's choice when the group's memory is used up.
+            None => (Ended::Killed, metered_cpu.unwrap_or_default()),
+        };
+        let end = match (watched.killed_for, ended) {
+            (Some(reason), _) => reason,
+            (None, Ended::Code(0)) => End::Code(0),
+            (None, _) if ooms > 0 => End::OutOfMemory,
+            (None, Ended::Killed) => return Err(SandboxError::HelperLost),
+            (None, Ended::Code(_) | Ended::Signal(_)) if writes_to.iter().any(|path| is_full(path)) => End::OutOfDisk,
+            (None, Ended::Code(code)) => End::Code(code),
+            (None, Ended::Signal(signal)) => End::Signal(signal),
+        };
+        Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
+    }
+
+    fn spawn(&self, slave: OwnedFd) -> Result<(UnixStream, Child), SandboxError> {
+        let failed = |doing| {
+            let path = self.helper.clone();
+            move |source: io::Error| SandboxError::Helper { doing, path, source }
+        };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed("reach"))?;
+        ours.set_nonblocking(true).map_err(failed("reach"))?;
+        let ours = UnixStream::from_std(ours).map_err(failed("reach"))?;
+        let mut command = std::process::Command::new(&self.helper);
+        command
+            .arg0(ARGV0)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(slave))
+            .stderr(Stdio::null())
+            // Ctrl-C at the terminal is for maar alone, which tells its helpers.
+            .process_group(0);
+        let child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
+        Ok((ours, child))
+    }
+}
+
+/// Whether a file system has next to no space, or no files, left.
+fn is_full(path: &Path) -> bool {
+    let Ok(status) = File::open(path).map_err(drop).and_then(|file| nix::sys::statvfs::fstatvfs(file).map_err(drop))
+    else {
+        return false;
+    };
+    let bytes = status.blocks_available() * status.fragment_size();
+    // Some file systems make room for files as they go and report no number of them.
+    bytes < FULL || (status.files() > 0 && status.files_available() == 0)
+}
+
+/// How much space a file system has left for this user; `None`: it doesn't say.
+pub(super) fn space_left(path: &Path) -> Option<ByteSize> {
+    let status = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(ByteSize(status.blocks_available() * status.fragment_size()))
+}
+
+/// Whether a group accounts for CPU time, or processes must be looked at.
+impl<'a> CpuMeter<'a> {
+    fn new(group: &'a Group, helper: Option<u32>) -> Self {
+        match (group.cpu(), helper) {
+            (None, Some(helper)) => Self::Processes { helper },
+            (_, _) => Self::Group(group),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The pseudo-terminal that a command prints to.
+//!
+//! Bytes come through unchanged. Nothing is ever typed into it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::pty::Winsize;
+use nix::sys::termios::{self, LocalFlags, OutputFlags, SetArg};
+use nix::unistd::{Gid, Uid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Owner;
+
+/// The terminal's size: wide enough for compilers not to wrap, the same on every host.
+static SIZE: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+
+/// maar's end of a pseudo-terminal.
+#[derive(Debug)]
+pub(super) struct Pty {
+    master: AsyncFd<OwnedFd>,
+}
+
+/// What reading gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// Nobody has the other end open.
+    Closed,
+}
+
+impl Pty {
+    /// Opens a pair; the second is the command's end, which belongs to `owner` so that it may be opened again by name.
+    pub(super) fn open(owner: Option<Owner>) -> io::Result<(Self, OwnedFd)> {
+        // Close-on-exec from the start: other helpers are spawned at the same time.
+        let master = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        nix::pty::grantpt(&master)?;
+        nix::pty::unlockpt(&master)?;
+        // SAFETY: the request takes open flags and returns a new descriptor or -1.
+        let slave = unsafe {
+            libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)
+        };
+        if slave < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+
+        // SAFETY: the request reads one `winsize`, which outlives the call.
+        if unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSWINSZ, &raw const SIZE) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut modes = termios::tcgetattr(&slave)?;
+        modes.output_flags.remove(OutputFlags::OPOST);
+        modes.local_flags.remove(LocalFlags::ECHO);
+        termios::tcsetattr(&slave, SetArg::TCSANOW, &modes)?;
+        if let Some(Owner { uid, gid }) = owner {
+            nix::unistd::fchown(&slave, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+
+        // SAFETY: `into_raw_fd` has given up the ownership that is taken here.
+        let master = unsafe { OwnedFd::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(master)) };
+        // SAFETY: an `OwnedFd` stays open, and stays the same, until it is dropped; so does what owns it.
+        let master = unsafe { AsyncFd::register_with_interest(master, Interest::READABLE)? };
+        Ok((Self { master }, slave))
+    }
+
+    /// Waits until there is something to read and reads it: never [`Read::Nothing`].
+    pub(super) async fn read(&self, buffer: &mut [u8]) -> Read {
+        loop {
+            let Ok(mut ready) = self.master.readable().await else {
+                return Read::Closed;
+            };
+            match self.read_now(buffer) {
+                Read::Nothing => ready.clear_ready(),
+                read => return read,
+            }
+        }
+    }
+
+    /// Reads what is there already.
+    pub(super) fn read_now(&self, buffer: &mut [u8]) -> Read {
+        loop {
+            match nix::unistd::read(self.master.as_fd(), buffer) {
+                Ok(0) => return Read::Closed,
+                Ok(count) => return Read::Bytes(count),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => return Read::Nothing,
+                // EIO is how Linux says that the other end is closed.
+                Err(_) => return Read::Closed,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_come_through_unchanged_and_the_end_is_seen() {
+        let (pty, slave) = Pty::open(None).unwrap();
+        assert_eq!(nix::unistd::write(&slave, b"a\nb\r\xff\0\x1b[0m").unwrap(), 11);
+        let mut buffer = [0; 64];
+        assert_eq!(pty.read(&mut buffer).await, Read::Bytes(11));
+        assert_eq!(&buffer[..11], b"a\nb\r\xff\0\x1b[0m");
+        assert_eq!(pty.read_now(&mut buffer), Read::Nothing);
+        drop(slave);
+        assert_eq!(pty.read(&mut buffer).await, Read::Closed);
+    }
+}

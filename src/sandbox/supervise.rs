@@ -1,0 +1,198 @@
+//! Watches a running command: takes its output, and has it killed when its time is up.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::capture::Capture;
+use super::cgroup::Group;
+use super::helper::protocol::{self, MAX_REPORT, Report};
+use super::process_tree;
+use super::pty::{Pty, Read};
+use super::{End, Limits, Output, SandboxError};
+use crate::stop::{Stop, StopLevel};
+
+/// How long killed processes may take to be gone. A process that waits for a disk dies when the disk answers.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often a silent command is looked at within its idle timeout.
+const LOOKS: u32 = 4;
+
+/// A command that uses less than one part in so many of the time is idle: 1 %.
+const IDLE_PART: u32 = 100;
+
+/// How much output is taken at once.
+const CHUNK: usize = 64 << 10;
+
+/// A command that runs.
+pub(super) struct Watched<'a> {
+    pub(super) pty: Pty,
+    /// The socket to the helper: closing it has everything killed.
+    pub(super) control: UnixStream,
+    pub(super) child: Child,
+    pub(super) cpu: CpuMeter<'a>,
+    pub(super) limits: &'a Limits,
+    pub(super) stop: &'a Stop,
+    pub(super) label: &'a str,
+}
+
+/// How a command's CPU time is known.
+pub(super) enum CpuMeter<'a> {
+    /// Its group's account.
+    Group(&'a Group),
+    /// The sum over the helper's descendants.
+    Processes {
+        /// The helper's number.
+        helper: u32,
+    },
+}
+
+/// A command that has ended.
+pub(super) struct Observed {
+    /// What the helper said; `None`: it died.
+    pub(super) report: Option<Report>,
+    /// Why it was killed, if it was.
+    pub(super) killed_for: Option<End>,
+    pub(super) output: Output,
+    pub(super) wall: Duration,
+}
+
+/// What happens next.
+enum Event {
+    Printed(Read),
+    Reported,
+    Look,
+    TimedOut,
+    Stopped,
+}
+
+/// Watches a command until it and all its processes are gone.
+pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
+    let Watched { pty, control, mut child, cpu, limits, stop, label } = watched;
+    let started = Instant::now();
+    let (reports, orders) = control.into_split();
+    let mut said = Vec::new();
+    let mut reports = reports.take(MAX_REPORT as u64);
+    let mut report = std::pin::pin!(reports.read_to_end(&mut said));
+
+    let mut capture = Capture::new(limits.output);
+    let mut buffer = vec![0; CHUNK];
+    let mut is_open = true;
+    let look_every = (limits.idle_timeout / LOOKS).max(Duration::from_millis(1));
+    let mut looks = tokio::time::interval_at(started + look_every, look_every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut activity = Activity::new(started);
+    let timeout = tokio::time::sleep(limits.timeout);
+    tokio::pin!(timeout);
+
+    let killed_for = loop {
+        let event = tokio::select! {
+            read = pty.read(&mut buffer), if is_open => Event::Printed(read),
+            _ = &mut report => Event::Reported,
+            _ = looks.tick() => Event::Look,
+            () = &mut timeout => Event::TimedOut,
+            () = stop.reached(StopLevel::Kill) => Event::Stopped,
+        };
+        match event {
+            Event::Printed(Read::Bytes(count)) => {
+                capture.push(&buffer[..count]);
+                activity.printed = true;
+            }
+            Event::Printed(Read::Closed | Read::Nothing) => is_open = false,
+            Event::Look => {
+                if activity.is_idle(Instant::now(), cpu.read(), limits.idle_timeout) {
+                    break Some(End::Idle);
+                }
+            }
+            Event::Reported => break None,
+            Event::TimedOut => break Some(End::TimedOut),
+            Event::Stopped => break Some(End::Stopped),
+        }
+    };
+    if killed_for.is_some() {
+        drop(orders);
+        if tokio::time::timeout(GRACE, report).await.is_err() {
+            let _ = child.start_kill();
+            return Err(SandboxError::Undead { label: label.to_owned(), seconds: GRACE.as_secs() });
+        }
+    }
+    // The helper has nothing left to do but to exit.
+    let _ = child.wait().await;
+    let wall = started.elapsed();
+    // Whoever wrote is dead, so that what is left is little and soon read.
+    while let Read::Bytes(count) = pty.read_now(&mut buffer) {
+        capture.push(&buffer[..count]);
+    }
+    let report = protocol::decode(&said).ok().flatten();
+    Ok(Observed { report, killed_for, output: capture.finish(), wall })
+}
+
+impl CpuMeter<'_> {
+    fn read(&self) -> Duration {
+        match self {
+            Self::Group(group) => group.cpu().unwrap_or_default(),
+            Self::Processes { helper } => process_tree::cpu_time(*helper),
+        }
+    }
+}
+
+/// When a command last did something.
+struct Activity {
+    printed: bool,
+    last: Instant,
+    looked: Instant,
+    cpu: Duration,
+}
+
+impl Activity {
+    fn new(now: Instant) -> Self {
+        Self { printed: false, last: now, looked: now, cpu: Duration::ZERO }
+    }
+
+    /// Takes note of what was done since the last look.
+    fn is_idle(&mut self, now: Instant, cpu: Duration, timeout: Duration) -> bool {
+        // The time of dead processes may be missing from a sample: less than before is not idle.
+        let used = cpu.abs_diff(self.cpu);
+        if self.printed || used * IDLE_PART >= now - self.looked {
+            self.last = now;
+        }
+        (self.printed, self.looked, self.cpu) = (false, now, cpu);
+        now - self.last >= timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks once a second at what was printed and how many milliseconds of CPU were used; idle after three seconds.
+    fn check(looks: &[(bool, u64)], idle_at: Option<usize>) {
+        let mut now = Instant::now();
+        let mut activity = Activity::new(now);
+        let mut cpu = Duration::ZERO;
+        let found = looks.iter().position(|&(printed, used)| {
+            now += Duration::from_secs(1);
+            cpu += Duration::from_millis(used);
+            activity.printed = printed;
+            activity.is_idle(now, cpu, Duration::from_secs(3))
+        });
+        assert_eq!(found, idle_at, "{looks:?}");
+    }
+
+    #[tokio::test]
+    async fn silent_and_still_is_idle() {
+        check(&[(false, 0); 3], Some(2));
+        check(&[(false, 9); 3], Some(2));
+        check(&[(true, 0), (false, 0), (false, 0), (false, 0)], Some(3));
+    }
+
+    #[tokio::test]
+    async fn printing_or_computing_is_not_idle() {
+        check(&[(true, 0); 9], None);
+        check(&[(false, 10); 9], None);
+        check(&[(false, 0), (false, 0), (true, 0), (false, 0), (false, 0), (false, 10)], None);
+    }
+}
