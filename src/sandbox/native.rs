@@ -4,12 +4,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher};
-use super::{Command, Exit, MountKind, Owner, SandboxError, Spec};
+use super::{Command, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
 use crate::stop::Stop;
 
 /// Who commands are to the host when maar is root: no account of any distribution, and none that systemd or
@@ -112,9 +111,7 @@ impl NativeCell {
             // overlayfs makes folders that nobody may enter, not even an owner who wants to remove them.
             for entry in fs::read_dir(work).map_err(failed("read", work.clone()))?.flatten() {
                 let path = entry.path();
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
-                    .and_then(|()| fs::remove_dir_all(&path))
-                    .map_err(failed("remove", path))?;
+                remove_folder(&path).map_err(failed("remove", path))?;
             }
         }
         match fs::remove_dir(&self.root) {

@@ -55,7 +55,7 @@ fn a_kill_ends_everything_and_a_drain_nothing() {
     stopper.raise(StopLevel::Drain);
     let exit = block_on(async {
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             stopper.raise(StopLevel::Kill);
         };
         tokio::join!(bench.run_until("echo begun; setsid sleep 7770002 & sleep 7770002", &stop), kill).0
@@ -79,7 +79,7 @@ fn a_closed_cell_leaves_no_mount_no_cgroup_and_no_folder() {
 fn a_dropped_run_is_killed() {
     let bench = native();
     block_on(async {
-        let run = tokio::time::timeout(Duration::from_millis(300), bench.run("sleep 7770003"));
+        let run = tokio::time::timeout(Duration::from_secs(1), bench.run("sleep 7770003"));
         assert!(run.await.is_err());
         wait_until(|| !is_running("7770003")).await;
     });

@@ -17,7 +17,7 @@ fn ends(bench: &Bench, script: &str) -> End {
 #[test]
 fn wall_time_is_limited() {
     let mut bench = native();
-    bench.spec.limits.timeout = Duration::from_millis(300);
+    bench.spec.limits.timeout = Duration::from_secs(1);
     bench.check("echo begun; while :; do :; done", End::TimedOut, "begun\n");
     bench.check("trap '' TERM INT HUP; echo begun; sleep 1000", End::TimedOut, "begun\n");
 }
@@ -25,10 +25,10 @@ fn wall_time_is_limited() {
 #[test]
 fn silence_without_work_is_idle_and_silent_work_is_not() {
     let mut bench = native();
-    bench.spec.limits.idle_timeout = Duration::from_millis(400);
+    bench.spec.limits.idle_timeout = Duration::from_secs(1);
     assert_eq!(ends(&bench, "sleep 1000"), End::Idle);
     assert_eq!(ends(&bench, "kill -STOP $$"), End::Idle);
-    bench.spec.limits.timeout = Duration::from_millis(1500);
+    bench.spec.limits.timeout = Duration::from_secs(3);
     assert_eq!(ends(&bench, "while :; do :; done"), End::TimedOut);
     assert_eq!(ends(&bench, "while sleep 0.1; do echo; done"), End::TimedOut);
 }
@@ -76,10 +76,10 @@ fn cpu_is_limited_and_accounted_for() {
 #[test]
 fn usage_covers_all_processes() {
     let bench = native();
-    let exit = block_on(bench.run("sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done' & wait"));
-    assert_eq!(exit.end, End::Code(0));
-    assert!(exit.usage.cpu > Duration::from_millis(20), "{:?}", exit.usage);
-    assert!(exit.usage.wall >= exit.usage.cpu / 2, "{:?}", exit.usage);
+    let idle = block_on(bench.run("sh -c : & wait"));
+    let busy = block_on(bench.run("sh -c 'i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done' & wait"));
+    assert_eq!((idle.end, busy.end), (End::Code(0), End::Code(0)));
+    assert!(busy.usage.cpu > idle.usage.cpu * 3, "{:?} {:?}", busy.usage, idle.usage);
     if bench.enforces("memory") {
         let exit = block_on(bench.run("head -c 100M /dev/zero > /dev/shm/a"));
         assert!((ByteSize::mib(95)..ByteSize::mib(200)).contains(&exit.usage.peak_memory.unwrap()), "{:?}", exit.usage);

@@ -20,11 +20,11 @@ fn daemons_die_and_times_are_kept() {
     let mut bench = unconfined();
     bench.check("(setsid sh -c 'sleep 7770006 & sleep 7770006' &); sleep 0.1; echo done", End::Code(0), "done\n");
     assert!(!is_running("7770006"));
-    bench.spec.limits.timeout = Duration::from_millis(300);
+    bench.spec.limits.timeout = Duration::from_secs(1);
     bench.check("setsid sleep 7770007 & while :; do :; done", End::TimedOut, "");
     assert!(!is_running("7770007"));
     bench.spec.limits.timeout = Duration::from_secs(60);
-    bench.spec.limits.idle_timeout = Duration::from_millis(400);
+    bench.spec.limits.idle_timeout = Duration::from_secs(1);
     bench.check("sleep 7770008", End::Idle, "");
     assert!(!is_running("7770008"));
 }

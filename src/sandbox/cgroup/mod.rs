@@ -12,7 +12,7 @@ mod unified;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use self::group::Group;
+pub(crate) use self::group::{Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
 use super::{Limits, SandboxError};
 
