@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use super::cgroup::Controller;
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher};
 use super::{Command, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
@@ -45,7 +46,8 @@ impl Default for Config {
 }
 
 impl Native {
-    /// A sandbox for this process's user. What the host allows is found out when the first command runs.
+    /// A sandbox for this process's user. Its cgroups are removed when it and all its cells are dropped, which
+    /// `std::process::exit` doesn't do. Whether the host allows namespaces is found out when the first command runs.
     pub fn new(config: Config) -> Self {
         Self { launcher: Launcher::new(config.helper), identity: choose_identity() }
     }
@@ -62,7 +64,8 @@ impl Native {
     }
 
     pub(super) fn unenforced(&self) -> Vec<String> {
-        self.launcher.cgroups.unenforced()
+        // The kernel counts the processes of the cell's own user namespace even without a controller.
+        self.launcher.cgroups.unenforced(&[Controller::Cpu, Controller::Memory])
     }
 
     pub(super) fn open(&self, spec: Spec) -> Result<NativeCell, SandboxError> {

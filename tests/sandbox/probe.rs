@@ -14,6 +14,7 @@ fn a_host_that_runs_this_suite_passes() {
     assert_eq!(names, ["kernel", "namespaces", "overlay", "cgroups", "disk"]);
     let failed: Vec<_> = checks.iter().filter(|check| check.status == Status::Fail).collect();
     assert!(failed.is_empty(), "{failed:?}");
-    let enforced = bench.sandbox.unenforced().is_empty();
-    assert_eq!(checks[3].status == Status::Ok, enforced, "{checks:?}");
+    if checks[3].status == Status::Ok {
+        assert_eq!(bench.sandbox.unenforced(), Vec::<String>::new());
+    }
 }
