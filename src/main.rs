@@ -1,9 +1,6 @@
 //! The `maar` command.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     // First of all: a sandbox helper is this same program, and must have no threads.
     maar::sandbox::helper_main_if_asked();
-    maar::cli::main()
 }
