@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Fault, SandboxError, Step};
 pub use self::helper::helper_main_if_asked;
 pub use self::remove::remove_folder;
+use crate::owner::Owner;
 use crate::stop::Stop;
 
 /// The home folder of the user that commands are: private to each command, in memory.
@@ -51,14 +52,6 @@ pub enum Cell {
     Unconfined(unconfined::UnconfinedCell),
     #[cfg(test)]
     Fake(fake::FakeCell),
-}
-
-/// A user and a group, as the host numbers them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are named as everywhere")]
-pub struct Owner {
-    pub uid: u32,
-    pub gid: u32,
 }
 
 /// What one cell looks like from inside, and what it may use.
