@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, signals};
+use super::{closing, doctor, signals};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
@@ -46,6 +46,11 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
+    if experiment.sandbox == SandboxKind::Native
+        && let Some(why) = doctor::why_no_sandbox(&home).await
+    {
+        bail!("this host can't make sandboxes:\n{why}");
+    }
     let sandbox = open_sandbox(&experiment);
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
