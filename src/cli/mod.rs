@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::experiment::ExperimentError;
+use crate::registry::UpstreamError;
 use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
-use exit::Exit;
+use exit::{Exit, Misuse};
 
 pub mod args;
 mod clean;
@@ -58,7 +59,8 @@ fn complain(error: &anyhow::Error) -> Exit {
     let (exit, text) = if let Some(wrong) = error.downcast_ref::<ExperimentError>() {
         (Exit::Usage, wrong.styled())
     } else {
-        let exit = if error.is::<ToolchainError>() { Exit::Usage } else { Exit::Host };
+        let usage = error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>();
+        let exit = if usage { Exit::Usage } else { Exit::Host };
         (exit, format!("error: {error:#}"))
     };
     // Where stderr is closed, the exit code has to do.
