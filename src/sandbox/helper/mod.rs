@@ -11,6 +11,7 @@ mod mounts;
 mod place;
 pub(crate) mod protocol;
 mod rootfs;
+mod seccomp;
 mod subreaper;
 
 use std::fs::File;
