@@ -85,6 +85,7 @@ pub struct Fault {
 pub enum Step {
     Handshake,
     EnterCgroup,
+    Cores,
     UserNamespace,
     Namespaces,
     Fork,
@@ -131,6 +132,7 @@ impl Step {
         match self {
             Self::Handshake => "talk to the sandbox helper",
             Self::EnterCgroup => "enter the cgroup",
+            Self::Cores => "take its cores",
             Self::UserNamespace => "create a user namespace",
             Self::Namespaces => "create namespaces",
             Self::Fork => "fork",

@@ -23,6 +23,8 @@ pub(crate) enum Controller {
     Cpu,
     Memory,
     Pids,
+    /// Which cores.
+    CpuSet,
     /// CPU time; a controller of version 1 only, version 2 always has it.
     CpuAccounting,
 }
@@ -47,14 +49,15 @@ struct Place {
 }
 
 impl Controller {
-    pub(crate) const LIMITING: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
-    const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuAccounting];
+    pub(crate) const LIMITING: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet];
+    const ALL: [Self; 5] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet, Self::CpuAccounting];
 
     fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Pids => "pids",
+            Self::CpuSet => "cpuset",
             Self::CpuAccounting => "cpuacct",
         }
     }
@@ -65,6 +68,7 @@ impl Controller {
             Self::Cpu => "a command may use more CPU than its limit",
             Self::Memory => "the memory limit holds for each process alone, not for a command as a whole",
             Self::Pids => "a command may start more processes than its limit",
+            Self::CpuSet => "a command that wants to may leave the cores it was given",
             Self::CpuAccounting => "the CPU time of a command is sampled",
         }
     }
@@ -86,12 +90,7 @@ impl Cgroups {
         let mut places = Vec::new();
         for hierarchy in hierarchies {
             let made = match hierarchy.version {
-                Version::One => make(&hierarchy.own.join(&name)).map(|folder| Place {
-                    version: Version::One,
-                    folder,
-                    controllers: hierarchy.controllers.clone(),
-                    undo: None,
-                }),
+                Version::One => make_version_1(hierarchy, &name),
                 Version::Two => unified::make(hierarchy, &name),
             };
             match made {
@@ -102,7 +101,7 @@ impl Cgroups {
         let has = |which| places.iter().any(|place: &Place| place.controllers.contains(&which));
         let missing = Controller::LIMITING.into_iter().filter(|&which| !has(which)).map(|which| {
             let reason = reasons.iter().find(|(other, _)| *other == which).map(|(_, reason)| reason.clone());
-            (which, reason.unwrap_or_else(|| "the host has no such controller".to_owned()))
+            (which, reason.unwrap_or_else(|| "no group that maar may use has this controller".to_owned()))
         });
         Self { missing: missing.collect(), places, next: AtomicU64::new(0) }
     }
@@ -133,10 +132,10 @@ impl Cgroups {
         missing.map(|(which, reason)| format!("{} ({}: {reason})", which.loss(), which.name())).collect()
     }
 
-    /// Makes a group with these limits for one command.
-    pub(crate) fn open(&self, label: &str, limits: &Limits) -> Result<Group, SandboxError> {
+    /// Makes a group with these limits for one command, on these cores, or on any if they are none.
+    pub(crate) fn open(&self, label: &str, limits: &Limits, cores: &[usize]) -> Result<Group, SandboxError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Group::open(&self.places, &format!("{label}-{number}"), limits)
+        Group::open(&self.places, &format!("{label}-{number}"), limits, cores)
     }
 }
 
@@ -165,6 +164,19 @@ fn remove_dying(group: &Path) {
             _ => return,
         }
     }
+}
+
+fn make_version_1(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
+    let folder = make(&hierarchy.own.join(name))?;
+    let place = Place { version: Version::One, folder, controllers: hierarchy.controllers.clone(), undo: None };
+    if place.controllers.contains(&Controller::CpuSet) {
+        // A new group has no cores and no memory nodes, and takes no process before it has.
+        group::inherit_cores(&hierarchy.own, &place.folder).map_err(|error| {
+            let _ = std::fs::remove_dir(&place.folder);
+            format!("failed to give {} its cores: {error}", place.folder.display())
+        })?;
+    }
+    Ok(place)
 }
 
 /// Makes a folder for groups, or takes over one that a dead process of the same number left.

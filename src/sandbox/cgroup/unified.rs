@@ -135,12 +135,12 @@ mod tests {
     fn groups_go_below_the_own_group_where_controllers_are_delegated() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
-        group(&own, "cpu memory pids\n", "cpu memory pids\n", "");
-        group(&own.join("maar-1"), "cpu memory pids\n", "", "");
+        group(&own, "cpu cpuset memory pids\n", "cpu cpuset memory pids\n", "");
+        group(&own.join("maar-1"), "cpu cpuset memory pids\n", "", "");
         let place = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, own.join("maar-1"));
         assert_eq!(place.controllers, Controller::LIMITING);
-        assert_eq!(fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(), "+pids");
+        assert_eq!(fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(), "+cpuset");
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         group(&own, "\n", "\n", "1\n2\n");
-        group(dir.path(), "cpuset cpu memory\n", "cpu memory\n", "");
+        group(dir.path(), "io cpu memory\n", "cpu memory\n", "");
         group(&dir.path().join("maar-1"), "cpu memory\n", "", "");
         let place = make_in(&own, Some(dir.path()), &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, dir.path().join("maar-1"));

@@ -106,7 +106,7 @@ const NEW_NAMESPACES: [i32; 7] = [
 ];
 
 /// Input that is put into the queue of a terminal, or of the console.
-const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
+const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 
 /// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question which one it is: those that Docker allows.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -254,7 +254,7 @@ mod tests {
             check(libc::SYS_ioctl, [u64::MAX, request, 0], Err(Errno::EPERM));
             check(libc::SYS_ioctl, [u64::MAX, 1 << 32 | request, 0], Err(Errno::EPERM));
         }
-        check(libc::SYS_ioctl, [u64::MAX, libc::TIOCGWINSZ as u64, 0], Err(Errno::EBADF));
+        check(libc::SYS_ioctl, [u64::MAX, libc::TIOCGWINSZ, 0], Err(Errno::EBADF));
     }
 
     #[test]
