@@ -1,4 +1,4 @@
-//! Where the hierarchies of control groups are mounted, and where in them this process is. Pure: texts in, paths out.
+//! Where the hierarchies of control groups are mounted, and where in them this process is.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -38,6 +38,12 @@ impl Version {
     pub(super) fn is_two(self) -> bool {
         self == Self::Two
     }
+}
+
+/// The hierarchies of this host.
+pub(super) fn here() -> Vec<Hierarchy> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
 }
 
 /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`, as described in proc(5) and cgroups(7).

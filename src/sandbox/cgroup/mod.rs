@@ -7,11 +7,12 @@
 
 mod group;
 mod hierarchy;
+mod sweep;
 mod unified;
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 pub(crate) use self::group::{Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
@@ -44,6 +45,8 @@ struct Place {
     version: Version,
     folder: PathBuf,
     controllers: Vec<Controller>,
+    /// Says that this process lives.
+    _lock: File,
     /// Undoes what making it took besides the folder.
     undo: Option<unified::Undo>,
 }
@@ -75,11 +78,10 @@ impl Controller {
 }
 
 impl Cgroups {
-    /// Finds out where groups can be made, and makes a folder there that goes when this value does.
+    /// Finds out where groups can be made, sweeps away those of dead maars, and makes a folder there that goes when
+    /// this value does.
     pub(crate) fn discover() -> Self {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        let hierarchies = hierarchy::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
-        Self::among(&hierarchies)
+        Self::among(&hierarchy::here())
     }
 
     fn among(hierarchies: &[Hierarchy]) -> Self {
@@ -145,7 +147,7 @@ impl Drop for Cgroups {
             // A dropped run may have left groups behind, whose processes are dying.
             for entry in std::fs::read_dir(&place.folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    remove_dying(&entry.path());
+                    sweep::remove(&entry.path());
                 }
             }
             let _ = std::fs::remove_dir(&place.folder);
@@ -156,19 +158,12 @@ impl Drop for Cgroups {
     }
 }
 
-/// Removes a group as soon as nobody is in it any more, which is soon or never.
-fn remove_dying(group: &Path) {
-    for _ in 0..100 {
-        match std::fs::remove_dir(group) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(5)),
-            _ => return,
-        }
-    }
-}
-
 fn make_version_1(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
-    let folder = make(&hierarchy.own.join(name))?;
-    let place = Place { version: Version::One, folder, controllers: hierarchy.controllers.clone(), undo: None };
+    sweep::sweep(&hierarchy.own);
+    let folder = hierarchy.own.join(name);
+    let lock = sweep::make(&folder)?;
+    let controllers = hierarchy.controllers.clone();
+    let place = Place { version: Version::One, folder, controllers, _lock: lock, undo: None };
     if place.controllers.contains(&Controller::CpuSet) {
         // A new group has no cores and no memory nodes, and takes no process before it has.
         group::inherit_cores(&hierarchy.own, &place.folder).map_err(|error| {
@@ -177,14 +172,4 @@ fn make_version_1(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
         })?;
     }
     Ok(place)
-}
-
-/// Makes a folder for groups, or takes over one that a dead process of the same number left.
-fn make(folder: &Path) -> Result<PathBuf, String> {
-    match std::fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(format!("failed to make {}: {error}", folder.display()))
-        }
-        _ => Ok(folder.to_owned()),
-    }
 }
