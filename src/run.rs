@@ -94,7 +94,7 @@ pub fn pipeline_config(experiment: &Experiment) -> pipeline::Config {
         };
         Pool { name: stage.to_string(), workers }
     });
-    pipeline::Config { pools: pools.collect(), in_flight: experiment.in_flight }
+    pipeline::Config::new(pools.collect(), experiment.in_flight)
 }
 
 fn pool_of(stage: Stage) -> PoolId {
