@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
+use crate::sandbox::remove_folder;
+
 /// maar's folder.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -148,7 +150,7 @@ impl Jobs {
 impl Drop for Jobs {
     fn drop(&mut self) {
         // Whatever is left is swept by the next run.
-        let _ = remove_tree(&self.dir);
+        let _ = remove_folder(&self.dir);
     }
 }
 
@@ -202,7 +204,7 @@ fn sweep(jobs: &Path) -> Result<Swept, HomeError> {
 }
 
 fn remove(path: &Path) -> Result<(), HomeError> {
-    match remove_tree(path) {
+    match remove_folder(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(HomeError::Io { what: "remove", path: path.to_owned(), source })
         }
@@ -218,29 +220,6 @@ fn size(path: &Path) -> u64 {
         Ok(entries) if metadata.is_dir() => entries.flatten().map(|entry| size(&entry.path())).sum::<u64>() + own,
         Ok(_) | Err(_) => own,
     }
-}
-
-/// Removes a tree in which crates may have taken every permission from the folders.
-pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            unlock(dir)?;
-            fs::remove_dir_all(dir)
-        }
-        result => result,
-    }
-}
-
-fn unlock(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            unlock(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -277,16 +256,5 @@ mod tests {
         home.lock("other").unwrap();
         drop(held);
         home.lock("demo").unwrap();
-    }
-
-    #[test]
-    fn folders_that_a_crate_locked_are_removed_all_the_same() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let locked = dir.path().join("a/b");
-        fs::create_dir_all(locked.join("c")).unwrap();
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
-        remove_tree(&dir.path().join("a")).unwrap();
-        assert!(!dir.path().join("a").exists());
     }
 }

@@ -55,7 +55,7 @@ fn op(text: &str) -> OpName {
 
 #[test]
 fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
-    let names = ["cfg-if", "either", "fnv", "heck", "scopeguard", "shlex", "smallvec", "strsim"];
+    let names = ["adler2", "cfg-if", "either", "fnv", "percent-encoding", "scopeguard", "strsim", "utf8parse"];
     let expected = Experiment {
         name: "demo".to_owned(),
         toolchains: Vec::new(),
@@ -105,9 +105,9 @@ fn every_commented_out_example_of_the_default_file_is_accepted() {
     let experiment = accepted(&lines.join("\n"));
     assert_eq!(experiment.toolchains.len(), 2);
     assert_eq!(experiment.ops, [Op::Prepare, Op::Build]);
-    assert_eq!(experiment.limits_of(&name("heck"), &op("test")).timeout, Duration::from_secs(1800));
-    assert_eq!(experiment.limits_of(&name("smallvec"), &op("test")).memory, ByteSize::gib(8));
-    assert_eq!(experiment.crate_settings[&name("smallvec")].features, Features::With(vec!["union".to_owned()]));
+    assert_eq!(experiment.limits_of(&name("fnv"), &op("test")).timeout, Duration::from_secs(1800));
+    assert_eq!(experiment.limits_of(&name("either"), &op("test")).memory, ByteSize::gib(8));
+    assert_eq!(experiment.crate_settings[&name("either")].features, Features::With(vec!["serde".to_owned()]));
 }
 
 #[test]

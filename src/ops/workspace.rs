@@ -14,8 +14,8 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::home;
 use crate::owner::Owner;
+use crate::sandbox::remove_folder;
 
 /// The folder of one crate's job.
 #[derive(Debug)]
@@ -116,6 +116,6 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         // What can't be removed now is swept by the next run.
-        let _ = home::remove_tree(&self.dir);
+        let _ = remove_folder(&self.dir);
     }
 }

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use semver::Version;
 
 use super::*;
@@ -164,7 +165,7 @@ fn what_a_limit_cut_short_is_tried_again_under_a_greater_one() {
         assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "");
         experiment.limits.timeout *= 2;
         experiment.limits.idle_timeout *= 2;
-        experiment.limits.memory = limits.memory * 2;
+        experiment.limits.memory = ByteSize::b(limits.memory.as_u64() * 2);
         assert_eq!(remaining(&experiment, &plan, &finished).len(), 5);
         experiment.limits = limits;
     }

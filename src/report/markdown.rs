@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn hostile_text_stays_inside_its_cell_and_its_fence() {
         let text = written(&sample::every_verdict(), b"````\n</details>\n@all\n");
-        let reason = "<script>alert(1)</script> \\| `x` ``` \u{fffd}[31m \u{fffd}@all &amp; #1```` |\n";
+        let reason = "<script>alert(1)</script> \\| `x` ``` \u{fffd}@all &amp; #1```` |\n";
         assert!(text.contains(reason), "{text}");
         assert!(text.contains("\n`````text\n````\n</details>\n@all\n`````\n"), "{text}");
         assert_eq!(escape("<a>@b #1"), "&#60;a&#62;&#64;b &#35;1");

@@ -98,12 +98,21 @@ pub enum Step {
     Loopback,
     Hostname,
     LeaveHost,
+    Keys,
     Identity,
     Capabilities,
     Limits,
     Session,
     WorkingDirectory,
     Program,
+}
+
+impl SandboxError {
+    /// Whether the host's disk is full.
+    pub fn is_out_of_disk(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Path { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
 }
 
 impl Fault {
@@ -134,6 +143,7 @@ impl Step {
             Self::Loopback => "bring up the loopback interface",
             Self::Hostname => "set the host name",
             Self::LeaveHost => "leave the host's file system",
+            Self::Keys => "leave the keyring",
             Self::Identity => "become an unprivileged user",
             Self::Capabilities => "drop capabilities",
             Self::Limits => "set resource limits",
@@ -151,6 +161,7 @@ impl Step {
                 " (the kernel, AppArmor or a container around maar forbids namespaces; `maar doctor` says which)"
             }
             Self::UserNamespace if errno == libc::ENOSPC => " (raise the sysctl user.max_user_namespaces)",
+            Self::Keys if errno == libc::EDQUOT => " (raise the sysctl kernel.keys.maxkeys)",
             Self::Proc if denied => {
                 " (a container around maar hides parts of /proc; run it with its /proc unmasked, as podman's \
                  `--security-opt unmask=ALL` does)"

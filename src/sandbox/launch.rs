@@ -1,6 +1,5 @@
 //! One command from start to end, whatever keeps it in: group, terminal, helper, watch, verdict.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -9,11 +8,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use nix::sys::statvfs::{Statvfs, statvfs};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
-use super::cgroup::{Cgroups, Controller, Group};
+use super::cgroup::{Cgroups, Controller, KEEPERS};
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
@@ -21,7 +21,7 @@ use super::{Command, End, Exit, Limits, Owner, SandboxError, Usage};
 use crate::stop::Stop;
 
 /// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
-const FULL: u64 = 16 << 20;
+const FULL: ByteSize = ByteSize::mib(16);
 
 /// What starting commands takes, the same for all cells of a sandbox.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ impl Launcher {
             command: command.clone(),
             rlimits: Rlimits {
                 // Outside a user namespace the number counts whatever else the user runs.
-                processes: has_own_user.then_some(u64::from(limits.pids) + 1),
+                processes: has_own_user.then_some(u64::from(limits.pids) + KEEPERS),
                 data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
             },
         };
@@ -120,27 +120,17 @@ impl Launcher {
 
 /// Whether a file system has next to no space, or no files, left.
 fn is_full(path: &Path) -> bool {
-    let Ok(status) = File::open(path).map_err(drop).and_then(|file| nix::sys::statvfs::fstatvfs(file).map_err(drop))
-    else {
-        return false;
-    };
-    let bytes = status.blocks_available() * status.fragment_size();
-    // Some file systems make room for files as they go and report no number of them.
-    bytes < FULL || (status.files() > 0 && status.files_available() == 0)
+    statvfs(path).is_ok_and(|status| {
+        // Some file systems make room for files as they go and report no number of them.
+        bytes_left(&status) < FULL || (status.files() > 0 && status.files_available() == 0)
+    })
 }
 
 /// How much space a file system has left for this user; `None`: it doesn't say.
 pub(super) fn space_left(path: &Path) -> Option<ByteSize> {
-    let status = nix::sys::statvfs::statvfs(path).ok()?;
-    Some(ByteSize(status.blocks_available() * status.fragment_size()))
+    statvfs(path).ok().map(|status| bytes_left(&status))
 }
 
-/// Whether a group accounts for CPU time, or processes must be looked at.
-impl<'a> CpuMeter<'a> {
-    fn new(group: &'a Group, helper: Option<u32>) -> Self {
-        match (group.cpu(), helper) {
-            (None, Some(helper)) => Self::Processes { helper },
-            (_, _) => Self::Group(group),
-        }
-    }
+fn bytes_left(status: &Statvfs) -> ByteSize {
+    ByteSize(status.blocks_available() * status.fragment_size())
 }

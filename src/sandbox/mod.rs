@@ -13,6 +13,7 @@ pub mod native;
 pub mod probe;
 mod process_tree;
 mod pty;
+mod remove;
 mod supervise;
 pub mod unconfined;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{Fault, SandboxError, Step};
 pub use self::helper::helper_main_if_asked;
+pub use self::remove::remove_folder;
 use crate::owner::Owner;
 use crate::stop::Stop;
 
@@ -274,6 +276,10 @@ impl Spec {
         if !(self.limits.cpus.is_finite() && self.limits.cpus > 0.0) {
             return refuse(format!("{} is no number of CPUs", self.limits.cpus));
         }
+        // The kernel takes a file system in memory of size 0 for one without a limit.
+        if self.limits.memory.as_u64() == 0 {
+            return refuse("it has no memory".to_owned());
+        }
         for Mount { at, .. } in &self.mounts {
             let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
             if !at.is_absolute() || at.parent().is_none() || !at.components().all(is_plain) {
@@ -289,5 +295,51 @@ impl Spec {
             MountKind::ReadOnly(_) => None,
             MountKind::Writable(folder) | MountKind::Overlay { upper: folder, .. } => Some(folder.as_path()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(label: &str, at: &str) -> Spec {
+        let limits = Limits {
+            cpus: 1.0,
+            memory: ByteSize::mib(1),
+            pids: 1,
+            timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            output: ByteSize::kib(1),
+        };
+        let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
+        Spec { label: label.to_owned(), scratch: "/s".into(), mounts, network: Network::Loopback, limits }
+    }
+
+    #[test]
+    fn specs_that_could_lead_astray_are_refused() {
+        assert!(spec("a-1", "/work/src").check().is_ok());
+        for (label, at) in [
+            ("", "/work"),
+            ("a/b", "/work"),
+            ("a\n", "/work"),
+            (&"a".repeat(64), "/work"),
+            ("a", "/"),
+            ("a", "work"),
+            ("a", "/work/../etc"),
+        ] {
+            assert!(spec(label, at).check().is_err(), "{label} {at}");
+        }
+    }
+
+    #[test]
+    fn limits_of_nothing_are_refused() {
+        for cpus in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let mut spec = spec("a", "/work");
+            spec.limits.cpus = cpus;
+            assert!(spec.check().is_err(), "{cpus}");
+        }
+        let mut spec = spec("a", "/work");
+        spec.limits.memory = ByteSize(0);
+        assert_eq!(spec.check().unwrap_err().to_string(), "the cell `a` can't be made: it has no memory");
     }
 }

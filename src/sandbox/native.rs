@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use super::cgroup::Controller;
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher};
-use super::{Command, Exit, MountKind, Owner, SandboxError, Spec};
+use super::{Command, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
 use crate::stop::Stop;
 
 /// Who commands are to the host when maar is root: no account of any distribution, and none that systemd or
@@ -46,7 +46,8 @@ impl Default for Config {
 }
 
 impl Native {
-    /// A sandbox for this process's user. What the host allows is found out when the first command runs.
+    /// A sandbox for this process's user. Its cgroups are removed when it and all its cells are dropped, which
+    /// `std::process::exit` doesn't do. Whether the host allows namespaces is found out when the first command runs.
     pub fn new(config: Config) -> Self {
         Self { launcher: Launcher::new(config.helper), identity: choose_identity() }
     }
@@ -63,7 +64,8 @@ impl Native {
     }
 
     pub(super) fn unenforced(&self) -> Vec<String> {
-        self.launcher.cgroups.unenforced()
+        // The kernel counts the processes of the cell's own user namespace even without a controller.
+        self.launcher.cgroups.unenforced(&[Controller::Cpu, Controller::Memory])
     }
 
     pub(super) fn open(&self, spec: Spec) -> Result<NativeCell, SandboxError> {
@@ -112,9 +114,7 @@ impl NativeCell {
             // overlayfs makes folders that nobody may enter, not even an owner who wants to remove them.
             for entry in fs::read_dir(work).map_err(failed("read", work.clone()))?.flatten() {
                 let path = entry.path();
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
-                    .and_then(|()| fs::remove_dir_all(&path))
-                    .map_err(failed("remove", path))?;
+                remove_folder(&path).map_err(failed("remove", path))?;
             }
         }
         match fs::remove_dir(&self.root) {

@@ -105,10 +105,10 @@ mod tests {
     #[tokio::test]
     async fn bytes_come_through_unchanged_and_the_end_is_seen() {
         let (pty, slave) = Pty::open(None).unwrap();
-        assert_eq!(nix::unistd::write(&slave, b"a\nb\r\xff\0\x1b[0m").unwrap(), 11);
+        assert_eq!(nix::unistd::write(&slave, b"a\nb\r\xff\0\x1b[0m").unwrap(), 10);
         let mut buffer = [0; 64];
-        assert_eq!(pty.read(&mut buffer).await, Read::Bytes(11));
-        assert_eq!(&buffer[..11], b"a\nb\r\xff\0\x1b[0m");
+        assert_eq!(pty.read(&mut buffer).await, Read::Bytes(10));
+        assert_eq!(&buffer[..10], b"a\nb\r\xff\0\x1b[0m");
         assert_eq!(pty.read_now(&mut buffer), Read::Nothing);
         drop(slave);
         assert_eq!(pty.read(&mut buffer).await, Read::Closed);

@@ -130,7 +130,15 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     Ok(Observed { report, killed_for, output: capture.finish(), wall })
 }
 
-impl CpuMeter<'_> {
+impl<'a> CpuMeter<'a> {
+    /// The group's account where there is one.
+    pub(super) fn new(group: &'a Group, helper: Option<u32>) -> Self {
+        match (group.cpu(), helper) {
+            (None, Some(helper)) => Self::Processes { helper },
+            (_, _) => Self::Group(group),
+        }
+    }
+
     fn read(&self) -> Duration {
         match self {
             Self::Group(group) => group.cpu().unwrap_or_default(),

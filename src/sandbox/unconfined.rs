@@ -6,6 +6,7 @@ use std::fs::{self, File, FileTimes};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::cgroup::Controller;
 use super::helper::protocol::Isolation;
 use super::launch::{Launch, Launcher};
 use super::native::Config;
@@ -34,7 +35,7 @@ impl Unconfined {
     pub(super) fn unenforced(&self) -> Vec<String> {
         let mut words =
             vec!["commands are not kept from this user's files, processes and network (--sandbox none)".to_owned()];
-        words.extend(self.launcher.cgroups.unenforced());
+        words.extend(self.launcher.cgroups.unenforced(&Controller::LIMITING));
         words
     }
 

@@ -88,7 +88,6 @@ async fn results_come_back_as_they_were() {
     append_all(&store.writer().unwrap(), records("sample", &expected.crates)).await;
     assert_eq!(store.results("sample").unwrap().unwrap(), expected);
     assert_eq!(store.results("other").unwrap(), None);
-    assert_eq!(store.settings("sample").unwrap().unwrap(), "{}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn run_is_what_happens_without_a_subcommand() {
                  --sandbox none --progress json --home /h";
     for line in [flags.to_owned(), format!("run {flags}"), format!("run file.toml {flags}")] {
         let options = run_options(&line);
-        assert_eq!(options.progress, Progress::Json, "{line}");
+        assert_eq!(options.progress, progress::Kind::Json, "{line}");
         assert!(options.fresh, "{line}");
         assert_eq!(options.home.folder, Some(PathBuf::from("/h")), "{line}");
         let overrides = options.overrides();

@@ -21,8 +21,8 @@ const CPU_PERIOD: u64 = 100_000;
 /// The smallest quota that the kernel takes, in microseconds.
 const LEAST_CPU_QUOTA: i64 = 1000;
 
-/// Who is in a group besides the command: the two processes that keep it.
-const KEEPERS: i64 = 2;
+/// How many processes are in a group besides the command: the two that keep it.
+pub(crate) const KEEPERS: u64 = 2;
 
 /// How often and how far apart a group is tried to be removed: the kernel lets go of the last processes a little late.
 const REMOVALS: usize = 200;
@@ -142,8 +142,12 @@ impl Member {
             match controller {
                 Controller::Cpu => {
                     let quota = (limits.cpus * CPU_PERIOD as f64).round() as i64;
-                    CpuController::new(folder(), folder(), unified)
-                        .set_cfs_quota_and_period(Some(quota.max(LEAST_CPU_QUOTA)), Some(CPU_PERIOD))?;
+                    let set = CpuController::new(folder(), folder(), unified)
+                        .set_cfs_quota_and_period(Some(quota.max(LEAST_CPU_QUOTA)), Some(CPU_PERIOD));
+                    // Version 1 refuses more than a group above may have, whose limit then holds anyway.
+                    if !(self.version == Version::One && is_invalid(&set)) {
+                        set?;
+                    }
                 }
                 Controller::Memory => {
                     let memory = MemController::new(folder(), folder(), unified);
@@ -158,7 +162,7 @@ impl Member {
                     }
                 }
                 Controller::Pids => {
-                    let most = MaxValue::Value(i64::from(limits.pids) + KEEPERS);
+                    let most = MaxValue::Value(i64::from(limits.pids) + KEEPERS.cast_signed());
                     PidController::new(folder(), folder(), unified).set_pid_max(most)?;
                 }
                 Controller::CpuAccounting => {}
@@ -170,6 +174,13 @@ impl Member {
     fn has(&self, file: &str) -> bool {
         self.folder.join(file).exists()
     }
+}
+
+/// Whether the kernel found a value out of range.
+fn is_invalid(set: &cgroups_rs::fs::error::Result<()>) -> bool {
+    let cause = set.as_ref().err().and_then(std::error::Error::source);
+    let error = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    error.and_then(io::Error::raw_os_error) == Some(libc::EINVAL)
 }
 
 /// The number that a file holds.

@@ -11,8 +11,9 @@ mod unified;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-pub(crate) use self::group::Group;
+pub(crate) use self::group::{Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
 use super::{Limits, SandboxError};
 
@@ -46,7 +47,7 @@ struct Place {
 }
 
 impl Controller {
-    const LIMITING: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
+    pub(crate) const LIMITING: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
     const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuAccounting];
 
     fn name(self) -> &'static str {
@@ -55,6 +56,16 @@ impl Controller {
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::CpuAccounting => "cpuacct",
+        }
+    }
+
+    /// What it means that it can't be used.
+    fn loss(self) -> &'static str {
+        match self {
+            Self::Cpu => "a command may use more CPU than its limit",
+            Self::Memory => "the memory limit holds for each process alone, not for a command as a whole",
+            Self::Pids => "a command may start more processes than its limit",
+            Self::CpuAccounting => "the CPU time of a command is sampled",
         }
     }
 }
@@ -116,15 +127,10 @@ impl Cgroups {
         self.places.iter().map(|place| place.version.number()).max()
     }
 
-    /// Says in plain words which limits are not enforced.
-    pub(crate) fn unenforced(&self) -> Vec<String> {
-        let words = |which| match which {
-            Controller::Cpu => "a command may use more CPU than its limit",
-            Controller::Memory => "the memory limit holds for each process alone, not for a command as a whole",
-            Controller::Pids => "the limit of processes holds only where the sandbox has a user of its own",
-            Controller::CpuAccounting => "CPU time is sampled",
-        };
-        self.missing.iter().map(|(which, reason)| format!("{} ({}: {reason})", words(*which), which.name())).collect()
+    /// Says in plain words which of these limits are not enforced.
+    pub(crate) fn unenforced(&self, limits: &[Controller]) -> Vec<String> {
+        let missing = self.missing.iter().filter(|(which, _)| limits.contains(which));
+        missing.map(|(which, reason)| format!("{} ({}: {reason})", which.loss(), which.name())).collect()
     }
 
     /// Makes a group with these limits for one command.
@@ -137,16 +143,26 @@ impl Cgroups {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         for place in &self.places {
-            // What a dropped run left behind, whose processes are dead by now.
+            // A dropped run may have left groups behind, whose processes are dying.
             for entry in std::fs::read_dir(&place.folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let _ = std::fs::remove_dir(entry.path());
+                    remove_dying(&entry.path());
                 }
             }
             let _ = std::fs::remove_dir(&place.folder);
             if let Some(undo) = &place.undo {
                 undo.run();
             }
+        }
+    }
+}
+
+/// Removes a group as soon as nobody is in it any more, which is soon or never.
+fn remove_dying(group: &Path) {
+    for _ in 0..100 {
+        match std::fs::remove_dir(group) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(5)),
+            _ => return,
         }
     }
 }

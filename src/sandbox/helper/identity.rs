@@ -44,6 +44,18 @@ pub(super) fn become_cell_user() -> Result<(), Fault> {
     nix::unistd::setresuid(uid, uid, uid).map_err(identity)
 }
 
+/// Leaves the keys that whoever started maar holds in the kernel: a session keyring is inherited like nothing else is.
+pub(super) fn leave_keys() -> Result<(), Fault> {
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: no name is given, so the kernel reads no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, anonymous) };
+    match Errno::result(result) {
+        // A kernel without keys has none to leave.
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(Fault::new(Step::Keys, errno)),
+    }
+}
+
 /// Drops every capability from every set, and the ways to get one back.
 pub(super) fn renounce_privileges() -> Result<(), Fault> {
     drop_capabilities().map_err(|errno| Fault::new(Step::Capabilities, errno))?;

@@ -45,6 +45,7 @@ fn enter(namespaces: &Namespaces, words: &mut UnixStream) -> Result<(), Fault> {
     }
     nix::unistd::sethostname(&namespaces.hostname).map_err(|errno| Fault::new(Step::Hostname, errno))?;
     rootfs::enter(namespaces)?;
+    identity::leave_keys()?;
 
     if let Identity::Unprivileged(_) = namespaces.identity {
         // All the namespaces above stay root's: no capability that is had below this line counts in them.

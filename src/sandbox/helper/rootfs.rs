@@ -230,8 +230,8 @@ fn show(root: &Root, path: &Path) -> Result<(), Fault> {
     let fault = |errno| Fault::at(Step::SystemFolder, path, errno);
     let tree = match Tree::copy_of(path) {
         Ok(tree) => tree.restrict(READ_ONLY).map_err(fault)?,
-        // A link that leads nowhere is as good as nothing.
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+        // What leads nowhere, or is not for this user to see, is as good as nothing.
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => return Ok(()),
         Err(errno) => return Err(fault(errno)),
     };
     let kind = if path.is_dir() { Kind::Folder } else { Kind::File };

@@ -1,0 +1,11 @@
+//! The sandbox on the real kernel: as root and, from there, once more as an ordinary user.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
+
+mod bench;
+mod isolation;
+mod lifetime;
+mod limits;
+mod probe;
+mod rootless;
+mod unconfined;

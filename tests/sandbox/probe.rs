@@ -1,0 +1,20 @@
+//! What the probe says of this host is what the other cases of this suite rely on.
+
+use maar::sandbox::Sandbox;
+use maar::sandbox::probe::{Status, probe};
+
+use crate::bench::{block_on, native};
+
+#[test]
+fn a_host_that_runs_this_suite_passes() {
+    let bench = native();
+    let Sandbox::Native(native) = &bench.sandbox else { panic!("it is native") };
+    let checks = block_on(probe(native, bench.dir.path()));
+    let names: Vec<_> = checks.iter().map(|check| check.name).collect();
+    assert_eq!(names, ["kernel", "namespaces", "overlay", "cgroups", "disk"]);
+    let failed: Vec<_> = checks.iter().filter(|check| check.status == Status::Fail).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    if checks[3].status == Status::Ok {
+        assert_eq!(bench.sandbox.unenforced(), Vec::<String>::new());
+    }
+}
