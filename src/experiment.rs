@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
-use crate::ops::{Features, LockfileMode, Op, OpName};
+use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
 use crate::sandbox::Limits;
 use crate::toolchain::ToolchainSpec;
@@ -102,6 +102,22 @@ pub struct CrateSettings {
     pub features: Features,
     /// Variables that its ops get besides maar's own, by name.
     pub env: BTreeMap<String, String>,
+}
+
+impl Workers {
+    /// How many workers a stage has.
+    pub fn of(&self, stage: Stage) -> usize {
+        match stage {
+            Stage::Fetch => self.fetch,
+            Stage::Build => self.build,
+            Stage::Test => self.test,
+        }
+    }
+
+    /// All stages with their workers.
+    pub fn by_stage(&self) -> BTreeMap<Stage, usize> {
+        Stage::ALL.into_iter().map(|stage| (stage, self.of(stage))).collect()
+    }
 }
 
 impl Experiment {

@@ -55,15 +55,18 @@ mod tests {
                     "ops": [
                         {
                             "op": "prepare", "stage": "fetch", "outcome": "passed", "reason": null, "attempt": 1,
-                            "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": null
+                            "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": null,
+                            "waited_ms": 5
                         },
                         {
                             "op": "build", "stage": "build", "outcome": "failed", "reason": "does not compile: E0308",
-                            "attempt": 1, "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": 314_572_800
+                            "attempt": 1, "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": 314_572_800,
+                            "waited_ms": 5
                         }
                     ]
                 }]
-            }]
+            }],
+            "runs": []
         });
         assert_eq!(written(&compare(&results)), expected);
     }
