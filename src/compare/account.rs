@@ -76,6 +76,8 @@ pub struct Span {
     pub from: Duration,
     /// How long it took.
     pub wall: Duration,
+    /// How long it waited before that.
+    pub waited: Duration,
     /// Its crate's place in the report.
     pub krate: usize,
     /// The op.
@@ -162,6 +164,7 @@ fn span(run: &RunRecord, krate: usize, step: &Step, result: &OpResult) -> Span {
         worker: result.worker,
         from: result.started.duration_since(run.started).unwrap_or_default(),
         wall: result.wall,
+        waited: result.waited,
         krate,
         op: step.op.name(),
         toolchain: step.toolchain,

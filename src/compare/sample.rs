@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 use semver::Version;
 
-use super::{CrateResults, OpResult, Results};
+use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
-use crate::ops::Op;
+use crate::ops::{Op, Stage};
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
 use crate::plan::{Fingerprint, Step};
 use crate::toolchain::Toolchain;
@@ -90,6 +90,16 @@ pub(crate) fn results(toolchain_count: usize, crates: Vec<CrateResults>) -> Resu
         notes: vec!["this host can't limit memory".to_owned()],
         crates,
         runs: Vec::new(),
+    }
+}
+
+/// A run of ten minutes in which all ops of these results ran.
+pub(crate) fn run() -> RunRecord {
+    RunRecord {
+        started: start(),
+        workers: Stage::ALL.map(|stage| (stage, 2)).into(),
+        wall: Some(Duration::from_secs(600)),
+        downloaded: Some(ByteSize::mib(3)),
     }
 }
 
