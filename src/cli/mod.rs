@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::experiment::ExperimentError;
+use crate::registry::UpstreamError;
 use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
-use exit::Exit;
+use exit::{Exit, Misuse};
 
 pub mod args;
 mod clean;
@@ -45,6 +46,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
+/// An error and its causes, but for those that the words above them contain already.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
 /// Says what went wrong, and whose doing it was.
 fn complain(error: &anyhow::Error) -> Exit {
     // A reader such as `head` that has seen enough is no failure, and has no one to tell.
@@ -58,10 +70,26 @@ fn complain(error: &anyhow::Error) -> Exit {
     let (exit, text) = if let Some(wrong) = error.downcast_ref::<ExperimentError>() {
         (Exit::Usage, wrong.styled())
     } else {
-        let exit = if error.is::<ToolchainError>() { Exit::Usage } else { Exit::Host };
-        (exit, format!("error: {error:#}"))
+        let usage = error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>();
+        let exit = if usage { Exit::Usage } else { Exit::Host };
+        (exit, format!("error: {}", words(error)))
     };
     // Where stderr is closed, the exit code has to do.
     let _ = writeln!(anstream::stderr(), "{text}");
     exit
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("the disk is gone");
+        let wrapped = crate::home::HomeError::Io { what: "open", path: "x".into(), source: cause };
+        let error = Err::<(), _>(wrapped).context("failed to start").unwrap_err();
+        assert_eq!(words(&error), "failed to start: failed to open x: the disk is gone");
+    }
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, signals};
+use super::{closing, doctor, signals};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
@@ -46,6 +46,11 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
+    if experiment.sandbox == SandboxKind::Native
+        && let Some(why) = doctor::why_no_sandbox(&home).await
+    {
+        bail!("this host can't make sandboxes:\n{why}");
+    }
     let sandbox = open_sandbox(&experiment);
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
@@ -83,6 +88,9 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let page = closing::write_html(&store, &home, &report)?;
     if options.progress != progress::Kind::Json {
         closing::write(&report, &page, out)?;
+    }
+    if stop.level() > StopLevel::Run && options.progress != progress::Kind::Json {
+        writeln!(out, "stopped; the same command goes on from here")?;
     }
     Ok(match (stop.level(), compare::conclude(&report)) {
         (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,

@@ -97,8 +97,7 @@ fn a_run_is_there_from_its_beginning_and_its_cost_from_its_end() {
     let mut store = home.open();
     store.begin(&record_of("sample", &[])).unwrap();
     let workers = BTreeMap::from([(Stage::Fetch, 8), (Stage::Build, 2), (Stage::Test, 1)]);
-    let killed = store.begin_run("sample", &workers).unwrap();
-    drop(killed);
+    let _killed = store.begin_run("sample", &workers).unwrap();
     let second = store.begin_run("sample", &workers).unwrap();
     store.end_run(second, Duration::from_millis(1500), ByteSize::kib(3)).unwrap();
     let runs = store.results("sample").unwrap().unwrap().runs;
