@@ -105,12 +105,28 @@ pub struct CrateSettings {
 }
 
 impl Workers {
+    /// The workers that a run noted down; none if a stage is missing.
+    pub fn from_stages(stages: &BTreeMap<Stage, usize>) -> Option<Self> {
+        let of = |stage| stages.get(&stage).copied();
+        Some(Self { fetch: of(Stage::Fetch)?, build: of(Stage::Build)?, test: of(Stage::Test)? })
+    }
+
     /// How many workers a stage has.
     pub fn of(&self, stage: Stage) -> usize {
         match stage {
             Stage::Fetch => self.fetch,
             Stage::Build => self.build,
             Stage::Test => self.test,
+        }
+    }
+
+    /// The same, but with so many for one stage.
+    #[must_use]
+    pub fn with(self, stage: Stage, workers: usize) -> Self {
+        match stage {
+            Stage::Fetch => Self { fetch: workers, ..self },
+            Stage::Build => Self { build: workers, ..self },
+            Stage::Test => Self { test: workers, ..self },
         }
     }
 

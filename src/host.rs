@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn the_stall_is_that_of_all_processes_in_the_last_ten_seconds() {
-        let pressure = "some avg10=9.00 avg60=1.53 avg300=0.87 total=40\nfull avg10=2.50 avg60=1.00 avg300=0 total=20\n";
+        let pressure =
+            "some avg10=9.00 avg60=1.53 avg300=0.87 total=40\nfull avg10=2.50 avg60=1.00 avg300=0 total=20\n";
         assert_eq!(parse_stall(pressure), Some(0.025));
         assert_eq!(parse_stall("some avg10=9.00\n"), None);
     }

@@ -2,6 +2,7 @@
 //!
 //! Expectations only order the work and fit it into memory; a wrong one costs time, never a result.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytesize::ByteSize;
 
 use crate::krate::CrateName;
 use crate::ops::{OpName, Stage};
-use crate::plan::{CratePlan, Queue, Step};
+use crate::plan::Step;
 
 /// What an op of a crate took when it ran before, on average, and the most memory it ever held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,23 +77,9 @@ impl Expectations {
         })
     }
 
-    /// Plans by their place, the longest first, equals in the order given. A large crate that starts last makes
-    /// everyone wait for it.
-    pub fn longest_first<'p>(
-        &self,
-        plans: &'p [CratePlan],
-        left: impl Fn(&'p CratePlan) -> Queue,
-    ) -> Vec<(usize, Duration)> {
-        let mut order: Vec<(usize, Duration)> = Vec::new();
-        for (place, plan) in plans.iter().enumerate() {
-            let steps = left(plan);
-            if !steps.is_empty() {
-                let walls = steps.iter().map(|step| self.wall(&plan.krate.id.name, step, None));
-                order.push((place, walls.fold(Duration::ZERO, Duration::saturating_add)));
-            }
-        }
-        order.sort_by_key(|(_, wall)| std::cmp::Reverse(*wall));
-        order
+    /// How long all these ops of a crate should take, one after another.
+    pub fn total<'s>(&self, krate: &CrateName, steps: impl IntoIterator<Item = &'s Step>) -> Duration {
+        steps.into_iter().map(|step| self.wall(krate, step, None)).fold(Duration::ZERO, Duration::saturating_add)
     }
 
     fn recorded(&self, krate: &CrateName, op: &OpName) -> Option<&Recorded> {
@@ -100,9 +87,81 @@ impl Expectations {
     }
 }
 
+/// Puts the large ones, those of more than twice the mean, in front, the largest first: one that starts last makes all wait
+/// for it. The others stay in the order given. Sorting them too would part a run into a time when all crates are slow to
+/// test and one when all are fetched in no time, and no number of workers fits both.
+pub fn large_first<T>(jobs: &mut Vec<(T, Duration)>) {
+    let sum = jobs.iter().map(|(_, wall)| *wall).fold(Duration::ZERO, Duration::saturating_add);
+    let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+    let Some(large) = sum.checked_div(count).and_then(|mean| mean.checked_mul(2)) else { return };
+    jobs.sort_by_key(|(_, wall)| Reverse(if *wall > large { *wall } else { Duration::ZERO }));
+}
+
 /// The priority of a step: crates that are further along first, so that what is started ends before more starts; among
 /// equals the longest first.
 pub fn priority(depth: u32, wall: Duration) -> u64 {
     let wall = u32::try_from(wall.as_millis()).unwrap_or(u32::MAX);
     u64::from(depth) << 32 | u64::from(wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::plan::Fingerprint;
+
+    fn step(op: Op) -> Step {
+        Step { op, toolchain: None, attempt: 1, fingerprint: Fingerprint(String::new()) }
+    }
+
+    fn name(name: &str) -> CrateName {
+        name.parse().unwrap()
+    }
+
+    fn second(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    fn expectations() -> Expectations {
+        let build = |krate, wall, peak: Option<u64>| Recorded {
+            krate: name(krate),
+            op: Op::Build.name(),
+            wall: second(wall),
+            peak: peak.map(ByteSize::mib),
+        };
+        Expectations::new(vec![build("a", 10, Some(300)), build("b", 30, None)])
+    }
+
+    #[test]
+    fn what_ran_before_is_expected_again() {
+        let expected = expectations();
+        assert_eq!(expected.wall(&name("a"), &step(Op::Build), Some(99)), second(10));
+        assert_eq!(expected.peak(&name("a"), &step(Op::Build)), ByteSize::mib(300));
+        assert_eq!(expected.peak(&name("b"), &step(Op::Build)), PEAK);
+    }
+
+    #[test]
+    fn what_never_ran_is_guessed_from_its_lockfile_then_from_others_then_from_nothing() {
+        let expected = expectations();
+        assert_eq!(expected.wall(&name("c"), &step(Op::Build), Some(7)), second(7));
+        assert_eq!(expected.wall(&name("c"), &step(Op::Build), None), second(20));
+        assert_eq!(Expectations::default().wall(&name("c"), &step(Op::Test), None), WALL);
+        assert_eq!(expected.peak(&name("c"), &step(Op::Prepare)), FETCH_PEAK);
+        assert_eq!(expected.total(&name("a"), &[step(Op::Build), step(Op::Build)]), second(20));
+    }
+
+    #[test]
+    fn the_large_go_first_and_the_others_keep_their_order() {
+        let mut jobs: Vec<_> = [3, 1, 2, 50, 3, 90, 1].map(|wall| (wall, second(wall))).into();
+        large_first(&mut jobs);
+        let order: Vec<u64> = jobs.into_iter().map(|(wall, _)| wall).collect();
+        assert_eq!(order, [90, 50, 3, 1, 2, 3, 1]);
+        large_first::<()>(&mut Vec::new());
+    }
+
+    #[test]
+    fn a_later_step_goes_before_a_longer_one() {
+        assert!(priority(2, second(1)) > priority(1, Duration::MAX));
+        assert!(priority(1, second(2)) > priority(1, second(1)));
+    }
 }
