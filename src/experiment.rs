@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
-use crate::sandbox::Limits;
+use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
 
 mod limits;
@@ -25,7 +25,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{DEFAULT_LIMITS, cpus, memory, timeout};
+pub use limits::{DEFAULT_LIMITS, cpus, disk, memory, timeout};
 pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
@@ -91,6 +91,8 @@ pub struct LimitsPatch {
     pub timeout: Option<std::time::Duration>,
     pub idle_timeout: Option<std::time::Duration>,
     pub output: Option<bytesize::ByteSize>,
+    pub disk: Option<bytesize::ByteSize>,
+    pub cores: Option<Cores>,
 }
 
 /// What `[crate.NAME]` says of one crate.
@@ -150,6 +152,14 @@ impl Experiment {
         let of_crate = self.crate_settings.get(krate).map(|settings| settings.limits).unwrap_or_default();
         of_crate.over(of_op.over(self.limits))
     }
+
+    /// Whether any op may ask for cores of its own.
+    pub fn cores(&self) -> Cores {
+        let of_ops = self.op_limits.values().filter_map(|limits| limits.cores);
+        let of_crates = self.crate_settings.values().filter_map(|settings| settings.limits.cores);
+        let mut all = of_ops.chain(of_crates).chain([self.limits.cores]);
+        if all.any(|cores| cores == Cores::Own) { Cores::Own } else { Cores::Shared }
+    }
 }
 
 impl LimitsPatch {
@@ -162,6 +172,8 @@ impl LimitsPatch {
             timeout: self.timeout.unwrap_or(base.timeout),
             idle_timeout: self.idle_timeout.unwrap_or(base.idle_timeout),
             output: self.output.unwrap_or(base.output),
+            disk: self.disk.unwrap_or(base.disk),
+            cores: self.cores.unwrap_or(base.cores),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::experiment::{self, LimitsPatch, Overrides, SandboxKind, WorkersPatch}
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
+use crate::sandbox::Cores;
 use crate::toolchain::ToolchainSpec;
 
 /// Find out what a change breaks: run an experiment over many Rust crates on this machine
@@ -104,6 +105,12 @@ pub struct RunOptions {
     /// Give an op this much memory [default: 4GiB]
     #[arg(long, value_name = "SIZE", value_parser = experiment::memory, help_heading = "Limits of one op")]
     pub memory: Option<ByteSize>,
+    /// Let what an op writes take this much disk space [default: 20GiB]
+    #[arg(long, value_name = "SIZE", value_parser = experiment::disk, help_heading = "Limits of one op")]
+    pub disk: Option<ByteSize>,
+    /// Give an op cores of its own, as many as its CPUs
+    #[arg(long, help_heading = "Limits of one op")]
+    pub cpuset: bool,
     /// End an op after this time [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = experiment::timeout, help_heading = "Limits of one op")]
     pub timeout: Option<Duration>,
@@ -281,6 +288,8 @@ impl RunOptions {
                 timeout: self.timeout,
                 idle_timeout: self.idle_timeout,
                 output: None,
+                disk: self.disk,
+                cores: self.cpuset.then_some(Cores::Own),
             },
             sandbox: self.sandbox.map(SandboxKind::from),
         }

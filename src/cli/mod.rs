@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::experiment::ExperimentError;
-use crate::registry::UpstreamError;
+use crate::registry::{RegistryError, UpstreamError};
 use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
 use exit::{Exit, Misuse};
@@ -59,6 +59,16 @@ fn words(error: &anyhow::Error) -> String {
     words
 }
 
+/// Whose doing an error is: what was asked for, or the host.
+fn blame(error: &anyhow::Error) -> Exit {
+    // A folder that was selected but holds no package.
+    let no_package = matches!(error.downcast_ref(), Some(RegistryError::Manifest { .. }));
+    match error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() || no_package {
+        true => Exit::Usage,
+        false => Exit::Host,
+    }
+}
+
 /// Says what went wrong, and whose doing it was.
 fn complain(error: &anyhow::Error) -> Exit {
     // A reader such as `head` that has seen enough is no failure, and has no one to tell.
@@ -72,9 +82,11 @@ fn complain(error: &anyhow::Error) -> Exit {
     let (exit, text) = if let Some(wrong) = error.downcast_ref::<ExperimentError>() {
         (Exit::Usage, wrong.styled())
     } else {
-        let usage = error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>();
-        let exit = if usage { Exit::Usage } else { Exit::Host };
-        (exit, format!("error: {}", words(error)))
+        let hint = match error.downcast_ref::<RegistryError>() {
+            Some(RegistryError::Network { .. }) => "\n`maar doctor` says whether the registry can be reached",
+            Some(_) | None => "",
+        };
+        (blame(error), format!("error: {}{hint}", words(error)))
     };
     // Where stderr is closed, the exit code has to do.
     let _ = writeln!(anstream::stderr(), "{text}");
@@ -89,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_said_once() {
-        let cause = std::io::Error::other("the disk is gone");
+        let cause = io::Error::other("the disk is gone");
         let wrapped = crate::home::HomeError::Io { what: "open", path: "x".into(), source: cause };
         let error = Err::<(), _>(wrapped).context("failed to start").unwrap_err();
         assert_eq!(words(&error), "failed to start: failed to open x: the disk is gone");

@@ -119,7 +119,7 @@ fn open_sandbox(experiment: &Experiment) -> Sandbox {
 
 /// What a reader of the results must know of how they came to be.
 fn notes(experiment: &Experiment, sandbox: &Sandbox) -> Vec<String> {
-    let mut notes = sandbox.unenforced();
+    let mut notes = sandbox.unenforced(experiment.cores());
     if experiment.sandbox == SandboxKind::None {
         notes.insert(0, "no sandbox: crates run with your rights, and see your files and your network".to_owned());
     }

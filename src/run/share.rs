@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ops::Stage;
-use crate::sandbox::Limits;
+use crate::sandbox::{Cores, Limits};
 
 /// How many crates are left, the one that holds this included. Dropped with its crate's job.
 #[derive(Debug)]
@@ -17,12 +17,12 @@ impl Left {
         move || Self(Arc::clone(&left))
     }
 
-    /// The limits of an op that starts now. A build gets the cores that nobody else will use. A test doesn't: how many
-    /// threads run may decide what it finds, and it must be the same for every toolchain.
+    /// The limits of an op that starts now. A build gets the cores that nobody else will use, unless it has cores of its
+    /// own. A test doesn't: how many threads run may decide what it finds, and must be the same for every toolchain.
     pub(super) fn limits(&self, limits: Limits, stage: Stage, cores: usize) -> Limits {
-        match stage {
-            Stage::Fetch | Stage::Test => limits,
-            Stage::Build => {
+        match (stage, limits.cores) {
+            (Stage::Fetch | Stage::Test, _) | (Stage::Build, Cores::Own) => limits,
+            (Stage::Build, Cores::Shared) => {
                 let share = cores as f64 / self.0.load(Ordering::Relaxed).max(1) as f64;
                 Limits { cpus: limits.cpus.max(share), ..limits }
             }
@@ -51,6 +51,8 @@ mod tests {
         drop((second, third));
         assert_eq!(cpus(&last, Stage::Build), 8.0);
         assert_eq!(cpus(&last, Stage::Test), DEFAULT_LIMITS.cpus);
+        let own = Limits { cores: Cores::Own, ..DEFAULT_LIMITS };
+        assert_eq!(last.limits(own, Stage::Build, 8), own);
     }
 
     #[test]
