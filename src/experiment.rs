@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
-use crate::ops::{Features, LockfileMode, Op, OpName};
+use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
 use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
@@ -104,6 +104,38 @@ pub struct CrateSettings {
     pub features: Features,
     /// Variables that its ops get besides maar's own, by name.
     pub env: BTreeMap<String, String>,
+}
+
+impl Workers {
+    /// The workers that a run noted down; none if a stage is missing.
+    pub fn from_stages(stages: &BTreeMap<Stage, usize>) -> Option<Self> {
+        let of = |stage| stages.get(&stage).copied();
+        Some(Self { fetch: of(Stage::Fetch)?, build: of(Stage::Build)?, test: of(Stage::Test)? })
+    }
+
+    /// How many workers a stage has.
+    pub fn of(&self, stage: Stage) -> usize {
+        match stage {
+            Stage::Fetch => self.fetch,
+            Stage::Build => self.build,
+            Stage::Test => self.test,
+        }
+    }
+
+    /// The same, but with so many for one stage.
+    #[must_use]
+    pub fn with(self, stage: Stage, workers: usize) -> Self {
+        match stage {
+            Stage::Fetch => Self { fetch: workers, ..self },
+            Stage::Build => Self { build: workers, ..self },
+            Stage::Test => Self { test: workers, ..self },
+        }
+    }
+
+    /// All stages with their workers.
+    pub fn by_stage(&self) -> BTreeMap<Stage, usize> {
+        Stage::ALL.into_iter().map(|stage| (stage, self.of(stage))).collect()
+    }
 }
 
 impl Experiment {

@@ -31,7 +31,7 @@ pub struct Step {
 }
 
 /// The SHA-256, in hexadecimal, of all that a step's result depends on: the crate and its checksum or digest, the op,
-/// the identity of the toolchain, features, environment, lockfile mode and sandbox. Limits are not in it: a result
+/// the command it runs, the user's own ops before it, the identity of the toolchain, features, environment, lockfile mode and sandbox. Limits are not in it: a result
 /// that a limit cut short is not settled under others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub String);
@@ -63,26 +63,35 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
         let limits = experiment.limits_of(&plan.krate.id.name, &step.op.name());
         finished.get(&step.fingerprint).filter(|outcome| is_settled(outcome, &limits))
     };
-    let mut queue = Queue::new();
-    let mut prepared = None;
+    let steps = &plan.steps;
+    let mut wanted = vec![false; steps.len()];
     let mut over = None;
-    for step in &plan.steps {
+    for (place, step) in steps.iter().enumerate() {
         if over.is_some() && over == step.toolchain {
             continue;
         }
         match (settled(step), step.toolchain) {
-            (None, _) => queue.push_back(step.clone()),
-            (Some(Outcome::Passed), None) => prepared = Some(step),
-            (Some(Outcome::Passed), Some(_)) => {}
+            (None, _) => wanted[place] = true,
+            (Some(Outcome::Passed), _) => {}
             (Some(_), None) => return Queue::new(),
             (Some(_), toolchain) => over = toolchain,
         }
     }
-    // What `prepare` leaves are files in the job's folder, which doesn't outlive a run: whatever remains needs it again.
-    if let (Some(prepare), false) = (prepared, queue.is_empty()) {
-        queue.push_front(prepare.clone());
+    // Files in a job's folder don't outlive a run: whatever remains needs again what its own files were made by.
+    for place in (0..steps.len()).rev() {
+        let step = &steps[place];
+        let needed = |later: usize| wanted[later] && step.toolchain.is_none_or(|of| steps[later].toolchain == Some(of));
+        wanted[place] |= leaves_files(&step.op) && (place + 1..steps.len()).any(needed);
     }
-    queue
+    steps.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(step, _)| step.clone()).collect()
+}
+
+/// Whether later ops may see what an op did to the crate's folder. What cargo leaves there, it can make again.
+fn leaves_files(op: &Op) -> bool {
+    match op {
+        Op::Prepare | Op::Command(_) => true,
+        Op::Check | Op::Build | Op::Test | Op::Clippy | Op::Doc => false,
+    }
 }
 
 /// Takes off the queue what the outcome of a step makes pointless.
@@ -115,18 +124,16 @@ fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) ->
         Origin::Missing(_) => return Vec::new(),
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
-    let step = &|op: &Op, toolchain: Option<(usize, &Toolchain)>| Step {
-        op: op.clone(),
+    let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| Step {
+        op: ops[place].clone(),
         toolchain: toolchain.map(|(place, _)| place),
         attempt: 1,
-        fingerprint: fingerprint(experiment, krate, op, toolchain.map(|(_, toolchain)| toolchain)),
+        fingerprint: fingerprint(experiment, krate, &ops[..=place], toolchain.map(|(_, toolchain)| toolchain)),
     };
-    let for_all = ops.iter().filter(|op| **op == Op::Prepare).map(|op| step(op, None));
-    let per_toolchain = toolchains
-        .iter()
-        .enumerate()
-        .flat_map(|numbered| ops.iter().filter(|op| **op != Op::Prepare).map(move |op| step(op, Some(numbered))));
-    for_all.chain(per_toolchain).collect()
+    let places = |once: bool| (0..ops.len()).filter(move |place| (ops[*place] == Op::Prepare) == once);
+    let for_all = places(true).map(|place| step(place, None));
+    let per_toolchain = toolchains.iter().enumerate().flat_map(|of| places(false).map(move |place| (place, of)));
+    for_all.chain(per_toolchain.map(|(place, of)| step(place, Some(of)))).collect()
 }
 
 /// What a fingerprint is made of, written as JSON; the maps in it are sorted, so that equal inputs give equal texts.
@@ -136,7 +143,11 @@ struct Ingredients<'a> {
     version: Option<&'a semver::Version>,
     /// The checksum of the tarball, or the digest of the folder: where the folder is doesn't matter.
     sources: Option<&'a str>,
+    /// What the op runs, so that a maar that runs it differently doesn't take over what an older one found.
+    command: Option<Vec<String>>,
     op: &'a Op,
+    /// The ops of the user's own that come before it, which may change the sources that it sees.
+    after: &'a [&'a Op],
     /// None for `prepare`: all toolchains share its sources and lockfile, in this run and in later ones with others.
     toolchain: Option<&'a str>,
     features: &'a Features,
@@ -145,7 +156,9 @@ struct Ingredients<'a> {
     sandbox: SandboxKind,
 }
 
-fn fingerprint(experiment: &Experiment, krate: &Selected, op: &Op, toolchain: Option<&Toolchain>) -> Fingerprint {
+/// The fingerprint of the last of these ops, before which the others come.
+fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], toolchain: Option<&Toolchain>) -> Fingerprint {
+    let (op, before) = ops.split_last().expect("a step has an op");
     let default = CrateSettings::default();
     let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&default);
     let ingredients = Ingredients {
@@ -156,7 +169,9 @@ fn fingerprint(experiment: &Experiment, krate: &Selected, op: &Op, toolchain: Op
             Origin::Path { digest, .. } => Some(digest),
             Origin::Missing(_) => None,
         },
+        command: op.argv(&settings.features),
         op,
+        after: &before.iter().filter(|op| matches!(op, Op::Command(_))).collect::<Vec<_>>(),
         toolchain: toolchain.map(|toolchain| toolchain.identity.as_str()),
         features: &settings.features,
         env: &settings.env,

@@ -70,7 +70,7 @@ pub struct Toolchain {
     pub spec: ToolchainSpec,
     /// The version of its rustc, without the commit: `1.95.0`, `1.97.0-nightly`.
     pub version: Version,
-    /// What `rustc --version` prints, which tells two nightlies apart.
+    /// What `rustc --version` prints, which tells two nightlies apart; of one's own builds also when it was built.
     pub identity: String,
     /// Its folder, which holds `bin/cargo` and `bin/rustc`.
     pub sysroot: PathBuf,

@@ -42,6 +42,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what the ops of a crate printed
     Logs(LogsArgs),
+    /// Work out what a run would take with other workers, on another machine, over more crates
+    Simulate(SimulateArgs),
     /// Say what this host can do, and how to mend what it can't
     Doctor(DoctorArgs),
     /// Remove what experiments left behind
@@ -169,6 +171,28 @@ pub struct LogsArgs {
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// The name of an experiment that has run
+    pub name: String,
+    /// Set the number of workers of each stage, such as build=32,test=16 [default: those of its last run]
+    #[arg(long, value_parser = experiment::workers)]
+    pub workers: Option<WorkersPatch>,
+    /// Run this many crates, made by taking the recorded ones again [default: as many as were recorded]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub crates: Option<u32>,
+    /// Suppose this many cores [default: those of this host]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub cores: Option<u16>,
+    /// Suppose this much memory for all ops together [default: that of this host]
+    #[arg(long, value_name = "SIZE", value_parser = experiment::memory)]
+    pub memory: Option<ByteSize>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,

@@ -2,9 +2,99 @@
 
 use std::io::Write;
 
+use anstyle::{AnsiColor, Style};
+
 use super::args::DoctorArgs;
 use super::exit::Exit;
+use crate::home::Home;
+use crate::registry::{Config, Registry, Upstream};
+use crate::sandbox::native::{self, Native};
+use crate::sandbox::probe::{self, Check, Status};
+use crate::toolchain;
 
-pub(super) fn run(_args: &DoctorArgs, _out: &mut dyn Write) -> anyhow::Result<Exit> {
-    anyhow::bail!("merge probe")
+/// Checks everything that a run needs; fails if something is missing that a run can't do without.
+pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let home = Home::open(args.home.folder.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checks = runtime.block_on(async {
+        let mut checks = sandbox(&home).await;
+        checks.push(toolchains());
+        checks.push(registry(&home).await);
+        checks
+    });
+    write(&checks, out)?;
+    let failed = checks.iter().any(|check| check.status == Status::Fail);
+    Ok(if failed { Exit::Host } else { Exit::Fine })
+}
+
+/// Why the native sandbox can't be used here, as `maar doctor` would say it; none if it can.
+pub(super) async fn why_no_sandbox(home: &Home) -> Option<String> {
+    let mut failed = sandbox(home).await;
+    failed.retain(|check| check.status == Status::Fail);
+    if failed.is_empty() {
+        return None;
+    }
+    let mut text = Vec::new();
+    write(&failed, &mut text).expect("memory can be written to");
+    Some(anstream::adapter::strip_str(&String::from_utf8_lossy(&text)).to_string())
+}
+
+async fn sandbox(home: &Home) -> Vec<Check> {
+    let native = Native::new(native::Config::default());
+    probe::probe(&native, home.dir()).await
+}
+
+fn toolchains() -> Check {
+    let name = "toolchains";
+    match (toolchain::active(), toolchain::installed()) {
+        (Ok(active), installed) => {
+            let names = installed.unwrap_or_default();
+            let others = if names.is_empty() { String::new() } else { format!("; installed: {}", names.join(", ")) };
+            let detail = format!("active: {} ({}){others}", active.spec, active.version);
+            Check { name, status: Status::Ok, detail, remedy: None }
+        }
+        (Err(error), _) => Check { name, status: Status::Fail, detail: error.to_string(), remedy: None },
+    }
+}
+
+async fn registry(home: &Home) -> Check {
+    let name = "registry";
+    let failed = |detail: String, remedy: Option<&str>| Check {
+        name,
+        status: Status::Fail,
+        detail,
+        remedy: remedy.map(str::to_owned),
+    };
+    let upstream = match Upstream::configured() {
+        Ok(upstream) => upstream,
+        Err(error) => return failed(error.to_string(), None),
+    };
+    let url = upstream.index.as_str().to_owned();
+    let reached = match Registry::open(Config { upstream, cache: home.cache() }) {
+        Ok(registry) => registry.check().await,
+        Err(error) => Err(error),
+    };
+    match reached {
+        Ok(()) => Check { name, status: Status::Ok, detail: format!("{url} answers"), remedy: None },
+        Err(error) => failed(
+            error.to_string(),
+            Some("check the network and its proxy (HTTPS_PROXY); crates that are in the cache can still be run"),
+        ),
+    }
+}
+
+fn write(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()> {
+    for Check { name, status, detail, remedy } in checks {
+        let (word, colour) = match status {
+            Status::Ok => ("ok  ", AnsiColor::Green),
+            Status::Warn => ("warn", AnsiColor::Yellow),
+            Status::Fail => ("FAIL", AnsiColor::Red),
+        };
+        let style = Style::new().fg_color(Some(colour.into()));
+        writeln!(out, "{style}{word}{style:#}  {name:<12} {detail}")?;
+        if let Some(remedy) = remedy {
+            writeln!(out, "      {:12} {remedy}", "")?;
+        }
+    }
+    Ok(())
 }

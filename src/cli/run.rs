@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, signals};
+use super::{closing, doctor, signals};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
 use crate::krate::{Origin, Selected};
 use crate::ops::Tools;
+use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::select::Selection;
@@ -39,13 +40,17 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
 
 async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Loaded { experiment, toolchains } = loaded;
-    let begun = Instant::now();
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
+    if experiment.sandbox == SandboxKind::Native
+        && let Some(why) = doctor::why_no_sandbox(&home).await
+    {
+        bail!("this host can't make sandboxes:\n{why}");
+    }
     let sandbox = open_sandbox(&experiment);
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
@@ -71,15 +76,21 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let proxy = registry.serve().await?;
     let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains };
     let name = experiment.name.clone();
+    let registry = tools.registry.clone();
     let setup = Setup { experiment, tools, plans, finished, jobs };
-    run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
+    let summary = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;
     drop(proxy);
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);
     let page = closing::write_html(&store, &home, &report)?;
     if options.progress != progress::Kind::Json {
-        closing::write(&report, &page, begun.elapsed(), out)?;
+        closing::write(&report, &page, out)?;
+    }
+    if stop.level() > StopLevel::Run && options.progress != progress::Kind::Json {
+        writeln!(out, "stopped; the same command goes on from here")?;
     }
     Ok(match (stop.level(), compare::conclude(&report)) {
         (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,
@@ -112,7 +123,7 @@ async fn run_rest(
     notes: Vec<String>,
     home: &Home,
     stop: (stop::Stopper, Stop),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Summary> {
     let left = |plan: &&CratePlan| !plan::remaining(&setup.experiment, plan, &setup.finished).is_empty();
     let ahead = progress::Plan {
         pools: run::pipeline_config(&setup.experiment).pools,
@@ -129,8 +140,7 @@ async fn run_rest(
     progress.finish();
     // First what could not be kept, which is why the run ended.
     writer.flush().await?;
-    ran?;
-    Ok(())
+    Ok(ran?)
 }
 
 /// Finds the crates that the selections mean; those an earlier run chose stay as they were chosen.

@@ -140,6 +140,34 @@ fn a_failure_ends_its_own_toolchain_only() {
     check_remaining("+ . - + +", "prepare build@0");
 }
 
+fn own_op(name: &str) -> Op {
+    let name = name.parse().unwrap();
+    Op::Command(CommandOp { name, stage: Stage::Build, run: vec!["true".to_owned()] })
+}
+
+#[test]
+fn an_own_op_is_repeated_for_what_comes_after_it_on_the_same_toolchain() {
+    let experiment = experiment(&[Op::Prepare, own_op("patch"), Op::Build, own_op("check-docs")]);
+    let plan = plan_of(&experiment);
+    let mut finished: HashMap<_, _> =
+        plan.steps.iter().map(|step| (step.fingerprint.clone(), Outcome::Passed)).collect();
+    assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "");
+    let build = plan.steps.iter().find(|step| step.op == Op::Build && step.toolchain == Some(1)).unwrap();
+    finished.remove(&build.fingerprint);
+    assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "prepare patch@1 build@1");
+}
+
+#[test]
+fn a_result_depends_on_the_own_ops_before_it_and_not_on_others() {
+    let build_after = |ops: &[Op]| {
+        let plan = plan_of(&experiment(ops));
+        plan.steps.into_iter().find(|step| step.op == Op::Build).unwrap().fingerprint
+    };
+    let plain = build_after(&[Op::Prepare, Op::Build]);
+    assert_eq!(plain, build_after(&[Op::Prepare, Op::Check, Op::Build, own_op("patch")]));
+    assert_ne!(plain, build_after(&[Op::Prepare, own_op("patch"), Op::Build]));
+}
+
 #[test]
 fn a_failed_prepare_leaves_nothing_to_do() {
     check_remaining("- . . . .", "");
@@ -202,9 +230,10 @@ fn a_step_that_does_not_pass_drops_what_depends_on_it() {
 #[test]
 fn fingerprints_are_the_same_from_one_release_to_the_next() {
     let plan = plan_of(&default_experiment());
-    // sha256sum of {"name":"a","version":"1.0.0","sources":"00","op":"build","toolchain":"rustc 1.0.0",
-    // "features":"Default","env":{},"lockfile":"latest","sandbox":"native"}, without the line break.
-    assert_eq!(plan.steps[1].fingerprint.0, "d9948b0b0400181a1bf7a82d3e8097c6359ada61c4db78bd16c8179af8f197ec");
+    // sha256sum of {"name":"a","version":"1.0.0","sources":"00","command":["cargo","build","--frozen"],"op":"build",
+    // "after":[],"toolchain":"rustc 1.0.0","features":"Default","env":{},"lockfile":"latest","sandbox":"native"},
+    // without the line break.
+    assert_eq!(plan.steps[1].fingerprint.0, "e9e4462fc3c4cf198193ac2da0452752e0105708bed6b14e22e3125f5761a26e");
 }
 
 #[test]
@@ -217,7 +246,7 @@ fn every_step_has_a_fingerprint_of_its_own() {
 #[test]
 fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     let fingerprint = |experiment: &Experiment, krate: &Selected| {
-        fingerprint(experiment, krate, &Op::Build, Some(&toolchain("1.0.0")))
+        fingerprint(experiment, krate, &[Op::Build], Some(&toolchain("1.0.0")))
     };
     let with = |change: &dyn Fn(&mut Experiment, &mut Selected)| {
         let (mut experiment, mut krate) = (default_experiment(), registry_crate());

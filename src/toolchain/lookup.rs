@@ -127,7 +127,25 @@ fn inspect(spec: ToolchainSpec, sysroot: &Path) -> Result<Toolchain, ToolchainEr
     let rustc = folder.join("rustc").display().to_string();
     let identity = output(&rustc, &["--version"])?.trim().to_owned();
     let version = parse_version(&format!("{rustc} --version"), &identity)?;
+    let identity = if is_released(&sysroot) { identity } else { identity + &built(&sysroot) };
     Ok(Toolchain { spec, version, identity, sysroot })
+}
+
+/// Whether rustup installed it from a channel, whose manifest it keeps there: then its version says which it is.
+fn is_released(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib/multirust-channel-manifest.toml").is_file()
+}
+
+/// When a toolchain of one's own was built: its version stays `1.98.0-dev` from one build to the next.
+fn built(sysroot: &Path) -> String {
+    let drivers = std::fs::read_dir(sysroot.join("lib")).into_iter().flatten().flatten();
+    let driver = drivers.map(|entry| entry.path()).find(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("librustc_driver"))
+    });
+    let modified =
+        std::fs::metadata(driver.unwrap_or_else(|| sysroot.join("bin/rustc"))).and_then(|file| file.modified());
+    let since = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map(|since| format!(", built {}.{:09}", since.as_secs(), since.subsec_nanos())).unwrap_or_default()
 }
 
 fn not_installed(spec: &ToolchainSpec, names: &[String]) -> ToolchainError {
@@ -236,6 +254,22 @@ mod tests {
         let toolchain = active().unwrap();
         assert!(toolchain.sysroot.join("bin/cargo").is_file(), "{toolchain:?}");
         assert!(toolchain.identity.starts_with(&format!("rustc {}", toolchain.version)), "{toolchain:?}");
+    }
+
+    #[test]
+    fn a_rebuilt_toolchain_of_ones_own_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let driver = dir.path().join("lib/librustc_driver-0.so");
+        std::fs::create_dir_all(dir.path().join("lib/rustlib")).unwrap();
+        let build = |seconds: u64| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            std::fs::File::create(&driver).unwrap().set_modified(time).unwrap();
+            built(dir.path())
+        };
+        assert_eq!((build(1), build(2)), (", built 1.000000000".to_owned(), ", built 2.000000000".to_owned()));
+        assert!(!is_released(dir.path()));
+        std::fs::write(dir.path().join("lib/rustlib/multirust-channel-manifest.toml"), "").unwrap();
+        assert!(is_released(dir.path()));
     }
 
     #[test]
