@@ -16,7 +16,7 @@ use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
-use super::supervise::{self, CpuMeter, Watched};
+use super::supervise::{self, Watched};
 use super::suspect;
 use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
@@ -92,11 +92,10 @@ impl Launcher {
         let (mut control, child) = self.spawn(slave)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
-        let cpu = CpuMeter::new(&group, child.id());
         let mut disk = Allowance::new(&writes_to, limits.disk);
-        let disk_used = &mut disk;
         let watched =
-            supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
+            supervise::watch(Watched { pty, control, child, group: &group, disk: &mut disk, limits, stop, label })
+                .await?;
 
         let (ooms, refused) = (group.oom_kills(), group.refused_processes());
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());

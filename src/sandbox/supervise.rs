@@ -34,7 +34,7 @@ pub(super) struct Watched<'a> {
     /// The socket to the helper: closing it has everything killed.
     pub(super) control: UnixStream,
     pub(super) child: Child,
-    pub(super) cpu: CpuMeter<'a>,
+    pub(super) group: &'a Group,
     pub(super) disk: &'a mut Allowance,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
@@ -42,7 +42,7 @@ pub(super) struct Watched<'a> {
 }
 
 /// How a command's CPU time is known.
-pub(super) enum CpuMeter<'a> {
+enum CpuMeter<'a> {
     /// Its group's account.
     Group(&'a Group),
     /// The sum over the helper's descendants.
@@ -74,8 +74,9 @@ enum Event {
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, disk, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, group, disk, limits, stop, label } = watched;
     let started = Instant::now();
+    let cpu = CpuMeter::new(group, child.id());
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
     let mut reports = reports.take(MAX_REPORT as u64);
@@ -122,6 +123,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         }
     };
     if killed_for.is_some() {
+        group.kill();
         drop(orders);
         if tokio::time::timeout(GRACE, report).await.is_err() {
             let _ = child.start_kill();
@@ -141,7 +143,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
 
 impl<'a> CpuMeter<'a> {
     /// The group's account where there is one.
-    pub(super) fn new(group: &'a Group, helper: Option<u32>) -> Self {
+    fn new(group: &'a Group, helper: Option<u32>) -> Self {
         match (group.cpu(), helper) {
             (None, Some(helper)) => Self::Processes { helper },
             (_, _) => Self::Group(group),
