@@ -151,7 +151,7 @@ struct Ingredients<'a> {
     features: &'a Features,
     env: &'a BTreeMap<String, String>,
     lockfile: LockfileMode,
-    sandbox: SandboxKind,
+    sandbox: &'a SandboxKind,
 }
 
 /// The fingerprint of the last of these ops, before which the others come.
@@ -174,7 +174,7 @@ fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], toolchain:
         features: &settings.features,
         env: &settings.env,
         lockfile: experiment.lockfile,
-        sandbox: experiment.sandbox,
+        sandbox: &experiment.sandbox,
     };
     let json = serde_json::to_vec(&ingredients).expect("every map in it has keys of text, and writing to memory works");
     Fingerprint(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())

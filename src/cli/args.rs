@@ -8,10 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
-use crate::experiment::{self, LimitsPatch, Overrides, SandboxKind, WorkersPatch};
+use crate::experiment::{self, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
+use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
 
 /// Find out what a change breaks: run an experiment over many Rust crates on this machine
@@ -43,6 +44,9 @@ pub enum Command {
     Logs(LogsArgs),
     /// Say what this host can do, and how to mend what it can't
     Doctor(DoctorArgs),
+    /// Work with the images that Docker containers are made from
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Remove what experiments left behind
     Clean(CleanArgs),
     /// List every op with its stage and what it runs
@@ -93,6 +97,9 @@ pub struct RunOptions {
     /// Run ops in this sandbox [default: native]
     #[arg(long, value_enum, help_heading = "Limits of one op")]
     pub sandbox: Option<SandboxName>,
+    /// Make Docker containers from this local image [default: maar, which `maar image build` makes]
+    #[arg(long, value_name = "NAME", help_heading = "Limits of one op")]
+    pub image: Option<Image>,
     /// Give an op this many CPUs [default: 1]
     #[arg(long, value_name = "N", value_parser = experiment::cpus, help_heading = "Limits of one op")]
     pub cpus: Option<f64>,
@@ -175,6 +182,20 @@ pub struct DoctorArgs {
     pub home: Home,
 }
 
+/// `maar image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make a local image from the files of this host, without a registry
+    ///
+    /// It holds the system's programs and libraries, and the few files of /etc that they need; no accounts, no keys,
+    /// nothing of /usr/local, /home or /root, and no documentation.
+    Build {
+        /// The image
+        #[arg(default_value_t)]
+        name: Image,
+    },
+}
+
 /// `maar clean`.
 #[derive(Debug, Args)]
 pub struct CleanArgs {
@@ -219,14 +240,17 @@ pub enum Format {
 pub enum SandboxName {
     /// Namespaces, an overlay and cgroups
     Native,
+    /// Containers of the Docker daemon
+    Docker,
     /// Nothing but limits: for trusted crates only
     None,
 }
 
-impl From<SandboxName> for SandboxKind {
+impl From<SandboxName> for experiment::SandboxName {
     fn from(name: SandboxName) -> Self {
         match name {
             SandboxName::Native => Self::Native,
+            SandboxName::Docker => Self::Docker,
             SandboxName::None => Self::None,
         }
     }
@@ -251,7 +275,8 @@ impl RunOptions {
                 idle_timeout: self.idle_timeout,
                 output: None,
             },
-            sandbox: self.sandbox.map(SandboxKind::from),
+            sandbox: self.sandbox.map(Into::into),
+            image: self.image.clone(),
         }
     }
 }

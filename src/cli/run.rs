@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, doctor, signals};
+use super::{closing, sandbox, signals};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
@@ -21,8 +21,6 @@ use crate::registry::select::Selection;
 use crate::registry::{self, Registry, RegistryError, Upstream};
 use crate::run::{self, Setup};
 use crate::sandbox::Sandbox;
-use crate::sandbox::native::{self, Native};
-use crate::sandbox::unconfined::Unconfined;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, Store};
 use crate::toolchain;
@@ -46,12 +44,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
-    if experiment.sandbox == SandboxKind::Native
-        && let Some(why) = doctor::why_no_sandbox(&home).await
-    {
-        bail!("this host can't make sandboxes:\n{why}");
-    }
-    let sandbox = open_sandbox(&experiment);
+    let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
     if options.fresh {
@@ -92,13 +85,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
         (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
     })
-}
-
-fn open_sandbox(experiment: &Experiment) -> Sandbox {
-    match experiment.sandbox {
-        SandboxKind::Native => Sandbox::Native(Native::new(native::Config::default())),
-        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(native::Config::default())),
-    }
 }
 
 /// What a reader of the results must know of how they came to be.

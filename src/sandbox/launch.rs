@@ -73,7 +73,7 @@ impl Launcher {
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
         let cpu = CpuMeter::new(&group, child.id());
-        let watched = supervise::watch(Watched { pty, control, child, cpu, limits, stop, label }).await?;
+        let watched = supervise::watch(Watched { pty, control, child: Some(child), cpu, limits, stop, label }).await?;
 
         let ooms = group.oom_kills();
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
@@ -84,15 +84,7 @@ impl Launcher {
             // Even the helper can be the kernel's choice when the group's memory is used up.
             None => (Ended::Killed, metered_cpu.unwrap_or_default()),
         };
-        let end = match (watched.killed_for, ended) {
-            (Some(reason), _) => reason,
-            (None, Ended::Code(0)) => End::Code(0),
-            (None, _) if ooms > 0 => End::OutOfMemory,
-            (None, Ended::Killed) => return Err(SandboxError::HelperLost),
-            (None, Ended::Code(_) | Ended::Signal(_)) if writes_to.iter().any(|path| is_full(path)) => End::OutOfDisk,
-            (None, Ended::Code(code)) => End::Code(code),
-            (None, Ended::Signal(signal)) => End::Signal(signal),
-        };
+        let end = end_of(watched.killed_for, ended, ooms, &writes_to)?;
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
 
@@ -116,6 +108,25 @@ impl Launcher {
         let child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
         Ok((ours, child))
     }
+}
+
+/// What the way a command ended means, given why it was killed, how often the kernel killed a process of it for lack of
+/// memory, and the folders that it wrote to.
+pub(super) fn end_of(
+    killed_for: Option<End>,
+    ended: Ended,
+    ooms: u64,
+    writes_to: &[&Path],
+) -> Result<End, SandboxError> {
+    Ok(match (killed_for, ended) {
+        (Some(reason), _) => reason,
+        (None, Ended::Code(0)) => End::Code(0),
+        (None, _) if ooms > 0 => End::OutOfMemory,
+        (None, Ended::Killed) => return Err(SandboxError::HelperLost),
+        (None, Ended::Code(_) | Ended::Signal(_)) if writes_to.iter().any(|path| is_full(path)) => End::OutOfDisk,
+        (None, Ended::Code(code)) => End::Code(code),
+        (None, Ended::Signal(signal)) => End::Signal(signal),
+    })
 }
 
 /// Whether a file system has next to no space, or no files, left.

@@ -32,7 +32,8 @@ pub(super) struct Watched<'a> {
     pub(super) pty: Pty,
     /// The socket to the helper: closing it has everything killed.
     pub(super) control: UnixStream,
-    pub(super) child: Child,
+    /// The helper, where it is a child of ours.
+    pub(super) child: Option<Child>,
     pub(super) cpu: CpuMeter<'a>,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
@@ -115,12 +116,16 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     if killed_for.is_some() {
         drop(orders);
         if tokio::time::timeout(GRACE, report).await.is_err() {
-            let _ = child.start_kill();
+            if let Some(child) = &mut child {
+                let _ = child.start_kill();
+            }
             return Err(SandboxError::Undead { label: label.to_owned(), seconds: GRACE.as_secs() });
         }
     }
-    // The helper has nothing left to do but to exit.
-    let _ = child.wait().await;
+    if let Some(child) = &mut child {
+        // The helper has nothing left to do but to exit.
+        let _ = child.wait().await;
+    }
     let wall = started.elapsed();
     // Whoever wrote is dead, so that what is left is little and soon read.
     while let Read::Bytes(count) = pty.read_now(&mut buffer) {

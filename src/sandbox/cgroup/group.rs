@@ -11,7 +11,7 @@ use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 
-use super::hierarchy::Version;
+use super::hierarchy::{self, Version};
 use super::{Controller, Place};
 use crate::sandbox::{Limits, SandboxError};
 
@@ -32,6 +32,14 @@ const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Group {
     members: Vec<Member>,
+    maker: Maker,
+}
+
+/// Who made a group, and so has to remove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Us,
+    Others,
 }
 
 #[derive(Debug)]
@@ -43,7 +51,7 @@ struct Member {
 
 impl Group {
     pub(super) fn open(places: &[Place], name: &str, limits: &Limits) -> Result<Self, SandboxError> {
-        let mut group = Self { members: Vec::with_capacity(places.len()) };
+        let mut group = Self { members: Vec::with_capacity(places.len()), maker: Maker::Us };
         for place in places {
             let folder = place.folder.join(name);
             fs::create_dir(&folder).map_err(|source| SandboxError::Path {
@@ -62,6 +70,19 @@ impl Group {
             })?;
         }
         Ok(group)
+    }
+
+    /// The group that a process is in already, made by others: to be read, not to be removed.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+        let groups = read(format!("/proc/{pid}/cgroup"));
+        let hierarchies = hierarchy::parse(&read("/proc/self/mountinfo".to_owned()), &groups);
+        let members = hierarchies.into_iter().map(|hierarchy| Member {
+            version: hierarchy.version,
+            folder: hierarchy.own,
+            controllers: hierarchy.controllers,
+        });
+        Self { members: members.collect(), maker: Maker::Others }
     }
 
     /// The files to which a process writes "0" to enter.
@@ -85,6 +106,14 @@ impl Group {
             Version::Two => "memory.peak",
         };
         number(&member.folder.join(file)).map(ByteSize)
+    }
+
+    /// Begins a new peak where the kernel lets this user; `false`: the old one goes on.
+    pub(crate) fn forget_peak(&self) -> bool {
+        // Version 2 forgets for one reader only, and that only since Linux 6.12.
+        self.with_memory().is_some_and(|member| {
+            member.version == Version::One && fs::write(member.folder.join("memory.max_usage_in_bytes"), "0").is_ok()
+        })
     }
 
     /// How many processes the kernel has killed because the group's memory was used up.
@@ -127,7 +156,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for member in &self.members {
+        let ours = self.members.iter().filter(|_| self.maker == Maker::Us);
+        for member in ours {
             // What is still busy goes with the folder around it.
             let _ = fs::remove_dir(&member.folder);
         }
@@ -258,7 +288,7 @@ mod tests {
         ];
         let (_dir2, two) = member(Version::Two, &Controller::LIMITING, &files);
         for member in [one, two] {
-            let group = Group { members: vec![member] };
+            let group = Group { members: vec![member], maker: Maker::Others };
             assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
@@ -268,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_not_accounted_for_is_unknown() {
         let (_dir, member) = member(Version::Two, &[Controller::Pids], &[]);
-        let group = Group { members: vec![member] };
+        let group = Group { members: vec![member], maker: Maker::Others };
         assert_eq!((group.cpu(), group.peak_memory(), group.oom_kills()), (None, None, 0));
     }
 }
