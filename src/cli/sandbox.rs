@@ -20,10 +20,7 @@ pub(super) async fn open(kind: &SandboxKind, home: &Home) -> anyhow::Result<Sand
             }
             Sandbox::Native(Native::new(helper))
         }
-        SandboxKind::Docker(image) => {
-            let config = docker::Config { image: image.clone(), helper: helper.helper };
-            Sandbox::Docker(Docker::connect(config).await?)
-        }
+        SandboxKind::Docker(image) => Sandbox::Docker(Docker::connect(docker::Config::new(image.clone())).await?),
         SandboxKind::None => Sandbox::Unconfined(Unconfined::new(helper)),
     })
 }

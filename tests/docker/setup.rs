@@ -8,7 +8,7 @@ use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptions
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use maar::sandbox::docker::{Config, Docker, Image};
-use maar::sandbox::{Mount, MountKind, Sandbox};
+use maar::sandbox::{Mount, MountKind, Sandbox, SandboxError};
 
 use crate::bench::{Bench, bench, helper};
 
@@ -37,8 +37,12 @@ pub(crate) async fn docker() -> Bench {
     on(connect(IMAGE).await.unwrap())
 }
 
-pub(crate) async fn connect(image: &str) -> Result<Docker, maar::sandbox::SandboxError> {
-    Docker::connect(Config { image: image.parse::<Image>().unwrap(), helper: helper() }).await
+pub(crate) async fn connect(image: &str) -> Result<Docker, SandboxError> {
+    connect_at(None, image).await
+}
+
+pub(crate) async fn connect_at(host: Option<String>, image: &str) -> Result<Docker, SandboxError> {
+    Docker::connect(Config { host, image: image.parse::<Image>().unwrap(), helper: helper() }).await
 }
 
 pub(crate) fn on(docker: Docker) -> Bench {

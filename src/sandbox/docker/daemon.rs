@@ -34,9 +34,9 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Finds the daemon of this host.
-    pub(super) async fn find() -> Result<Self, DockerError> {
-        let socket = socket(std::env::var("DOCKER_HOST").ok())?;
+    /// Finds the daemon of this host, where `DOCKER_HOST` says or where it usually is.
+    pub(super) async fn find(host: Option<String>) -> Result<Self, DockerError> {
+        let socket = socket(host)?;
         reach(&socket)?;
         let asked = async {
             let client = Client::connect_with_unix(&socket.to_string_lossy(), PATIENCE, API_DEFAULT_VERSION)?;

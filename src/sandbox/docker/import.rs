@@ -20,7 +20,7 @@ use tar::{Builder, EntryType, Header};
 use tokio::sync::mpsc;
 
 use super::daemon::Daemon;
-use super::{DockerError, Image};
+use super::{Config, DockerError};
 use crate::sandbox::SandboxError;
 use crate::sandbox::helper::rootfs::{ETC, NSSWITCH, SYSTEM};
 
@@ -55,13 +55,14 @@ pub struct Built {
     pub size: ByteSize,
 }
 
-/// Makes the image, or makes it anew.
+/// Makes the image that the configuration names, or makes it anew.
 ///
 /// # Errors
 /// When there is no daemon that this user may use, or a file can't be read.
-pub async fn build_image(image: &Image) -> Result<Built, SandboxError> {
-    let daemon = Daemon::find().await?;
-    let former = daemon.image_id(image).await?;
+pub async fn build_image(config: Config) -> Result<Built, SandboxError> {
+    let Config { host, image, .. } = config;
+    let daemon = Daemon::find(host).await?;
+    let former = daemon.image_id(&image).await?;
     let (chunks, received) = mpsc::channel(4);
     let packing = tokio::task::spawn_blocking(move || {
         let packed = pack(Pipe(&chunks));

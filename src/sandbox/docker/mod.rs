@@ -36,6 +36,8 @@ use crate::stop::Stop;
 /// What a Docker sandbox is made from.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Where the daemon listens, as `DOCKER_HOST` has it; none: where it usually does.
+    pub host: Option<String>,
     /// The image whose files commands see.
     pub image: Image,
     /// The program that serves as steward: maar itself, whose `main` calls [`super::helper_main_if_asked`].
@@ -65,20 +67,28 @@ pub struct DockerCell {
     container: Option<Container>,
 }
 
+impl Config {
+    /// This program and the daemon that the environment names.
+    pub fn new(image: Image) -> Self {
+        let helper = super::native::Config::default().helper;
+        Self { host: std::env::var("DOCKER_HOST").ok(), image, helper }
+    }
+}
+
 impl Docker {
     /// Finds the daemon of this host and the image, and clears away what dead runs left.
     ///
     /// # Errors
     /// When there is no daemon that this user may use, or no such image.
     pub async fn connect(config: Config) -> Result<Self, SandboxError> {
-        let Config { image, helper } = config;
+        let Config { host, image, helper } = config;
         // The daemon must find it by itself.
         let helper = fs::canonicalize(&helper).map_err(|source| SandboxError::Helper {
             doing: "find",
             path: helper.clone(),
             source,
         })?;
-        let daemon = Daemon::find().await?;
+        let daemon = Daemon::find(host).await?;
         if daemon.image_id(&image).await?.is_none() {
             return Err(DockerError::NoImage(image).into());
         }

@@ -53,6 +53,8 @@ pub(super) fn body(spec: &Spec, common: &Common, door: &Path) -> ContainerCreate
         entrypoint: Some(vec![PROGRAM.to_owned()]),
         cmd: Some(Vec::new()),
         working_dir: Some("/".to_owned()),
+        // A process 1 takes no other.
+        stop_signal: Some("SIGKILL".to_owned()),
         // An image's own would run in the midst of a command.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         labels: Some(HashMap::from([common.label.pair()])),
