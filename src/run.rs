@@ -62,23 +62,52 @@ pub async fn run(
         move |krate| Job::new(&shared, krate, &reader)
     });
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
-    let engine = pipeline::run(&config, jobs, stop, events);
+    let engine = pipeline::run(&config, jobs, stop.clone(), events);
     let sink = async {
         let mut sink = Sink { shared: &shared, writer, progress, known: HashMap::new() };
         let mut result = Ok(());
-        while let Some(event) = received.recv().await {
-            if result.is_ok() {
-                result = sink.take(event).await;
-                if result.is_err() {
-                    stopper.raise(StopLevel::Kill);
+        let mut level = StopLevel::Run;
+        loop {
+            let news = tokio::select! {
+                biased;
+                risen = stop.risen_above(level) => News::Stop(risen),
+                event = received.recv() => News::Event(event),
+            };
+            match news {
+                News::Stop(risen) => {
+                    level = risen;
+                    sink.progress.update(Update::Note(in_words(level).to_owned()));
                 }
+                News::Event(Some(event)) if result.is_ok() => {
+                    result = sink.take(event).await;
+                    if result.is_err() {
+                        stopper.raise(StopLevel::Kill);
+                    }
+                }
+                // Nothing can be kept any more; the engine still has to get rid of its events.
+                News::Event(Some(_)) => {}
+                News::Event(None) => return result,
             }
         }
-        result
     };
     let (summary, kept) = tokio::join!(engine, sink);
     kept?;
     Ok(summary?)
+}
+
+/// What the sink waits for.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, taken apart at once")]
+enum News {
+    Stop(StopLevel),
+    Event(Option<Event<Job>>),
+}
+
+fn in_words(level: StopLevel) -> &'static str {
+    match level {
+        StopLevel::Run => "running",
+        StopLevel::Drain => "stopping: finishing what is running (Ctrl-C again ends it now)",
+        StopLevel::Kill => "stopping: ending what is running",
+    }
 }
 
 /// How many events may wait for the store: enough to ride out a slow commit, few enough to bound the logs in memory.
@@ -86,15 +115,9 @@ const EVENTS_AHEAD: usize = 64;
 
 /// The pools of an experiment: one per stage, [`PoolId`] being the place in [`Stage::ALL`].
 pub fn pipeline_config(experiment: &Experiment) -> pipeline::Config {
-    let pools = Stage::ALL.iter().map(|stage| {
-        let workers = match stage {
-            Stage::Fetch => experiment.workers.fetch,
-            Stage::Build => experiment.workers.build,
-            Stage::Test => experiment.workers.test,
-        };
-        Pool { name: stage.to_string(), workers }
-    });
-    pipeline::Config { pools: pools.collect(), in_flight: experiment.in_flight }
+    let pools =
+        Stage::ALL.into_iter().map(|stage| Pool { name: stage.to_string(), workers: experiment.workers.of(stage) });
+    pipeline::Config::new(pools.collect(), experiment.in_flight)
 }
 
 fn pool_of(stage: Stage) -> PoolId {
@@ -270,8 +293,15 @@ impl Sink<'_> {
         });
         // A stopped op has no result: the next run does it again.
         let Some(outcome) = done.outcome else { return Ok(()) };
-        let result =
-            OpResult { outcome, started: began, wall, cpu: done.usage.cpu, peak_memory: done.usage.peak_memory };
+        let result = OpResult {
+            outcome,
+            started: began,
+            wall,
+            cpu: done.usage.cpu,
+            peak_memory: done.usage.peak_memory,
+            waited: times.started.duration_since(times.queued),
+            worker,
+        };
         self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint.clone(), result.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
@@ -281,8 +311,6 @@ impl Sink<'_> {
                 krate: self.shared.plans[tag.krate].krate.id.clone(),
                 toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
                 result,
-                queued: times.started.duration_since(times.queued),
-                worker,
                 output: done.output,
                 lockfile: done.lockfile,
             })
@@ -320,6 +348,8 @@ fn verdict(setup: &Setup, krate: usize, mut known: HashMap<Fingerprint, OpResult
             wall: Duration::ZERO,
             cpu: Duration::ZERO,
             peak_memory: None,
+            waited: Duration::ZERO,
+            worker: 0,
         })
     };
     let steps = plan.steps.iter().map(|step| (step.clone(), known.remove(&step.fingerprint).or_else(|| earlier(step))));

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
-use crate::sandbox::{End, Limits, Output};
+use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
 pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
@@ -26,6 +26,8 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
         End::TimedOut => Outcome::Inconclusive(Cause::TimedOut(limits.timeout)),
         End::Idle => Outcome::Inconclusive(Cause::Idle(limits.idle_timeout)),
         End::OutOfMemory => Outcome::Inconclusive(Cause::OutOfMemory(limits.memory)),
+        End::OverDisk => Outcome::Inconclusive(Cause::OverDisk(limits.disk)),
+        End::Flooded => Outcome::Inconclusive(Cause::Flooded(MAX_PRINTED)),
         End::OutOfDisk => Outcome::Inconclusive(Cause::OutOfDisk),
         End::Stopped => return None,
     };
@@ -65,17 +67,24 @@ fn failure(code: i32, text: &str) -> Failure {
 
 /// Why cargo could not resolve or fetch.
 fn resolution_failure(text: &str) -> Outcome {
+    /// What cargo guesses, above the cause, whenever git fails over HTTP.
+    const HINT_OF_GIT: &str = "network failure seems to have happened";
+    /// As libgit2 says it: a server that answers so was reached.
+    const NO_SUCH_REPOSITORY: &str = "unexpected http status code: 404";
     const NETWORK: [&str; 6] = [
         "spurious network error",
         "failed to download",
         "download of ",
         "Could not resolve host",
         "failed to fetch `",
-        "network failure seems to have happened",
+        HINT_OF_GIT,
     ];
     let error = cargo_error(text).unwrap_or_else(|| "cargo failed without saying why".to_owned());
-    if let Some(line) = lines(text).rev().find(|line| NETWORK.iter().any(|phrase| line.contains(phrase))) {
-        return Outcome::Inconclusive(Cause::Network(shorten(line.trim())));
+    if let Some(line) = lines(text).rev().find(|line| NETWORK.iter().any(|phrase| line.contains(phrase)))
+        && !text.contains(NO_SUCH_REPOSITORY)
+    {
+        let reason = if line.contains(HINT_OF_GIT) { cause(text) } else { None };
+        return Outcome::Inconclusive(Cause::Network(reason.unwrap_or_else(|| shorten(line.trim()))));
     }
     if let Some(name) = lines(text).find_map(|line| quoted_after(line, "no matching package named ")) {
         return Outcome::Broken(Breakage::MissingDependency(name.to_owned()));
@@ -195,6 +204,7 @@ mod tests {
     use bytesize::ByteSize;
 
     use super::*;
+    use crate::sandbox::Cores;
 
     fn limits() -> Limits {
         Limits {
@@ -204,6 +214,8 @@ mod tests {
             timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(30),
             output: ByteSize::mib(1),
+            disk: ByteSize::gib(1),
+            cores: Cores::Shared,
         }
     }
 
@@ -240,7 +252,9 @@ mod tests {
             (End::TimedOut, "inconclusive: still running after 1m"),
             (End::Idle, "inconclusive: no output and no CPU use for 30s"),
             (End::OutOfMemory, "inconclusive: needs more memory than 4.0 GiB"),
-            (End::OutOfDisk, "inconclusive: no space left for what it writes"),
+            (End::OverDisk, "inconclusive: needs more disk space than 1.0 GiB"),
+            (End::OutOfDisk, "inconclusive: no space left on the host's disk"),
+            (End::Flooded, "inconclusive: printed more than 256.0 MiB"),
         ] {
             assert_eq!(reason_of_command(end, failed), reason);
         }
@@ -339,6 +353,26 @@ mod tests {
             ),
         ] {
             assert_eq!(reason_of_resolution(text), reason);
+        }
+    }
+
+    #[test]
+    fn a_repository_that_is_gone_is_no_failure_of_the_network() {
+        let text = |cause: &str| {
+            format!(
+                "error: failed to get `x` as a dependency of package `c v0.1.0`\n\nCaused by:\n  \
+                 failed to load source for dependency `x`\n\nCaused by:\n  \
+                 network failure seems to have happened\n  if a proxy or similar\n\nCaused by:\n  {cause}\n"
+            )
+        };
+        for (cause, reason) in [
+            ("unexpected http status code: 404; class=Http (34)", "broken: dependency `x` does not exist"),
+            (
+                "failed to connect to x.example: Connection refused; class=Os (2)",
+                "inconclusive: network: failed to connect to x.example: Connection refused; class=Os (2)",
+            ),
+        ] {
+            assert_eq!(reason_of_resolution(&text(cause)), reason);
         }
     }
 

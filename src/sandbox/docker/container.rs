@@ -15,12 +15,13 @@ use tokio::net::UnixStream;
 use super::door::{Door, Steward};
 use super::{DockerError, Shared, request};
 use crate::sandbox::cgroup::Group;
+use crate::sandbox::disk::Allowance;
 use crate::sandbox::helper::protocol::{self, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
-use crate::sandbox::launch::end_of;
+use crate::sandbox::launch::{end_of, not_begun};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
-use crate::sandbox::{Command, Exit, MountKind, SandboxError, Spec, Usage};
-use crate::stop::Stop;
+use crate::sandbox::{Command, Cores, Exit, MountKind, SandboxError, Spec, Usage};
+use crate::stop::{Stop, StopLevel};
 
 /// How long a container may take from its start to its steward's first sign of life.
 const START: Duration = Duration::from_secs(60);
@@ -76,6 +77,7 @@ impl Container {
         self.spec.mounts == spec.mounts
             && self.spec.network == spec.network
             && (ours.cpus, ours.memory, ours.pids) == (theirs.cpus, theirs.memory, theirs.pids)
+            && ours.cores == theirs.cores
             && self.steward.is_there()
     }
 
@@ -88,13 +90,25 @@ impl Container {
         stop: &Stop,
     ) -> Result<Exit, SandboxError> {
         let Spec { label, limits, .. } = spec;
+        let lease = match limits.cores {
+            Cores::Shared => None,
+            Cores::Own => tokio::select! {
+                lease = shared.cores.lease(limits.cpus) => lease,
+                () = stop.reached(StopLevel::Kill) => return Ok(not_begun()),
+            },
+        };
         let has_memory_limit = !shared.daemon.missing.iter().any(|(name, _)| *name == "memory");
         let job = Job {
             cgroups: Vec::new(),
+            cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
             isolation: Isolation::None,
             command: command.clone(),
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
-            rlimits: Rlimits { processes: None, data: (!has_memory_limit).then_some(limits.memory.as_u64()) },
+            rlimits: Rlimits {
+                processes: None,
+                data: (!has_memory_limit).then_some(limits.memory.as_u64()),
+                file: limits.disk.as_u64(),
+            },
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
@@ -111,7 +125,11 @@ impl Container {
         let _ = control.write_all(&job).await;
 
         let cpu = CpuMeter::Processes { helper: self.steward.pid };
-        let watched = supervise::watch(Watched { pty, control, child: None, cpu, limits, stop, label }).await?;
+        let writes_to: Vec<&Path> = spec.written_folders().collect();
+        let mut disk = Allowance::new(&writes_to, limits.disk);
+        let (disk_used, child) = (&mut disk, None);
+        let watched =
+            supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
         let ooms = self.group.oom_kills().saturating_sub(ooms_before);
         // A peak that an earlier command reached tells nothing of this one.
         let peak_memory = self.group.peak_memory().filter(|peak| peak_before.is_none_or(|before| *peak > before));
@@ -121,8 +139,7 @@ impl Container {
             Some(Report::Failed(fault)) => return Err(fault.into()),
             None => (Ended::Killed, Duration::ZERO),
         };
-        let writes_to: Vec<&Path> = spec.written_folders().collect();
-        let end = end_of(watched.killed_for, ended, ooms, &writes_to).map_err(|error| match error {
+        let end = end_of(watched.killed_for, ended, ooms, &mut disk).await.map_err(|error| match error {
             SandboxError::HelperLost => DockerError::Lost.into(),
             other => other,
         })?;

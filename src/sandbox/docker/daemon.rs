@@ -105,7 +105,7 @@ impl Daemon {
 fn complaint(socket: &Path, doing: &'static str, error: Error) -> DockerError {
     match reach(socket) {
         Err(unreachable) => unreachable,
-        Ok(()) => DockerError::Request { doing, source: Box::new(error) },
+        Ok(()) => DockerError::Request { doing, cause: Box::new(error) },
     }
 }
 
@@ -113,7 +113,7 @@ fn reach(socket: &Path) -> Result<(), DockerError> {
     match UnixStream::connect(socket) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(DockerError::Denied(socket.to_owned())),
-        Err(source) => Err(DockerError::Unreachable { socket: socket.to_owned(), source }),
+        Err(cause) => Err(DockerError::Unreachable { socket: socket.to_owned(), cause }),
     }
 }
 

@@ -10,7 +10,7 @@ use super::Image;
 pub enum DockerError {
     /// Nobody answers at the socket.
     #[error(
-        "the Docker daemon does not answer at {}: {source}; start it (`sudo systemctl start docker`), or use \
+        "the Docker daemon does not answer at {}: {cause}; start it (`sudo systemctl start docker`), or use \
          --sandbox native, which needs none",
         .socket.display()
     )]
@@ -18,7 +18,7 @@ pub enum DockerError {
         /// Where it should.
         socket: PathBuf,
         /// Why it doesn't.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The socket is not for this user.
     #[error(
@@ -54,12 +54,12 @@ pub enum DockerError {
     #[error("the container was ended from outside: was the Docker daemon stopped, or is the host out of memory?")]
     Lost,
     /// The daemon refused something.
-    #[error("Docker failed to {doing}: {source}")]
+    #[error("Docker failed to {doing}: {cause}")]
     Request {
         /// What was asked, as a verb.
         doing: &'static str,
         /// Its answer.
-        source: Box<bollard::errors::Error>,
+        cause: Box<bollard::errors::Error>,
     },
     /// A file of the host's could not be put into the image.
     #[error("failed to read this host's files for the image: {0}")]

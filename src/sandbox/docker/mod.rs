@@ -28,9 +28,10 @@ pub use self::image::{BadImage, Image};
 pub use self::import::{Built, build_image};
 use self::label::Label;
 use self::request::Common;
+use super::cores::CorePool;
 use super::helper::protocol::Identity;
 use super::native::choose_identity;
-use super::{Command, Exit, Owner, SandboxError, Spec};
+use super::{Command, Cores, Exit, Owner, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// What a Docker sandbox is made from.
@@ -54,6 +55,7 @@ pub struct Docker {
 struct Shared {
     daemon: Daemon,
     common: Common,
+    cores: CorePool,
     /// Containers whose cell is closed, by scratch folder.
     kept: Mutex<HashMap<PathBuf, Container>>,
 }
@@ -96,7 +98,9 @@ impl Docker {
         daemon.sweep(&label).await?;
         let (Identity::Unprivileged(owner) | Identity::Rootless(owner)) = choose_identity();
         let common = Common { image, helper, owner, label, cores: daemon.cores, users: daemon.users };
-        Ok(Self { shared: Arc::new(Shared { daemon, common, kept: Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { daemon, common, cores: CorePool::of_this_process(), kept: Mutex::default() }),
+        })
     }
 
     pub(super) fn owner(&self) -> Option<Owner> {
@@ -106,9 +110,14 @@ impl Docker {
         }
     }
 
-    pub(super) fn unenforced(&self) -> Vec<String> {
+    pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
         let missing = self.shared.daemon.missing.iter();
-        missing.map(|(name, loss)| format!("{loss} ({name}: the Docker daemon can't limit it on this host)")).collect()
+        let missing =
+            missing.map(|(name, loss)| format!("{loss} ({name}: the Docker daemon can't limit it on this host)"));
+        // A container outlives the turn of its command, and with it the lease of the cores.
+        let cores = (cores == Cores::Own)
+            .then(|| "a command may leave the cores that it was given (cpuset: not set for containers)".to_owned());
+        missing.chain(cores).collect()
     }
 
     pub(super) async fn open(&self, spec: Spec) -> Result<DockerCell, SandboxError> {

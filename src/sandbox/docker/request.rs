@@ -183,7 +183,7 @@ mod tests {
     use bytesize::ByteSize;
 
     use super::*;
-    use crate::sandbox::Limits;
+    use crate::sandbox::{Cores, Limits};
 
     fn host_config_of(network: Network, users: Users) -> HostConfig {
         let limits = Limits {
@@ -193,6 +193,8 @@ mod tests {
             timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
             output: ByteSize::kib(1),
+            disk: ByteSize::gib(1),
+            cores: Cores::Shared,
         };
         let overlay = MountKind::Overlay { lower: "/a:b".into(), upper: "/c,d".into(), work: "/e\\f".into() };
         let mounts = vec![
