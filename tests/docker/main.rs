@@ -7,7 +7,6 @@
 mod bench;
 mod ends;
 mod failures;
-mod image;
 mod isolation;
 mod lifetime;
 mod setup;
