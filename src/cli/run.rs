@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
-use super::{closing, doctor, select, signals};
+use super::{closing, sandbox, select, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
+use crate::experiment::{self, Host, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateName, Selected};
@@ -21,9 +21,6 @@ use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::{self, Registry, Upstream};
 use crate::run::{self, Setup};
-use crate::sandbox::Sandbox;
-use crate::sandbox::native::{self, Native};
-use crate::sandbox::unconfined::Unconfined;
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, Store};
@@ -48,13 +45,8 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
-    if experiment.sandbox == SandboxKind::Native
-        && let Some(why) = doctor::why_no_sandbox(&home).await
-    {
-        bail!("this host can't make sandboxes:\n{why}");
-    }
     let trace = options.trace.as_deref().map(Trace::create).transpose()?;
-    let sandbox = open_sandbox(&experiment);
+    let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
     let pins = if options.fresh { Vec::new() } else { store.pins(&experiment.name)? };
@@ -123,13 +115,6 @@ fn check_components(loaded: &Loaded) -> Result<(), Misuse> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn open_sandbox(experiment: &Experiment) -> Sandbox {
-    match experiment.sandbox {
-        SandboxKind::Native => Sandbox::Native(Native::new(native::Config::default())),
-        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(native::Config::default())),
-    }
 }
 
 /// Runs what no earlier run has settled, showing how it goes.
