@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("krate", &[]),
     ("nearest", &[]),
     ("outcome", &[]),
@@ -19,7 +19,8 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("home", &["sandbox"]),
     ("pipeline", &["stop"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
-    ("ops", &["krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
+    ("cache", &["owner", "registry", "sandbox", "toolchain"]),
+    ("ops", &["cache", "krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
     ("experiment", &["krate", "nearest", "ops", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
     ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),

@@ -14,7 +14,7 @@ use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
 use crate::krate::{Origin, Selected};
-use crate::ops::Tools;
+use crate::ops::{self, Tools};
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::select::Selection;
@@ -74,7 +74,9 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let finished = store.finished(&experiment.name)?;
 
     let proxy = registry.serve().await?;
-    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains };
+    let index = Upstream::configured()?.index;
+    let layers = ops::layers(&home.cache().join("layers"), &sandbox, index.as_str(), &toolchains)?;
+    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, layers };
     let name = experiment.name.clone();
     let setup = Setup { experiment, tools, plans, finished, jobs };
     run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;

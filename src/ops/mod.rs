@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Layers;
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::Registry;
@@ -14,6 +15,7 @@ use crate::sandbox::{Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
+mod ahead;
 mod build;
 pub mod cell;
 mod check;
@@ -26,6 +28,7 @@ mod test;
 mod verdict;
 pub mod workspace;
 
+pub use ahead::layers;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
 
@@ -94,6 +97,8 @@ pub struct Tools {
     pub proxy: String,
     /// The toolchains of the experiment, the baseline first; at least one.
     pub toolchains: Vec<Toolchain>,
+    /// The layers of compiled dependencies of each toolchain, in the same order; empty: none are used.
+    pub layers: Vec<Layers>,
 }
 
 /// One op of one crate, with all that is particular to it.
@@ -130,6 +135,16 @@ pub struct Done {
     pub output: Output,
     /// The lockfile that `prepare` made.
     pub lockfile: Option<Vec<u8>>,
+    /// What became of the dependencies.
+    pub units: Units,
+}
+
+/// How many dependencies were compiled ahead of an op, and how many were there from earlier ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Units {
+    pub compiled: usize,
+    pub reused: usize,
 }
 
 impl Done {
@@ -137,7 +152,7 @@ impl Done {
     pub fn without_commands(outcome: Outcome) -> Self {
         let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
         let output = Output { head: log.into_bytes(), ..Output::default() };
-        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None }
+        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, units: Units::default() }
     }
 
     /// The host could not do what was needed.
@@ -153,13 +168,23 @@ impl Op {
             return prepare::run(tools, workspace, order).await;
         };
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        match cell::run(tools, workspace, order, toolchain, argv).await {
-            Ok(exit) => Done {
-                outcome: verdict::of_command(exit.end, &exit.output, &order.limits),
-                usage: exit.usage,
-                output: exit.output,
-                lockfile: None,
-            },
+        let (compiled, note) = match ahead::compile(tools, workspace, order, toolchain).await {
+            Ok(compiled) => (compiled, None),
+            Err(error) => (None, Some(format!("maar: no compiled dependencies are shared: {error}\n"))),
+        };
+        let base = compiled.as_ref().map(|compiled| compiled.base.dir());
+        match cell::run(tools, workspace, order, toolchain, base, argv).await {
+            Ok(mut exit) => {
+                exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
+                let (ahead, units) = compiled.map(|compiled| (compiled.usage, compiled.units)).unwrap_or_default();
+                Done {
+                    outcome: verdict::of_command(exit.end, &exit.output, &order.limits),
+                    usage: cell::sum(ahead, exit.usage),
+                    output: exit.output,
+                    lockfile: None,
+                    units,
+                }
+            }
             Err(error) => Done::failed_on_host(&error),
         }
     }
@@ -204,6 +229,14 @@ impl Op {
             Self::Test => Stage::Test,
             Self::Command(command) => command.stage,
         }
+    }
+}
+
+/// Runs what blocks on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

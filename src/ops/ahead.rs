@@ -1,0 +1,272 @@
+//! Compiles a crate's dependencies ahead of the crate, in cells of their own, so that they can be shared.
+//!
+//! Cargo is run as the op will run it, but what it finds as `rustc` refuses all packages but a few: first those that
+//! run no code at all, then, in a new cell each time, those that run the same code. What a cell completes becomes
+//! layers, which later cells and at last the op itself lie over. The crate's own code is refused in all of them.
+//!
+//! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use semver::Version;
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Base, CacheError, Code, Graph, Key, Layers};
+use crate::ops::cell::{self, Ahead, CellError, TOOLCHAIN, VENDOR};
+use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
+use crate::ops::{Features, Op, Order, Tools, Units, blocking};
+use crate::registry::lockfile::{Lockfile, LockfileError};
+use crate::sandbox::{End, Exit, Sandbox, Usage};
+use crate::toolchain::Toolchain;
+
+/// The first cargo that goes on after a package that doesn't compile.
+const KEEPS_GOING: Version = Version::new(1, 74, 0);
+
+/// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
+const REFUSED: &str = "maar-refused: ";
+
+/// Why no layers could be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AheadError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Lockfile(#[from] LockfileError),
+    #[error("failed to write {path}: {source}")]
+    StandIn { path: std::path::PathBuf, source: std::io::Error },
+}
+
+/// What an op lies over, and what that cost.
+pub(super) struct Compiled {
+    pub(super) base: Base,
+    pub(super) usage: Usage,
+    pub(super) units: Units,
+}
+
+/// The layers of each toolchain, in `cache`, for the registry at `index`; none where the sandbox has no overlays.
+pub fn layers(
+    cache: &Path,
+    sandbox: &Sandbox,
+    index: &str,
+    toolchains: &[Toolchain],
+) -> Result<Vec<Layers>, CacheError> {
+    match sandbox {
+        Sandbox::Native(_) => {
+            let key = |toolchain| Key::new(toolchain, index, &cell::build_environment());
+            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
+        }
+        Sandbox::Unconfined(_) => Ok(Vec::new()),
+        #[cfg(test)]
+        Sandbox::Fake(_) => Ok(Vec::new()),
+    }
+}
+
+/// Lays what is there for an op, and compiles what isn't. `None`: this op uses no layers.
+pub(super) async fn compile(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: usize,
+) -> Result<Option<Compiled>, AheadError> {
+    // Variables of a crate's own can change what any dependency becomes.
+    let Some(layers) = tools.layers.get(toolchain).filter(|_| order.env.is_empty()) else { return Ok(None) };
+    let dirs = workspace.toolchain(toolchain)?;
+    workspace.renew(&dirs.base, For::Cells)?;
+    let lockfile = Lockfile::read(&workspace.source().join("Cargo.lock"))?;
+    let (vendor, all_layers, ToolchainDirs { base, target, .. }) = (workspace.vendor(), layers.clone(), dirs.clone());
+    let laid = blocking(move || {
+        let graph = Graph::new(&lockfile, &vendor);
+        let mut base = Base::new(base, &target)?;
+        all_layers.lay(&graph, &mut base)?;
+        Ok::<_, CacheError>((graph, base))
+    });
+    let (graph, base) = laid.await?;
+    let mut compiled = Compiled { base, usage: Usage::default(), units: Units::default() };
+    let argv = argv(order.op, order.features).filter(|_| tools.toolchains[toolchain].version >= KEEPS_GOING);
+    let Some(argv) = argv.filter(|_| !graph.is_empty()) else { return Ok(Some(compiled)) };
+
+    let subject = subject(workspace, &argv)?;
+    if let Some(reused) = layers.noted(&subject, &compiled.base).and_then(|note| note.parse().ok()) {
+        compiled.units.reused = reused;
+        return Ok(Some(compiled));
+    }
+    let work = Work { tools, workspace, order, toolchain, layers, dirs, graph: Arc::new(graph), argv };
+    if work.all(&mut compiled).await? == Completion::Whole {
+        layers.note(&subject, &compiled.base, &(compiled.units.reused + compiled.units.compiled).to_string())?;
+    }
+    Ok(Some(compiled))
+}
+
+/// The command that compiles what an op's own command will need, and says what of it is fresh.
+fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
+    let what: &[&str] = match op {
+        Op::Build => &["build"],
+        // `cargo test` itself would stop at the first package that is refused.
+        Op::Test => &["build", "--all-targets"],
+        Op::Check | Op::Clippy => &["check", "--all-targets"],
+        Op::Doc => &["check"],
+        Op::Prepare | Op::Command(_) => return None,
+    };
+    let how = ["--frozen", "--keep-going", "--verbose", "--color=never"];
+    let argv = ["cargo"].iter().chain(what).chain(&how).map(|&arg| arg.to_owned());
+    Some(argv.chain(features.flags()).collect())
+}
+
+/// What a note is about: the same crate, lockfile and command have the same dependencies.
+fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError> {
+    let mut digest = Sha256::new();
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        let path = workspace.source().join(name);
+        let text = fs::read(&path).map_err(|source| AheadError::StandIn { path, source })?;
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text);
+    }
+    argv.iter().for_each(|arg| digest.update(format!("{arg}\0")));
+    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whether everything was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Completion {
+    Whole,
+    /// A limit was hit, or everything is to stop.
+    CutShort,
+}
+
+/// The dependencies of one op.
+struct Work<'a> {
+    tools: &'a Tools,
+    workspace: &'a Workspace,
+    order: &'a Order<'a>,
+    toolchain: usize,
+    layers: &'a Layers,
+    dirs: ToolchainDirs,
+    graph: Arc<Graph>,
+    argv: Vec<String>,
+}
+
+impl Work<'_> {
+    async fn all(&self, compiled: &mut Compiled) -> Result<Completion, AheadError> {
+        let begun = Instant::now();
+        // Less code comes first: what a package needs has no more of it than the package itself.
+        let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::from([(0, Code::new())]);
+        let mut tried: BTreeSet<Code> = BTreeSet::new();
+        while let Some((_, code)) = ahead.pop_first() {
+            let exit = self.one(&code, compiled).await?;
+            compiled.usage = cell::sum(compiled.usage, exit.usage);
+            if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
+                return Ok(Completion::CutShort);
+            }
+            let text = String::from_utf8_lossy(&exit.output.head);
+            if tried.is_empty() {
+                compiled.units.reused = fresh(&text, &self.graph);
+            }
+            tried.insert(code);
+            let refused = refused(&text).filter_map(|package| self.graph.code(package));
+            ahead.extend(refused.filter(|code| !tried.contains(*code)).map(|code| (code.len(), code.clone())));
+        }
+        Ok(Completion::Whole)
+    }
+
+    /// Compiles the packages that run exactly this code, in a new cell, as far as what they need is there.
+    async fn one(&self, code: &Code, compiled: &mut Compiled) -> Result<Exit, AheadError> {
+        let Self { tools, workspace, order, toolchain, layers, dirs, graph, argv } = self;
+        let (stand_in, upper, work) = (dirs.ahead.join("bin"), dirs.ahead.join("upper"), dirs.ahead.join("work"));
+        workspace.renew(&dirs.ahead, For::Maar)?;
+        workspace.renew(&stand_in, For::Maar)?;
+        workspace.renew(&upper, For::Cells)?;
+        workspace.renew(&work, For::Cells)?;
+        write_stand_in(&stand_in.join("rustc"), graph.with_code(code))?;
+        let ahead = Ahead { stand_in: &stand_in, base: compiled.base.dir(), upper: &upper, work: &work };
+        let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.clone()).await?;
+        // Only a cargo that came to its own end has left nothing half written.
+        if matches!(exit.end, End::Code(_)) {
+            let (layers, graph, code) = ((*layers).clone(), Arc::clone(graph), code.clone());
+            let mut base = compiled.base.clone();
+            let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
+            let taken = taken.await?;
+            compiled.units.compiled += taken.0;
+            compiled.base = taken.1;
+        }
+        Ok(exit)
+    }
+}
+
+/// Writes what cargo finds as `rustc`: it answers questions, and compiles these packages and no others.
+///
+/// Cargo itself says which package it is about, in a variable that is not set when it asks for versions.
+fn write_stand_in<'a>(path: &Path, packages: impl Iterator<Item = &'a str>) -> Result<(), AheadError> {
+    let mut patterns = String::from("''");
+    for package in packages {
+        // Names and versions hold nothing that a shell would take for more than a letter.
+        patterns.push_str(&format!(" | '{VENDOR}/{package}'"));
+    }
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"${{CARGO_MANIFEST_DIR-}}\" in\n\
+         {patterns}) exec {TOOLCHAIN}/bin/rustc \"$@\" ;;\n\
+         esac\n\
+         echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
+         exit 1\n"
+    );
+    let failed = |source| AheadError::StandIn { path: path.to_owned(), source };
+    fs::write(path, script).map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed)
+}
+
+/// The packages, as `NAME-VERSION`, that were next but refused. Whatever else stands there does no harm.
+fn refused(text: &str) -> impl Iterator<Item = &str> {
+    let folders = text.lines().filter_map(|line| line.trim_end().strip_prefix(REFUSED));
+    folders.filter_map(|folder| folder.strip_prefix(VENDOR)?.strip_prefix('/'))
+}
+
+/// How many packages of the graph cargo found fresh: `       Fresh itoa v1.0.18`.
+fn fresh(text: &str, graph: &Graph) -> usize {
+    let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Fresh "));
+    let folders = packages.map(|package| package.replacen(" v", "-", 1));
+    folders.filter(|folder| graph.code(folder).is_some()).collect::<BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_packages_are_found_between_whatever_cargo_prints() {
+        let text = "   Compiling libc v0.2.1\r\nmaar-refused: /cargo/vendor/libc-0.2.1\r\nerror: could not compile\r\n\
+                    maar-refused: /crate\r\nmaar-refused: /cargo/vendor/a-1.0.0+b\n x maar-refused: /cargo/vendor/c-1.0.0\n";
+        assert_eq!(refused(text).collect::<Vec<_>>(), ["libc-0.2.1", "a-1.0.0+b"]);
+    }
+
+    #[test]
+    fn the_stand_in_compiles_what_it_is_told_to_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rustc");
+        write_stand_in(&path, ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
+        let script = fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "echo compiled");
+        fs::write(&path, script).unwrap();
+        let run = |folder: Option<&str>| {
+            let mut command = std::process::Command::new("/bin/sh");
+            command.arg(&path).arg("arg").env_clear();
+            command.envs(folder.map(|folder| ("CARGO_MANIFEST_DIR", folder)));
+            let output = command.output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+        };
+        let compiled = (Some(0), "compiled arg\n".to_owned());
+        assert_eq!(run(None), compiled);
+        assert_eq!(run(Some("/cargo/vendor/a-1.0.0")), compiled);
+        assert_eq!(run(Some("/cargo/vendor/b-2.0.0+x")), compiled);
+        for refused in ["/crate", "/cargo/vendor/a-1.0.0/", "/cargo/vendor/a-1.0.0/sub", "/cargo/vendor/a-1.0.01", "x"] {
+            assert_eq!(run(Some(refused)), (Some(1), format!("maar-refused: {refused}\n")));
+        }
+    }
+}
