@@ -57,6 +57,8 @@ pub struct Experiment {
     pub lockfile: LockfileMode,
     /// Where ops run.
     pub sandbox: SandboxKind,
+    /// Whether crates share compiled dependencies.
+    pub cache: Caching,
 }
 
 /// How many workers each stage has, each at least 1.
@@ -77,6 +79,15 @@ pub enum SandboxKind {
     Native,
     /// Nothing but limits, for trusted crates.
     None,
+}
+
+/// Whether crates share compiled dependencies. Decides how long a run takes, never what it finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Caching {
+    #[default]
+    On,
+    Off,
 }
 
 /// Limits of which only some are given.

@@ -14,6 +14,7 @@ use bytesize::ByteSize;
 use super::error::CacheError;
 use super::layer::{Id, Layer, last_used};
 use super::layers::{KEY, folder_name, ids_in, lock};
+use super::tally::Tally;
 use crate::sandbox::remove_folder;
 
 /// The layers of one key.
@@ -27,6 +28,8 @@ pub struct Summary {
     pub size: ByteSize,
     /// When one of them was last used; none if there is none.
     pub last_used: Option<SystemTime>,
+    /// What ops have made of them so far.
+    pub tally: Tally,
 }
 
 /// What a collection did.
@@ -54,6 +57,7 @@ pub fn summarise(cache: &Path) -> Result<Vec<Summary>, CacheError> {
             toolchain: toolchain.to_owned(),
             layers: layers.len(),
             size: ByteSize(layers.iter().map(|(layer, _)| layer.size()).sum()),
+            tally: Tally::read(&key),
             last_used: layers.iter().map(|(_, used)| *used).max(),
         });
     }

@@ -97,8 +97,7 @@ mod tests {
         ];
         fs::create_dir(sysroot.path().join("lib")).unwrap();
         let rebuilt = Key::new(&toolchain("rustc 1"), "index", &env("-a"));
-        let names: std::collections::BTreeSet<String> =
-            others.iter().chain([&key, &rebuilt]).map(Key::name).collect();
+        let names: std::collections::BTreeSet<String> = others.iter().chain([&key, &rebuilt]).map(Key::name).collect();
         assert_eq!(names.len(), 5);
     }
 }

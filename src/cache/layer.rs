@@ -160,5 +160,7 @@ fn make_below(base: &Path, path: &Path, owner: Option<Owner>) -> Result<(), Cach
         made => made.map_err(CacheError::io("make", &full))?,
     }
     let given = owner.map_or(Ok(()), |Owner { uid, gid }| chown(&full, Some(uid), Some(gid)));
-    given.and_then(|()| fs::set_permissions(&full, Permissions::from_mode(0o755))).map_err(CacheError::io("open up", &full))
+    given
+        .and_then(|()| fs::set_permissions(&full, Permissions::from_mode(0o755)))
+        .map_err(CacheError::io("open up", &full))
 }

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,8 +13,9 @@ use super::graph::{Code, Graph};
 use super::harvest::{self, harvest};
 use super::key::Key;
 use super::layer::{Id, Layer, Linked};
-use crate::sandbox::remove_folder;
+use super::tally::Tally;
 use crate::owner::Owner;
+use crate::sandbox::remove_folder;
 
 /// The layers of one key. Clones are the same layers.
 #[derive(Debug, Clone)]
@@ -154,14 +154,19 @@ impl Layers {
     fn lock(&self) -> Result<File, CacheError> {
         let lock = lock(&self.dir)?;
         let new = self.dir.join(NEW);
-        match remove_folder(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io("remove", &new)(error)),
-            Ok(()) | Err(_) => Ok(lock),
-        }
+        remove_folder(&new).map_err(CacheError::io("remove", &new))?;
+        Ok(lock)
     }
 
     fn folder(&self, id: Id) -> PathBuf {
         self.dir.join(folder_name(id))
+    }
+
+    /// Adds an op's tally to that of all runs.
+    pub fn count(&self, tally: Tally) -> Result<(), CacheError> {
+        let _lock = lock(&self.dir)?;
+        tally.add(&self.dir);
+        Ok(())
     }
 
     /// What was noted of `subject`, if all that was laid then is laid in `base`.
@@ -220,7 +225,8 @@ impl Known {
 
     /// The layers that a crate may be given, the oldest first.
     fn candidates(&self, graph: &Graph) -> Vec<(Id, Arc<Layer>)> {
-        let ids: BTreeSet<Id> = graph.folders().filter_map(|folder| self.by_package.get(folder)).flatten().copied().collect();
+        let ids: BTreeSet<Id> =
+            graph.folders().filter_map(|folder| self.by_package.get(folder)).flatten().copied().collect();
         let layers = ids.into_iter().filter_map(|id| Some((id, Arc::clone(self.layers.get(&id)?))));
         layers.filter(|(_, layer)| layer.is_for(graph)).collect()
     }

@@ -21,9 +21,11 @@ mod harvest;
 mod key;
 mod layer;
 mod layers;
+mod tally;
 
 pub use collect::{Collected, Summary, collect, summarise};
 pub use error::CacheError;
 pub use graph::{Code, Graph};
 pub use key::Key;
 pub use layers::{Base, Layers};
+pub use tally::Tally;

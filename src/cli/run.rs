@@ -11,7 +11,7 @@ use super::args::RunOptions;
 use super::exit::Exit;
 use super::{closing, doctor, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
+use crate::experiment::{self, Caching, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
 use crate::krate::{Origin, Selected};
 use crate::ops::{self, Tools};
@@ -75,7 +75,10 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 
     let proxy = registry.serve().await?;
     let index = Upstream::configured()?.index;
-    let layers = ops::layers(&home.cache().join("layers"), &sandbox, index.as_str(), &toolchains)?;
+    let layers = match experiment.cache {
+        Caching::On => ops::layers(&home.layers(), &sandbox, index.as_str(), &toolchains)?,
+        Caching::Off => Vec::new(),
+    };
     let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, layers };
     let name = experiment.name.clone();
     let setup = Setup { experiment, tools, plans, finished, jobs };

@@ -9,7 +9,7 @@ use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
 use super::workers::WorkersPatch;
-use super::{DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxKind, Workers};
+use super::{Caching, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxKind, Workers};
 use crate::ops::{CommandOp, Op};
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
@@ -43,6 +43,8 @@ pub struct Overrides {
     pub limits: LimitsPatch,
     /// `--sandbox`.
     pub sandbox: Option<SandboxKind>,
+    /// `--no-cache`.
+    pub cache: Option<Caching>,
 }
 
 /// What the defaults and checks depend on besides the user.
@@ -194,6 +196,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     raw.in_flight = overrides.in_flight.or(raw.in_flight);
     raw.limits = overrides.limits.or(raw.limits);
     raw.sandbox = overrides.sandbox.unwrap_or(raw.sandbox);
+    raw.cache = overrides.cache.unwrap_or(raw.cache);
     Overridden { raw, skipped }
 }
 
@@ -233,6 +236,7 @@ impl Overridden {
             limits,
             op_limits: raw.op_limits,
             lockfile: raw.lockfile,
+            cache: raw.cache,
             sandbox: raw.sandbox,
         }
     }

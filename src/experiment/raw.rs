@@ -6,11 +6,11 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
-use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts};
+use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
 use super::settings::{self, RawSettings};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
-use super::{LimitsPatch, SandboxKind, limits, name};
+use super::{Caching, LimitsPatch, SandboxKind, limits, name};
 use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Selection};
@@ -28,13 +28,14 @@ pub(super) struct RawExperiment {
     pub(super) in_flight: Option<usize>,
     pub(super) lockfile: LockfileMode,
     pub(super) sandbox: SandboxKind,
+    pub(super) cache: Caching,
     pub(super) limits: LimitsPatch,
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "toolchains",
     "crates",
@@ -44,6 +45,7 @@ const KEYS: [&str; 12] = [
     "in-flight",
     "lockfile",
     "sandbox",
+    "cache",
     "limits",
     "op",
     "crate",
@@ -85,6 +87,7 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
         in_flight: root.get("in-flight").and_then(|value| count(value, workers::IN_FLIGHT, problems)),
         lockfile: root.get("lockfile").and_then(|value| one_of(value, &LOCKFILES, problems)).unwrap_or_default(),
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
+        cache: root.get("cache").and_then(|value| caching(value, problems)).unwrap_or_default(),
         limits: limits::read_key(root, problems).unwrap_or_default(),
         crate_settings: root
             .get("crate")
@@ -97,6 +100,17 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
 
 const LOCKFILES: [(&str, LockfileMode); 2] = [("latest", LockfileMode::Latest), ("packaged", LockfileMode::Packaged)];
 const SANDBOXES: [(&str, SandboxKind); 2] = [("native", SandboxKind::Native), ("none", SandboxKind::None)];
+
+fn caching(value: &Value<'_>, problems: &mut Problems) -> Option<Caching> {
+    match value.get_ref().as_bool() {
+        Some(true) => Some(Caching::On),
+        Some(false) => Some(Caching::Off),
+        None => {
+            wrong_type(value, "true or false", problems);
+            None
+        }
+    }
+}
 
 fn toolchains(value: &Value<'_>, problems: &mut Problems) -> Vec<Located<ToolchainSpec>> {
     let names = names(value, problems).unwrap_or_default();

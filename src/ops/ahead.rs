@@ -16,10 +16,10 @@ use std::time::Instant;
 use semver::Version;
 use sha2::{Digest, Sha256};
 
-use crate::cache::{Base, CacheError, Code, Graph, Key, Layers};
+use crate::cache::{Base, CacheError, Code, Graph, Key, Layers, Tally};
 use crate::ops::cell::{self, Ahead, CellError, TOOLCHAIN, VENDOR};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
-use crate::ops::{Features, Op, Order, Tools, Units, blocking};
+use crate::ops::{Features, Op, Order, Tools, blocking};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::sandbox::{End, Exit, Sandbox, Usage};
 use crate::toolchain::Toolchain;
@@ -49,7 +49,7 @@ pub(super) enum AheadError {
 pub(super) struct Compiled {
     pub(super) base: Base,
     pub(super) usage: Usage,
-    pub(super) units: Units,
+    pub(super) tally: Tally,
 }
 
 /// The layers of each toolchain, in `cache`, for the registry at `index`; none where the sandbox has no overlays.
@@ -90,19 +90,21 @@ pub(super) async fn compile(
         Ok::<_, CacheError>((graph, base))
     });
     let (graph, base) = laid.await?;
-    let mut compiled = Compiled { base, usage: Usage::default(), units: Units::default() };
+    let mut compiled = Compiled { base, usage: Usage::default(), tally: Tally::default() };
     let argv = argv(order.op, order.features).filter(|_| tools.toolchains[toolchain].version >= KEEPS_GOING);
     let Some(argv) = argv.filter(|_| !graph.is_empty()) else { return Ok(Some(compiled)) };
 
     let subject = subject(workspace, &argv)?;
     if let Some(reused) = layers.noted(&subject, &compiled.base).and_then(|note| note.parse().ok()) {
-        compiled.units.reused = reused;
-        return Ok(Some(compiled));
+        compiled.tally.reused = reused;
+    } else {
+        let work = Work { tools, workspace, order, toolchain, layers, dirs, graph: Arc::new(graph), argv };
+        if work.all(&mut compiled).await? == Completion::Whole {
+            let Tally { reused, compiled: new } = compiled.tally;
+            layers.note(&subject, &compiled.base, &(reused + new).to_string())?;
+        }
     }
-    let work = Work { tools, workspace, order, toolchain, layers, dirs, graph: Arc::new(graph), argv };
-    if work.all(&mut compiled).await? == Completion::Whole {
-        layers.note(&subject, &compiled.base, &(compiled.units.reused + compiled.units.compiled).to_string())?;
-    }
+    layers.count(compiled.tally)?;
     Ok(Some(compiled))
 }
 
@@ -168,7 +170,7 @@ impl Work<'_> {
             }
             let text = String::from_utf8_lossy(&exit.output.head);
             if tried.is_empty() {
-                compiled.units.reused = fresh(&text, &self.graph);
+                compiled.tally.reused = fresh(&text, &self.graph);
             }
             tried.insert(code);
             let refused = refused(&text).filter_map(|package| self.graph.code(package));
@@ -194,7 +196,7 @@ impl Work<'_> {
             let mut base = compiled.base.clone();
             let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
             let taken = taken.await?;
-            compiled.units.compiled += taken.0;
+            compiled.tally.compiled += taken.0;
             compiled.base = taken.1;
         }
         Ok(exit)
@@ -252,20 +254,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rustc");
         write_stand_in(&path, ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
-        let script = fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "echo compiled");
+        let script =
+            fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "echo compiled");
         fs::write(&path, script).unwrap();
         let run = |folder: Option<&str>| {
             let mut command = std::process::Command::new("/bin/sh");
             command.arg(&path).arg("arg").env_clear();
             command.envs(folder.map(|folder| ("CARGO_MANIFEST_DIR", folder)));
             let output = command.output().unwrap();
-            (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+            (
+                output.status.code(),
+                String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+            )
         };
         let compiled = (Some(0), "compiled arg\n".to_owned());
         assert_eq!(run(None), compiled);
         assert_eq!(run(Some("/cargo/vendor/a-1.0.0")), compiled);
         assert_eq!(run(Some("/cargo/vendor/b-2.0.0+x")), compiled);
-        for refused in ["/crate", "/cargo/vendor/a-1.0.0/", "/cargo/vendor/a-1.0.0/sub", "/cargo/vendor/a-1.0.01", "x"] {
+        for refused in ["/crate", "/cargo/vendor/a-1.0.0/", "/cargo/vendor/a-1.0.0/sub", "/cargo/vendor/a-1.0.01", "x"]
+        {
             assert_eq!(run(Some(refused)), (Some(1), format!("maar-refused: {refused}\n")));
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Layers;
+use crate::cache::{Layers, Tally};
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::Registry;
@@ -136,15 +136,7 @@ pub struct Done {
     /// The lockfile that `prepare` made.
     pub lockfile: Option<Vec<u8>>,
     /// What became of the dependencies.
-    pub units: Units,
-}
-
-/// How many dependencies were compiled ahead of an op, and how many were there from earlier ones.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Units {
-    pub compiled: usize,
-    pub reused: usize,
+    pub dependencies: Tally,
 }
 
 impl Done {
@@ -152,7 +144,7 @@ impl Done {
     pub fn without_commands(outcome: Outcome) -> Self {
         let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
         let output = Output { head: log.into_bytes(), ..Output::default() };
-        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, units: Units::default() }
+        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, dependencies: Tally::default() }
     }
 
     /// The host could not do what was needed.
@@ -176,13 +168,14 @@ impl Op {
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
                 exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
-                let (ahead, units) = compiled.map(|compiled| (compiled.usage, compiled.units)).unwrap_or_default();
+                let (ahead, dependencies) =
+                    compiled.map(|compiled| (compiled.usage, compiled.tally)).unwrap_or_default();
                 Done {
                     outcome: verdict::of_command(exit.end, &exit.output, &order.limits),
                     usage: cell::sum(ahead, exit.usage),
                     output: exit.output,
                     lockfile: None,
-                    units,
+                    dependencies,
                 }
             }
             Err(error) => Done::failed_on_host(&error),

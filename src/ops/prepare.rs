@@ -7,10 +7,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, LockfileMode, Order, Tools, Units, blocking, verdict};
+use crate::ops::{Done, LockfileMode, Order, Tools, blocking, verdict};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
@@ -53,7 +54,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
         Some(exit) => (exit.usage, exit.output),
         None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
     };
-    Done { outcome, usage, output, lockfile, units: Units::default() }
+    Done { outcome, usage, output, lockfile, dependencies: Tally::default() }
 }
 
 enum Prepared {

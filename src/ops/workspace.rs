@@ -124,12 +124,7 @@ impl Workspace {
 
     /// Makes an empty folder, whatever was there before.
     pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
-        match remove_folder(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(WorkspaceError { path: path.to_owned(), source });
-            }
-            Ok(()) | Err(_) => {}
-        }
+        remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;
         match made_for {
             For::Cells => self.make_owned(path),
             For::Maar => self.make(path),

@@ -18,6 +18,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         in_flight: Some(7),
         limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
         sandbox: Some(SandboxKind::None),
+        cache: Some(Caching::Off),
     };
     let file = r#"
         name = "theirs"
@@ -39,6 +40,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
     assert_eq!(experiment.limits, Limits { memory: ByteSize::gib(1), cpus: 2.0, ..DEFAULT_LIMITS });
     assert_eq!(experiment.lockfile, LockfileMode::Packaged);
     assert_eq!(experiment.sandbox, SandboxKind::None);
+    assert_eq!(experiment.cache, Caching::Off);
 }
 
 #[test]
