@@ -62,23 +62,52 @@ pub async fn run(
         move |krate| Job::new(&shared, krate, &reader)
     });
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
-    let engine = pipeline::run(&config, jobs, stop, events);
+    let engine = pipeline::run(&config, jobs, stop.clone(), events);
     let sink = async {
         let mut sink = Sink { shared: &shared, writer, progress, known: HashMap::new() };
         let mut result = Ok(());
-        while let Some(event) = received.recv().await {
-            if result.is_ok() {
-                result = sink.take(event).await;
-                if result.is_err() {
-                    stopper.raise(StopLevel::Kill);
+        let mut level = StopLevel::Run;
+        loop {
+            let news = tokio::select! {
+                biased;
+                risen = stop.risen_above(level) => News::Stop(risen),
+                event = received.recv() => News::Event(event),
+            };
+            match news {
+                News::Stop(risen) => {
+                    level = risen;
+                    sink.progress.update(Update::Note(in_words(level).to_owned()));
                 }
+                News::Event(Some(event)) if result.is_ok() => {
+                    result = sink.take(event).await;
+                    if result.is_err() {
+                        stopper.raise(StopLevel::Kill);
+                    }
+                }
+                // Nothing can be kept any more; the engine still has to get rid of its events.
+                News::Event(Some(_)) => {}
+                News::Event(None) => return result,
             }
         }
-        result
     };
     let (summary, kept) = tokio::join!(engine, sink);
     kept?;
     Ok(summary?)
+}
+
+/// What the sink waits for.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, taken apart at once")]
+enum News {
+    Stop(StopLevel),
+    Event(Option<Event<Job>>),
+}
+
+fn in_words(level: StopLevel) -> &'static str {
+    match level {
+        StopLevel::Run => "running",
+        StopLevel::Drain => "stopping: finishing what is running (Ctrl-C again ends it now)",
+        StopLevel::Kill => "stopping: ending what is running",
+    }
 }
 
 /// How many events may wait for the store: enough to ride out a slow commit, few enough to bound the logs in memory.

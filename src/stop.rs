@@ -54,10 +54,20 @@ impl Stop {
 
     /// Waits until the level is at least `level`; forever if it never is.
     pub async fn reached(&self, level: StopLevel) {
+        self.wait_for(|current| current >= level).await;
+    }
+
+    /// Waits until the level is above `level`, and says what it is then.
+    pub async fn risen_above(&self, level: StopLevel) -> StopLevel {
+        self.wait_for(|current| current > level).await
+    }
+
+    async fn wait_for(&self, enough: impl Fn(StopLevel) -> bool) -> StopLevel {
         let mut receiver = self.0.clone();
-        if receiver.wait_for(|current| *current >= level).await.is_err() {
+        match receiver.wait_for(|current| enough(*current)).await.map(|level| *level) {
+            Ok(level) => level,
             // The stopper is gone, so nobody can ask for an end any more.
-            std::future::pending::<()>().await;
+            Err(_) => std::future::pending().await,
         }
     }
 }

@@ -17,6 +17,11 @@ pub enum Exit {
     Stopped = 130,
 }
 
+/// The command asks for something that isn't there; ends with [`Exit::Usage`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Misuse(pub(super) String);
+
 /// The list for `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:

@@ -2,13 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::bail;
-
 use super::args::LogsArgs;
-use super::exit::Exit;
+use super::exit::{Exit, Misuse};
 use super::stored;
 use crate::compare::{CrateResults, Results};
 use crate::krate::CrateId;
+use crate::nearest::did_you_mean;
 use crate::plan::Step;
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
@@ -25,7 +24,8 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         && !results.toolchains.iter().any(|toolchain| toolchain.spec == *wanted)
     {
         let specs: Vec<&str> = results.toolchains.iter().map(|toolchain| toolchain.spec.as_str()).collect();
-        bail!("experiment `{}` has no toolchain `{wanted}`, only {}", args.name, specs.join(", "));
+        let specs = specs.join(", ");
+        return Err(Misuse(format!("experiment `{}` has no toolchain `{wanted}`, only {specs}", args.name)).into());
     }
     let mut printed = false;
     for (step, result) in krate.steps.iter().filter(|(step, _)| of_interest(step)) {
@@ -43,31 +43,29 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         printed = true;
     }
     if !printed {
-        bail!("no such op of {} has run yet; `maar report {}` shows what has", krate.krate.id, args.name);
+        let hint = format!("`maar report {}` shows what has", args.name);
+        return Err(Misuse(format!("no such op of {} has run yet; {hint}", krate.krate.id)).into());
     }
     Ok(Exit::Fine)
 }
 
-fn find<'a>(results: &'a Results, wanted: &CrateId) -> anyhow::Result<&'a CrateResults> {
-    let mut named = results.crates.iter().filter(|krate| {
+fn find<'a>(results: &'a Results, wanted: &CrateId) -> Result<&'a CrateResults, Misuse> {
+    let named = |krate: &&CrateResults| {
         let id = &krate.krate.id;
         id.name == wanted.name && (wanted.version.is_none() || id.version == wanted.version)
-    });
-    match (named.next(), named.next()) {
-        (Some(only), None) => Ok(only),
-        (Some(first), Some(second)) => bail!(
-            "several versions of `{}` are in experiment `{}`: name one, such as `{}` or `{}`",
-            wanted.name,
-            results.experiment,
-            first.krate.id,
-            second.krate.id
-        ),
-        (None, _) => {
+    };
+    let found: Vec<&CrateResults> = results.crates.iter().filter(named).collect();
+    let experiment = &results.experiment;
+    match found.as_slice() {
+        [only] => Ok(only),
+        [] => {
             let names = results.crates.iter().map(|krate| krate.krate.id.name.as_str());
-            let hint = crate::nearest::nearest(wanted.name.as_str(), names)
-                .map(|name| format!("; did you mean `{name}`?"))
-                .unwrap_or_default();
-            bail!("`{wanted}` is not in experiment `{}`{hint}", results.experiment)
+            let hint = did_you_mean(wanted.name.as_str(), names).map(|hint| format!("; {hint}")).unwrap_or_default();
+            Err(Misuse(format!("`{wanted}` is not in experiment `{experiment}`{hint}")))
+        }
+        several => {
+            let ids: Vec<String> = several.iter().map(|krate| krate.krate.id.to_string()).collect();
+            Err(Misuse(format!("experiment `{experiment}` has {}: name one of them", ids.join(", "))))
         }
     }
 }

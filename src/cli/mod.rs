@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::experiment::ExperimentError;
+use crate::registry::{RegistryError, UpstreamError};
 use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
-use exit::Exit;
+use exit::{Exit, Misuse};
 
 pub mod args;
 mod cache;
@@ -47,6 +48,27 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
+/// An error and its causes, but for those that the words above them contain already.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
+/// Whose doing an error is: what was asked for, or the host.
+fn blame(error: &anyhow::Error) -> Exit {
+    // A folder that was selected but holds no package.
+    let no_package = matches!(error.downcast_ref(), Some(RegistryError::Manifest { .. }));
+    match error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() || no_package {
+        true => Exit::Usage,
+        false => Exit::Host,
+    }
+}
+
 /// Says what went wrong, and whose doing it was.
 fn complain(error: &anyhow::Error) -> Exit {
     // A reader such as `head` that has seen enough is no failure, and has no one to tell.
@@ -60,10 +82,28 @@ fn complain(error: &anyhow::Error) -> Exit {
     let (exit, text) = if let Some(wrong) = error.downcast_ref::<ExperimentError>() {
         (Exit::Usage, wrong.styled())
     } else {
-        let exit = if error.is::<ToolchainError>() { Exit::Usage } else { Exit::Host };
-        (exit, format!("error: {error:#}"))
+        let hint = match error.downcast_ref::<RegistryError>() {
+            Some(RegistryError::Network { .. }) => "\n`maar doctor` says whether the registry can be reached",
+            Some(_) | None => "",
+        };
+        (blame(error), format!("error: {}{hint}", words(error)))
     };
     // Where stderr is closed, the exit code has to do.
     let _ = writeln!(anstream::stderr(), "{text}");
     exit
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = io::Error::other("the disk is gone");
+        let wrapped = crate::home::HomeError::Io { what: "open", path: "x".into(), source: cause };
+        let error = Err::<(), _>(wrapped).context("failed to start").unwrap_err();
+        assert_eq!(words(&error), "failed to start: failed to open x: the disk is gone");
+    }
 }

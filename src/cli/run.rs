@@ -91,6 +91,9 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     if options.progress != progress::Kind::Json {
         closing::write(&report, &page, begun.elapsed(), out)?;
     }
+    if stop.level() > StopLevel::Run && options.progress != progress::Kind::Json {
+        writeln!(out, "stopped; the same command goes on from here")?;
+    }
     Ok(match (stop.level(), compare::conclude(&report)) {
         (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,
         (StopLevel::Run, Conclusion::Clean) => Exit::Fine,

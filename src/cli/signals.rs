@@ -1,6 +1,6 @@
-//! Ctrl-C: the first finishes what is running, the second ends it, the third leaves at once.
+//! Ctrl-C: the first finishes what is running, the second ends it, the third leaves at once. The run itself says so.
 
-use std::io::{self, Write};
+use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,14 +16,11 @@ pub(super) fn listen(stopper: Stopper) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         tokio::select! {
-            _ = interrupt.recv() => {
-                say("finishing what is running; Ctrl-C again to end it now");
-                stopper.raise(StopLevel::Drain);
-            }
+            _ = interrupt.recv() => stopper.raise(StopLevel::Drain),
             _ = terminate.recv() => stopper.raise(StopLevel::Kill),
         }
         tokio::select! {
-            _ = interrupt.recv() => say("ending what is running"),
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         stopper.raise(StopLevel::Kill);
@@ -32,9 +29,4 @@ pub(super) fn listen(stopper: Stopper) -> io::Result<()> {
         std::process::exit(Exit::Stopped as i32);
     });
     Ok(())
-}
-
-fn say(what: &str) {
-    // Where stderr is closed, nobody is there to be told.
-    let _ = writeln!(io::stderr(), "\nmaar: {what}");
 }

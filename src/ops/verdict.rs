@@ -65,17 +65,24 @@ fn failure(code: i32, text: &str) -> Failure {
 
 /// Why cargo could not resolve or fetch.
 fn resolution_failure(text: &str) -> Outcome {
+    /// What cargo guesses, above the cause, whenever git fails over HTTP.
+    const HINT_OF_GIT: &str = "network failure seems to have happened";
+    /// As libgit2 says it: a server that answers so was reached.
+    const NO_SUCH_REPOSITORY: &str = "unexpected http status code: 404";
     const NETWORK: [&str; 6] = [
         "spurious network error",
         "failed to download",
         "download of ",
         "Could not resolve host",
         "failed to fetch `",
-        "network failure seems to have happened",
+        HINT_OF_GIT,
     ];
     let error = cargo_error(text).unwrap_or_else(|| "cargo failed without saying why".to_owned());
-    if let Some(line) = lines(text).rev().find(|line| NETWORK.iter().any(|phrase| line.contains(phrase))) {
-        return Outcome::Inconclusive(Cause::Network(shorten(line.trim())));
+    if let Some(line) = lines(text).rev().find(|line| NETWORK.iter().any(|phrase| line.contains(phrase)))
+        && !text.contains(NO_SUCH_REPOSITORY)
+    {
+        let reason = if line.contains(HINT_OF_GIT) { cause(text) } else { None };
+        return Outcome::Inconclusive(Cause::Network(reason.unwrap_or_else(|| shorten(line.trim()))));
     }
     if let Some(name) = lines(text).find_map(|line| quoted_after(line, "no matching package named ")) {
         return Outcome::Broken(Breakage::MissingDependency(name.to_owned()));
@@ -339,6 +346,26 @@ mod tests {
             ),
         ] {
             assert_eq!(reason_of_resolution(text), reason);
+        }
+    }
+
+    #[test]
+    fn a_repository_that_is_gone_is_no_failure_of_the_network() {
+        let text = |cause: &str| {
+            format!(
+                "error: failed to get `x` as a dependency of package `c v0.1.0`\n\nCaused by:\n  \
+                 failed to load source for dependency `x`\n\nCaused by:\n  \
+                 network failure seems to have happened\n  if a proxy or similar\n\nCaused by:\n  {cause}\n"
+            )
+        };
+        for (cause, reason) in [
+            ("unexpected http status code: 404; class=Http (34)", "broken: dependency `x` does not exist"),
+            (
+                "failed to connect to x.example: Connection refused; class=Os (2)",
+                "inconclusive: network: failed to connect to x.example: Connection refused; class=Os (2)",
+            ),
+        ] {
+            assert_eq!(reason_of_resolution(&text(cause)), reason);
         }
     }
 

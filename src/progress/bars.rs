@@ -69,6 +69,8 @@ fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
         let above = lock(board).take_above();
         print_above(&bar, &above);
         let (rows, columns) = term.size();
+        // A terminal echoes Ctrl-C as `^C` behind the last line: where that wraps, the next frame would begin a row too low.
+        let columns = columns.saturating_sub(2);
         let frame = lock(board).frame(Instant::now(), Screen { columns: columns.into(), rows: rows.into() });
         bar.set_message(frame.join("\n"));
         match ended.recv_timeout(FRAME) {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// Why the store can't do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,14 @@ impl StoreError {
             match source.sqlite_error_code() {
                 Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged { path, source },
                 Some(ErrorCode::DiskFull) => Self::Full { path, source },
-                Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly { path, source },
+                // On a full disk, the memory that connections share can't grow.
+                Some(ErrorCode::SystemIoFailure) if extended(&source) == Some(ffi::SQLITE_IOERR_SHMSIZE) => {
+                    Self::Full { path, source }
+                }
+                // Nobody reads a database with a write-ahead log who may not write the files beside it.
+                Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                    Self::ReadOnly { path, source }
+                }
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, source },
                 // SQLite has many more codes, and none of them tells the user more than its own words do.
                 Some(_) | None => Self::Sql { path, doing, source },
@@ -64,4 +71,9 @@ impl StoreError {
     {
         move |source| Self::Unreadable { path: path.to_owned(), what, source: source.into() }
     }
+}
+
+/// The code with all its details: <https://sqlite.org/rescode.html>.
+fn extended(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
 }

@@ -143,16 +143,33 @@ impl Cgroups {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         for place in &self.places {
-            // A dropped run may have left groups behind, whose processes are dying.
-            for entry in std::fs::read_dir(&place.folder).into_iter().flatten().flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    remove_dying(&entry.path());
-                }
-            }
-            let _ = std::fs::remove_dir(&place.folder);
+            remove(&place.folder);
             if let Some(undo) = &place.undo {
                 undo.run();
             }
+        }
+    }
+}
+
+/// Removes a folder of a sandbox's, with the groups in it: a run that was dropped or killed may have left some, whose
+/// processes are dying.
+fn remove(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_dying(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// Removes the folders of sandboxes whose process is dead. Only a run that was killed leaves any.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix("maar-")?.split_once('-'));
+        let Some(Ok(process)) = process.map(|(process, _)| process.parse::<u32>()) else { continue };
+        if !Path::new("/proc").join(process.to_string()).exists() {
+            remove(&entry.path());
         }
     }
 }
@@ -167,12 +184,42 @@ fn remove_dying(group: &Path) {
     }
 }
 
-/// Makes a folder for groups, or takes over one that a dead process of the same number left.
+/// Makes a folder for groups, or takes over one that a dead process of the same number left; those of other dead
+/// processes are removed.
 fn make(folder: &Path) -> Result<PathBuf, String> {
+    if let Some(parent) = folder.parent() {
+        sweep(parent);
+    }
     match std::fs::create_dir(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(format!("failed to make {}: {error}", folder.display()))
         }
         _ => Ok(folder.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_dead_processes_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        // Above the most that the kernel gives: PID_MAX_LIMIT is 2^22.
+        let dead = (1 << 22) + 1;
+        let kept = [format!("maar-{own}-0"), "maar-x-0".to_owned(), "maar".to_owned(), format!("other-{dead}-0")];
+        for name in kept.iter().chain([&format!("maar-{dead}-0"), &format!("maar-{dead}-self")]) {
+            std::fs::create_dir_all(dir.path().join(name).join("test-x-1")).unwrap();
+        }
+        sweep(dir.path());
+        let mut left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut kept = kept;
+        kept.sort();
+        assert_eq!(left, kept);
     }
 }

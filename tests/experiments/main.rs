@@ -1,0 +1,12 @@
+//! Experiments from end to end: the binary, over crates of our own, from a registry of our own.
+//!
+//! What the parts do in detail is tested where they are; this is what a user sees.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cases;
+mod verdicts;
+mod world;
