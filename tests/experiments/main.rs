@@ -8,5 +8,6 @@
 mod support;
 
 mod cases;
+mod layers;
 mod verdicts;
 mod world;
