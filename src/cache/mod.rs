@@ -22,6 +22,8 @@ mod key;
 mod layer;
 mod layers;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 pub use collect::{Collected, Summary, collect, summarise};
 pub use error::CacheError;

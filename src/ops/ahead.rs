@@ -255,7 +255,7 @@ mod tests {
         let path = dir.path().join("rustc");
         write_stand_in(&path, ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
         let script =
-            fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "echo compiled");
+            fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled");
         fs::write(&path, script).unwrap();
         let run = |folder: Option<&str>| {
             let mut command = std::process::Command::new("/bin/sh");
