@@ -58,7 +58,7 @@ fn gain_of_stages() -> Result<f64, Box<dyn std::error::Error>> {
 
 fn config<const N: usize>(workers: [usize; N], in_flight: usize) -> Config {
     let pool = |workers| Pool { name: String::new(), workers };
-    Config { pools: workers.map(pool).into(), in_flight }
+    Config::new(workers.map(pool).into(), in_flight)
 }
 
 fn virtual_time() -> std::io::Result<Runtime> {

@@ -1,7 +1,8 @@
 //! Results → one verdict per crate, and the report of all of them. Pure.
 //!
-//! What a verdict means is in `compare/judge.rs`; what a report holds is in `compare/report.rs`.
+//! What a run took is in `compare/account.rs`; what a verdict means is in `compare/judge.rs`; what a report holds is in `compare/report.rs`.
 
+mod account;
 mod judge;
 mod report;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::outcome::Outcome;
 use crate::plan::Step;
 use crate::toolchain::Toolchain;
 
+pub use account::{PoolReport, RunRecord, RunReport, Span};
 pub use judge::{Deciding, Judgement, Standing, judge};
 pub(crate) use report::timestamp;
 pub use report::{
@@ -35,6 +37,8 @@ pub struct Results {
     pub notes: Vec<String>,
     /// The crates in the order of the selection.
     pub crates: Vec<CrateResults>,
+    /// How it was run, the first time first.
+    pub runs: Vec<RunRecord>,
 }
 
 /// All that is known of one crate.
@@ -59,6 +63,10 @@ pub struct OpResult {
     pub cpu: Duration,
     /// The most memory it held, where the host can tell.
     pub peak_memory: Option<ByteSize>,
+    /// How long it waited until it could start.
+    pub waited: Duration,
+    /// The number of its worker in the pool, from 0.
+    pub worker: usize,
 }
 
 /// What an experiment says of one crate. The order is that of reports: what needs a look comes first.

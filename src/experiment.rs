@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
-use crate::ops::{Features, LockfileMode, Op, OpName};
+use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
-use crate::sandbox::Limits;
+use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
 
 mod limits;
@@ -25,7 +25,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{DEFAULT_LIMITS, cpus, memory, timeout};
+pub use limits::{DEFAULT_LIMITS, cpus, disk, memory, timeout};
 pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
@@ -100,6 +100,8 @@ pub struct LimitsPatch {
     pub timeout: Option<std::time::Duration>,
     pub idle_timeout: Option<std::time::Duration>,
     pub output: Option<bytesize::ByteSize>,
+    pub disk: Option<bytesize::ByteSize>,
+    pub cores: Option<Cores>,
 }
 
 /// What `[crate.NAME]` says of one crate.
@@ -115,6 +117,38 @@ pub struct CrateSettings {
     pub env: BTreeMap<String, String>,
 }
 
+impl Workers {
+    /// The workers that a run noted down; none if a stage is missing.
+    pub fn from_stages(stages: &BTreeMap<Stage, usize>) -> Option<Self> {
+        let of = |stage| stages.get(&stage).copied();
+        Some(Self { fetch: of(Stage::Fetch)?, build: of(Stage::Build)?, test: of(Stage::Test)? })
+    }
+
+    /// How many workers a stage has.
+    pub fn of(&self, stage: Stage) -> usize {
+        match stage {
+            Stage::Fetch => self.fetch,
+            Stage::Build => self.build,
+            Stage::Test => self.test,
+        }
+    }
+
+    /// The same, but with so many for one stage.
+    #[must_use]
+    pub fn with(self, stage: Stage, workers: usize) -> Self {
+        match stage {
+            Stage::Fetch => Self { fetch: workers, ..self },
+            Stage::Build => Self { build: workers, ..self },
+            Stage::Test => Self { test: workers, ..self },
+        }
+    }
+
+    /// All stages with their workers.
+    pub fn by_stage(&self) -> BTreeMap<Stage, usize> {
+        Stage::ALL.into_iter().map(|stage| (stage, self.of(stage))).collect()
+    }
+}
+
 impl Experiment {
     /// The op list of a crate.
     pub fn ops_of(&self, krate: &CrateName) -> &[Op] {
@@ -126,6 +160,14 @@ impl Experiment {
         let of_op = self.op_limits.get(op).copied().unwrap_or_default();
         let of_crate = self.crate_settings.get(krate).map(|settings| settings.limits).unwrap_or_default();
         of_crate.over(of_op.over(self.limits))
+    }
+
+    /// Whether any op may ask for cores of its own.
+    pub fn cores(&self) -> Cores {
+        let of_ops = self.op_limits.values().filter_map(|limits| limits.cores);
+        let of_crates = self.crate_settings.values().filter_map(|settings| settings.limits.cores);
+        let mut all = of_ops.chain(of_crates).chain([self.limits.cores]);
+        if all.any(|cores| cores == Cores::Own) { Cores::Own } else { Cores::Shared }
     }
 }
 
@@ -139,6 +181,8 @@ impl LimitsPatch {
             timeout: self.timeout.unwrap_or(base.timeout),
             idle_timeout: self.idle_timeout.unwrap_or(base.idle_timeout),
             output: self.output.unwrap_or(base.output),
+            disk: self.disk.unwrap_or(base.disk),
+            cores: self.cores.unwrap_or(base.cores),
         }
     }
 }

@@ -98,7 +98,11 @@ pub enum Cause {
     Idle(Duration),
     /// The kernel killed a process of the op for using more memory than the limit.
     OutOfMemory(ByteSize),
-    /// The op wrote more than it may, or the host's disk is full.
+    /// What the op wrote takes more space than this.
+    OverDisk(ByteSize),
+    /// The op printed more than this.
+    Flooded(ByteSize),
+    /// The host's disk is full.
     OutOfDisk,
     /// The registry or another network service couldn't be reached.
     Network(String),
@@ -140,7 +144,7 @@ impl Cause {
     /// Whether the host is to blame rather than a limit.
     pub fn is_of_host(&self) -> bool {
         match self {
-            Self::TimedOut(_) | Self::Idle(_) | Self::OutOfMemory(_) => false,
+            Self::TimedOut(_) | Self::Idle(_) | Self::OutOfMemory(_) | Self::OverDisk(_) | Self::Flooded(_) => false,
             Self::OutOfDisk | Self::Network(_) | Self::Host(_) => true,
         }
     }
@@ -206,7 +210,9 @@ impl fmt::Display for Cause {
                 write!(f, "no output and no CPU use for {}", humantime::format_duration(*limit))
             }
             Self::OutOfMemory(limit) => write!(f, "needs more memory than {}", limit.display().iec()),
-            Self::OutOfDisk => write!(f, "no space left for what it writes"),
+            Self::OverDisk(limit) => write!(f, "needs more disk space than {}", limit.display().iec()),
+            Self::Flooded(limit) => write!(f, "printed more than {}", limit.display().iec()),
+            Self::OutOfDisk => write!(f, "no space left on the host's disk"),
             Self::Network(what) => write!(f, "network: {what}"),
             Self::Host(what) => write!(f, "host: {what}"),
         }

@@ -11,7 +11,7 @@ use crate::experiment::{CrateSettings, Experiment, SandboxKind};
 use crate::krate::{Origin, Selected};
 use crate::ops::{Features, LockfileMode, Op};
 use crate::outcome::{Cause, Outcome};
-use crate::sandbox::Limits;
+use crate::sandbox::{Limits, MAX_PRINTED};
 use crate::toolchain::Toolchain;
 
 #[cfg(test)]
@@ -111,6 +111,8 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::TimedOut(hit)) => *hit >= limits.timeout,
         Outcome::Inconclusive(Cause::Idle(hit)) => *hit >= limits.idle_timeout,
         Outcome::Inconclusive(Cause::OutOfMemory(hit)) => *hit >= limits.memory,
+        Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
+        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= MAX_PRINTED,
         // A host that had no network or no disk may have them now, and a defect of maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Host(_)) | Outcome::Error(_) => false,
         Outcome::Passed | Outcome::Failed(_) | Outcome::Broken(_) | Outcome::Skipped => true,

@@ -115,15 +115,9 @@ const EVENTS_AHEAD: usize = 64;
 
 /// The pools of an experiment: one per stage, [`PoolId`] being the place in [`Stage::ALL`].
 pub fn pipeline_config(experiment: &Experiment) -> pipeline::Config {
-    let pools = Stage::ALL.iter().map(|stage| {
-        let workers = match stage {
-            Stage::Fetch => experiment.workers.fetch,
-            Stage::Build => experiment.workers.build,
-            Stage::Test => experiment.workers.test,
-        };
-        Pool { name: stage.to_string(), workers }
-    });
-    pipeline::Config { pools: pools.collect(), in_flight: experiment.in_flight }
+    let pools =
+        Stage::ALL.into_iter().map(|stage| Pool { name: stage.to_string(), workers: experiment.workers.of(stage) });
+    pipeline::Config::new(pools.collect(), experiment.in_flight)
 }
 
 fn pool_of(stage: Stage) -> PoolId {
@@ -297,8 +291,15 @@ impl Sink<'_> {
         });
         // A stopped op has no result: the next run does it again.
         let Some(outcome) = done.outcome else { return Ok(()) };
-        let result =
-            OpResult { outcome, started: began, wall, cpu: done.usage.cpu, peak_memory: done.usage.peak_memory };
+        let result = OpResult {
+            outcome,
+            started: began,
+            wall,
+            cpu: done.usage.cpu,
+            peak_memory: done.usage.peak_memory,
+            waited: times.started.duration_since(times.queued),
+            worker,
+        };
         self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint.clone(), result.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
@@ -308,8 +309,6 @@ impl Sink<'_> {
                 krate: self.shared.plans[tag.krate].krate.id.clone(),
                 toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
                 result,
-                queued: times.started.duration_since(times.queued),
-                worker,
                 output: done.output,
                 lockfile: done.lockfile,
             })
@@ -347,6 +346,8 @@ fn verdict(setup: &Setup, krate: usize, mut known: HashMap<Fingerprint, OpResult
             wall: Duration::ZERO,
             cpu: Duration::ZERO,
             peak_memory: None,
+            waited: Duration::ZERO,
+            worker: 0,
         })
     };
     let steps = plan.steps.iter().map(|step| (step.clone(), known.remove(&step.fingerprint).or_else(|| earlier(step))));

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 23] = [
+    ("host", &[]),
     ("krate", &[]),
     ("nearest", &[]),
     ("outcome", &[]),
@@ -23,7 +24,9 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("ops", &["cache", "krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
     ("experiment", &["krate", "nearest", "ops", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
+    ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),
+    ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
     ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "outcome", "pipeline", "printable"]),

@@ -12,6 +12,7 @@ use crate::experiment::{self, Caching, LimitsPatch, Overrides, SandboxKind, Work
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
+use crate::sandbox::Cores;
 use crate::toolchain::ToolchainSpec;
 
 /// Find out what a change breaks: run an experiment over many Rust crates on this machine
@@ -41,6 +42,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what the ops of a crate printed
     Logs(LogsArgs),
+    /// Work out what a run would take with other workers, on another machine, over more crates
+    Simulate(SimulateArgs),
     /// Say what this host can do, and how to mend what it can't
     Doctor(DoctorArgs),
     /// Remove what experiments left behind
@@ -104,6 +107,12 @@ pub struct RunOptions {
     /// Give an op this much memory [default: 4GiB]
     #[arg(long, value_name = "SIZE", value_parser = experiment::memory, help_heading = "Limits of one op")]
     pub memory: Option<ByteSize>,
+    /// Let what an op writes take this much disk space [default: 20GiB]
+    #[arg(long, value_name = "SIZE", value_parser = experiment::disk, help_heading = "Limits of one op")]
+    pub disk: Option<ByteSize>,
+    /// Give an op cores of its own, as many as its CPUs
+    #[arg(long, help_heading = "Limits of one op")]
+    pub cpuset: bool,
     /// End an op after this time [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = experiment::timeout, help_heading = "Limits of one op")]
     pub timeout: Option<Duration>,
@@ -167,6 +176,28 @@ pub struct LogsArgs {
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// The name of an experiment that has run
+    pub name: String,
+    /// Set the number of workers of each stage, such as build=32,test=16 [default: those of its last run]
+    #[arg(long, value_parser = experiment::workers)]
+    pub workers: Option<WorkersPatch>,
+    /// Run this many crates, made by taking the recorded ones again [default: as many as were recorded]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub crates: Option<u32>,
+    /// Suppose this many cores [default: those of this host]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub cores: Option<u16>,
+    /// Suppose this much memory for all ops together [default: that of this host]
+    #[arg(long, value_name = "SIZE", value_parser = experiment::memory)]
+    pub memory: Option<ByteSize>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
@@ -285,6 +316,8 @@ impl RunOptions {
                 timeout: self.timeout,
                 idle_timeout: self.idle_timeout,
                 output: None,
+                disk: self.disk,
+                cores: self.cpuset.then_some(Cores::Own),
             },
             sandbox: self.sandbox.map(SandboxKind::from),
             cache: self.no_cache.then_some(Caching::Off),

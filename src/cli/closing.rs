@@ -2,20 +2,23 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::compare::Report;
 use crate::home::Home;
 use crate::plan::Fingerprint;
-use crate::report::{ReportError, html, text};
+use crate::report::{ReportError, figures, html, text};
 use crate::sandbox::Output;
 use crate::store::{Store, StoreError};
 
-/// Writes the closing table and where the page is.
-pub(super) fn write(report: &Report, page: &Path, took: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Writes the closing table, what the run took, and where the page is.
+pub(super) fn write(report: &Report, page: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
     text::write(report, columns(), out)?;
-    let took = humantime::format_duration(Duration::from_secs(took.as_secs()));
-    writeln!(out, "\n{} in {took}: {}", report.experiment, page.display())?;
+    writeln!(out)?;
+    let figures = report.runs.last().map(figures::figures).unwrap_or_default();
+    for (label, text) in figures {
+        writeln!(out, "{label:<8}{text}")?;
+    }
+    writeln!(out, "{:<8}{}", "report", page.display())?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod ops;
 mod report;
 mod run;
 mod signals;
+mod simulate;
 mod status;
 mod stored;
 
@@ -40,6 +41,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Report(args)) => report::run(&args, out),
         Some(Command::Status(args)) => status::run(&args, out),
         Some(Command::Logs(args)) => logs::run(&args, out),
+        Some(Command::Simulate(args)) => simulate::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
         Some(Command::Clean(args)) => clean::run(&args, out),
         Some(Command::Cache(args)) => cache::run(&args, out),

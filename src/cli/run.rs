@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
+use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::Exit;
@@ -15,6 +15,7 @@ use crate::experiment::{self, Caching, Experiment, Host, Loaded, SandboxKind};
 use crate::home::Home;
 use crate::krate::{Origin, Selected};
 use crate::ops::{self, Tools};
+use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::select::Selection;
@@ -39,7 +40,6 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
 
 async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Loaded { experiment, toolchains } = loaded;
-    let begun = Instant::now();
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
@@ -81,15 +81,18 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     };
     let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, layers };
     let name = experiment.name.clone();
+    let registry = tools.registry.clone();
     let setup = Setup { experiment, tools, plans, finished, jobs };
-    run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
+    let summary = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;
     drop(proxy);
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);
     let page = closing::write_html(&store, &home, &report)?;
     if options.progress != progress::Kind::Json {
-        closing::write(&report, &page, begun.elapsed(), out)?;
+        closing::write(&report, &page, out)?;
     }
     if stop.level() > StopLevel::Run && options.progress != progress::Kind::Json {
         writeln!(out, "stopped; the same command goes on from here")?;
@@ -111,7 +114,7 @@ fn open_sandbox(experiment: &Experiment) -> Sandbox {
 
 /// What a reader of the results must know of how they came to be.
 fn notes(experiment: &Experiment, sandbox: &Sandbox) -> Vec<String> {
-    let mut notes = sandbox.unenforced();
+    let mut notes = sandbox.unenforced(experiment.cores());
     if experiment.sandbox == SandboxKind::None {
         notes.insert(0, "no sandbox: crates run with your rights, and see your files and your network".to_owned());
     }
@@ -125,7 +128,7 @@ async fn run_rest(
     notes: Vec<String>,
     home: &Home,
     stop: (stop::Stopper, Stop),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Summary> {
     let left = |plan: &&CratePlan| !plan::remaining(&setup.experiment, plan, &setup.finished).is_empty();
     let ahead = progress::Plan {
         pools: run::pipeline_config(&setup.experiment).pools,
@@ -142,8 +145,7 @@ async fn run_rest(
     progress.finish();
     // First what could not be kept, which is why the run ended.
     writer.flush().await?;
-    ran?;
-    Ok(())
+    Ok(ran?)
 }
 
 /// Finds the crates that the selections mean; those an earlier run chose stay as they were chosen.

@@ -7,6 +7,7 @@ use semver::Version;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::account::{RunReport, account};
 use super::{CrateResults, OpResult, Results, Standing, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
 use crate::ops::{OpName, Stage};
@@ -37,6 +38,8 @@ pub struct Report {
     pub summary: Summary,
     /// The crates in the order of the selection.
     pub crates: Vec<CrateReport>,
+    /// What its runs took, the first one first.
+    pub runs: Vec<RunReport>,
 }
 
 /// A toolchain of an experiment.
@@ -113,6 +116,8 @@ pub struct OpReport {
     pub cpu_ms: u64,
     /// The most memory it held at one time; none where the host can't tell.
     pub peak_memory_bytes: Option<u64>,
+    /// How long it waited until it could start.
+    pub waited_ms: u64,
     /// Under which its log is kept.
     #[serde(skip)]
     pub fingerprint: Fingerprint,
@@ -143,6 +148,7 @@ pub fn compare(results: &Results) -> Report {
         notes: results.notes.clone(),
         summary: Summary::of(crates.iter().map(|krate| krate.verdict)),
         crates,
+        runs: account(results),
     }
 }
 
@@ -231,11 +237,12 @@ fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Opt
         wall_ms: millis(result.wall),
         cpu_ms: millis(result.cpu),
         peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
+        waited_ms: millis(result.waited),
         fingerprint: step.fingerprint.clone(),
     })
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -298,7 +305,7 @@ impl Serialize for Standing {
     }
 }
 
-fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     time.and_then(timestamp).serialize(serializer)
 }
 

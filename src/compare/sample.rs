@@ -5,12 +5,17 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 use semver::Version;
 
-use super::{CrateResults, OpResult, Results};
+use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
-use crate::ops::Op;
+use crate::ops::{Op, Stage};
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
 use crate::plan::{Fingerprint, Step};
 use crate::toolchain::Toolchain;
+
+/// When all ops start.
+pub(crate) fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_779_000_000)
+}
 
 /// An outcome by its letter: `p`assed, `f`ailed, `b`roken, `i`nconclusive, `e`rror, `s`kipped.
 pub(crate) fn outcome(letter: char, op: &Op) -> Outcome {
@@ -39,10 +44,12 @@ pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str
         let fingerprint = Fingerprint(format!("{name} {version} {} {toolchain:?}", op.name()));
         let result = (letter != '-').then(|| OpResult {
             outcome: outcome(letter, &op),
-            started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_779_000_000),
+            started: start(),
             wall: Duration::from_millis(61_500),
             cpu: Duration::from_millis(59_123),
             peak_memory: Some(ByteSize::mib(300)),
+            waited: Duration::from_millis(5),
+            worker: 1,
         });
         (Step { op, toolchain, attempt: 1, fingerprint }, result)
     };
@@ -82,6 +89,17 @@ pub(crate) fn results(toolchain_count: usize, crates: Vec<CrateResults>) -> Resu
         toolchains: toolchains(toolchain_count),
         notes: vec!["this host can't limit memory".to_owned()],
         crates,
+        runs: Vec::new(),
+    }
+}
+
+/// A run of ten minutes in which all ops of these results ran.
+pub(crate) fn run() -> RunRecord {
+    RunRecord {
+        started: start(),
+        workers: Stage::ALL.map(|stage| (stage, 2)).into(),
+        wall: Some(Duration::from_secs(600)),
+        downloaded: Some(ByteSize::mib(3)),
     }
 }
 

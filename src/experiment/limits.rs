@@ -11,7 +11,7 @@ use super::LimitsPatch;
 use super::problem::{BadValue, Problems};
 use super::read::{Value, count, known_keys, parsed, place, table, wrong_type};
 use crate::nearest::did_you_mean;
-use crate::sandbox::Limits;
+use crate::sandbox::{Cores, Limits};
 
 /// What an op may use where nobody says otherwise.
 pub const DEFAULT_LIMITS: Limits = Limits {
@@ -22,6 +22,9 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     timeout: Duration::from_secs(15 * 60),
     idle_timeout: Duration::from_secs(5 * 60),
     output: ByteSize::mib(16),
+    // Several times what the largest builds take.
+    disk: ByteSize::gib(20),
+    cores: Cores::Shared,
 };
 
 /// The kernel's shortest quota is 1 ms of a period of 100 ms; the most is more than any machine has, and means all.
@@ -34,7 +37,10 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 /// Output is held in memory while an op runs.
 const OUTPUT: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::gib(1);
 
-const KEYS: [&str; 6] = ["cpus", "memory", "pids", "timeout", "idle-timeout", "output"];
+/// With less, cargo can't even set out.
+const DISK: RangeInclusive<ByteSize> = ByteSize::mib(16)..=ByteSize::pib(1);
+
+const KEYS: [&str; 8] = ["cpus", "cpuset", "memory", "pids", "timeout", "idle-timeout", "output", "disk"];
 const SIZE_UNITS: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"];
 const TIME_UNITS: [&str; 12] = ["ms", "s", "sec", "second", "m", "min", "minute", "h", "hour", "d", "day", "days"];
 
@@ -48,6 +54,8 @@ impl LimitsPatch {
             timeout: self.timeout.or(base.timeout),
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
             output: self.output.or(base.output),
+            disk: self.disk.or(base.disk),
+            cores: self.cores.or(base.cores),
         }
     }
 }
@@ -67,6 +75,8 @@ fn read(table: &DeTable<'_>, problems: &mut Problems) -> LimitsPatch {
         timeout: table.get("timeout").and_then(|value| parsed(value, TIME, problems, timeout)),
         idle_timeout: table.get("idle-timeout").and_then(|value| parsed(value, TIME, problems, timeout)),
         output: table.get("output").and_then(|value| parsed(value, "a size such as \"16MiB\"", problems, output)),
+        disk: table.get("disk").and_then(|value| parsed(value, "a size such as \"20GiB\"", problems, disk)),
+        cores: table.get("cpuset").and_then(|value| cores(value, problems)),
     }
 }
 
@@ -98,6 +108,22 @@ pub fn cpus(text: &str) -> Result<f64, BadValue> {
 /// Memory: `4GiB`.
 pub fn memory(text: &str) -> Result<ByteSize, BadValue> {
     in_range(text, size(text)?, MEMORY, |size| size.display().iec().to_string())
+}
+
+/// Disk space: `20GiB`.
+pub fn disk(text: &str) -> Result<ByteSize, BadValue> {
+    in_range(text, size(text)?, DISK, |size| size.display().iec().to_string())
+}
+
+fn cores(value: &Value<'_>, problems: &mut Problems) -> Option<Cores> {
+    match value.get_ref() {
+        DeValue::Boolean(true) => Some(Cores::Own),
+        DeValue::Boolean(false) => Some(Cores::Shared),
+        _ => {
+            wrong_type(value, "true or false", problems);
+            None
+        }
+    }
 }
 
 /// How much output is kept: `16MiB`.

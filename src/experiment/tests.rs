@@ -70,6 +70,8 @@ fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
             timeout: Duration::from_secs(900),
             idle_timeout: Duration::from_secs(300),
             output: ByteSize::mib(16),
+            disk: ByteSize::gib(20),
+            cores: Cores::Shared,
         },
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),
@@ -93,7 +95,7 @@ fn every_commented_out_default_of_the_default_file_is_the_default() {
     // From the first table that is commented out, all are examples.
     let commented = DEFAULT_FILE.lines().take_while(|line| !line.starts_with("#[")).filter_map(uncommented);
     let defaults: Vec<&str> = commented.filter(is_default).collect();
-    assert_eq!(defaults.len(), 12, "{defaults:?}");
+    assert_eq!(defaults.len(), 14, "{defaults:?}");
     for setting in defaults {
         let file = DEFAULT_FILE.replacen(&format!("#{setting}"), setting, 1);
         assert_eq!(accepted(&file), demo(), "{setting}");
@@ -135,12 +137,20 @@ fn limits_of_a_crate_go_over_those_of_the_op_and_these_over_the_experiments() {
     let experiment = accepted(
         r#"
         crates = ["itoa"]
-        limits = { cpus = 2, memory = "1GiB", timeout = "1m", idle-timeout = "10s", pids = 100, output = "1MiB" }
+        [limits]
+        cpus = 2
+        memory = "1GiB"
+        timeout = "1m"
+        idle-timeout = "10s"
+        pids = 100
+        output = "1MiB"
+        disk = "3GiB"
         [op.test.limits]
         memory = "2GiB"
         timeout = "1h 30m"
         [crate.itoa.limits]
         timeout = "3m"
+        cpuset = true
         "#,
     );
     let expected = Limits {
@@ -150,6 +160,8 @@ fn limits_of_a_crate_go_over_those_of_the_op_and_these_over_the_experiments() {
         timeout: Duration::from_secs(180),
         idle_timeout: Duration::from_secs(10),
         output: ByteSize::mib(1),
+        disk: ByteSize::gib(3),
+        cores: Cores::Own,
     };
     assert_eq!(experiment.limits_of(&name("itoa"), &op("test")), expected);
     assert_eq!(experiment.limits_of(&name("ryu"), &op("test")).timeout, Duration::from_secs(5400));

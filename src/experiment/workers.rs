@@ -30,14 +30,14 @@ pub struct WorkersPatch {
 impl Workers {
     /// What keeps a host of `cores` busy with ops of `cpus` each. Builds and tests may each take the whole host, since
     /// at the beginning and the end of a run there is only one kind; the kernel shares it out in between.
-    pub(super) fn for_host(cores: usize, cpus: f64) -> Self {
+    pub fn for_host(cores: usize, cpus: f64) -> Self {
         let whole_ops = (cores as f64 / cpus.max(1.0)).floor() as usize;
         let ops = whole_ops.clamp(*WORKERS.start(), *WORKERS.end());
         Self { fetch: FETCH, build: ops, test: ops }
     }
 
     /// How many crates in flight keep all workers busy: each has one, and two wait for every one that isn't fetching.
-    pub(super) fn in_flight(self) -> usize {
+    pub fn in_flight(self) -> usize {
         self.fetch + 2 * (self.build + self.test)
     }
 }
@@ -49,7 +49,7 @@ impl WorkersPatch {
     }
 
     /// `base`, with what this patch gives put in its place.
-    pub(super) fn over(self, base: Workers) -> Workers {
+    pub fn over(self, base: Workers) -> Workers {
         Workers {
             fetch: self.fetch.unwrap_or(base.fetch),
             build: self.build.unwrap_or(base.build),

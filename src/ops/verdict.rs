@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
-use crate::sandbox::{End, Limits, Output};
+use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
 pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
@@ -26,6 +26,8 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
         End::TimedOut => Outcome::Inconclusive(Cause::TimedOut(limits.timeout)),
         End::Idle => Outcome::Inconclusive(Cause::Idle(limits.idle_timeout)),
         End::OutOfMemory => Outcome::Inconclusive(Cause::OutOfMemory(limits.memory)),
+        End::OverDisk => Outcome::Inconclusive(Cause::OverDisk(limits.disk)),
+        End::Flooded => Outcome::Inconclusive(Cause::Flooded(MAX_PRINTED)),
         End::OutOfDisk => Outcome::Inconclusive(Cause::OutOfDisk),
         End::Stopped => return None,
     };
@@ -202,6 +204,7 @@ mod tests {
     use bytesize::ByteSize;
 
     use super::*;
+    use crate::sandbox::Cores;
 
     fn limits() -> Limits {
         Limits {
@@ -211,6 +214,8 @@ mod tests {
             timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(30),
             output: ByteSize::mib(1),
+            disk: ByteSize::gib(1),
+            cores: Cores::Shared,
         }
     }
 
@@ -247,7 +252,9 @@ mod tests {
             (End::TimedOut, "inconclusive: still running after 1m"),
             (End::Idle, "inconclusive: no output and no CPU use for 30s"),
             (End::OutOfMemory, "inconclusive: needs more memory than 4.0 GiB"),
-            (End::OutOfDisk, "inconclusive: no space left for what it writes"),
+            (End::OverDisk, "inconclusive: needs more disk space than 1.0 GiB"),
+            (End::OutOfDisk, "inconclusive: no space left on the host's disk"),
+            (End::Flooded, "inconclusive: printed more than 256.0 MiB"),
         ] {
             assert_eq!(reason_of_command(end, failed), reason);
         }

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::guard::guard;
 use super::queue::Queue;
 use super::{Config, ConfigError, DropCause, Event, PoolId, Stepped, Summary, Times, Work};
@@ -39,7 +40,8 @@ pub async fn run<W: Work>(
     let in_flight = config.check()?;
     let begun = Instant::now();
     let queues = config.pools.iter().map(|_| Queue::new()).collect();
-    let pipeline = Arc::new(Pipeline { queues, stop, events });
+    let budget = Budget::new(config.budget, config.pressure.clone());
+    let pipeline = Arc::new(Pipeline { queues, budget, stop, events });
 
     let mut workers = JoinSet::new();
     for (pool, shape) in config.pools.iter().enumerate() {
@@ -69,6 +71,7 @@ pub async fn run<W: Work>(
 /// What admission and all workers share.
 struct Pipeline<W: Work> {
     queues: Vec<Queue<Waiting<W>>>,
+    budget: Budget,
     stop: Stop,
     events: Sender<Event<W>>,
 }
@@ -86,11 +89,12 @@ struct Next<W: Work> {
     tag: W::Tag,
     pool: PoolId,
     priority: u64,
+    weight: u64,
 }
 
 impl<W: Work> Next<W> {
     fn of(work: W) -> Self {
-        Self { tag: work.tag(), pool: work.pool(), priority: work.priority(), work }
+        Self { tag: work.tag(), pool: work.pool(), priority: work.priority(), weight: work.weight(), work }
     }
 }
 
@@ -134,6 +138,13 @@ impl<W: Work> Pipeline<W> {
     }
 
     async fn run_step(&self, waiting: Waiting<W>, worker: usize, summary: &mut Summary) {
+        let taken = Instant::now();
+        let share = tokio::select! {
+            biased;
+            share = self.budget.take(waiting.step.weight) => share,
+            () = self.stop.reached(StopLevel::Drain) => return self.discard(waiting, summary).await,
+        };
+        let held = taken.elapsed();
         // Room for the event first: what a slow reader takes is not the step's time, and a stop may come meanwhile.
         let room = self.events.reserve().await;
         if self.is_stopping() {
@@ -153,9 +164,13 @@ impl<W: Work> Pipeline<W> {
         })
         .await;
         let finished = Instant::now();
+        drop(share);
 
-        summary.pools[pool.0].steps += 1;
-        summary.pools[pool.0].busy += finished - started;
+        let counted = &mut summary.pools[pool.0];
+        counted.steps += 1;
+        counted.busy += finished - started;
+        counted.waited += started - queued;
+        counted.held += held;
         let (report, next) = match ended {
             Ok((report, next)) => (Ok(report), next),
             Err(panic) => (Err(panic), None),
@@ -202,7 +217,7 @@ impl<W: Work> Pipeline<W> {
     }
 
     async fn end(&self, step: Next<W>, cause: DropCause) {
-        let Next { work, tag, pool, priority: _ } = step;
+        let Next { work, tag, pool, .. } = step;
         drop(work);
         self.tell(Event::Dropped { tag, pool, cause, at: Instant::now() }).await;
     }

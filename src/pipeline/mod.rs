@@ -3,6 +3,7 @@
 //! What is bounded is the number of jobs between admission and their end, never a queue: op lists may send a job
 //! forth and back between two pools, and bounded queues in a cycle deadlock.
 
+mod budget;
 mod engine;
 mod guard;
 mod queue;
@@ -13,6 +14,7 @@ mod tests;
 
 use std::future::Future;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::engine::run;
@@ -40,6 +42,11 @@ pub trait Work: Sized + Send + 'static {
     /// of arrival. Later stages should be greater, so that what is started ends before more starts.
     fn priority(&self) -> u64;
 
+    /// How much of [`Config::budget`] the next step needs while it runs.
+    fn weight(&self) -> u64 {
+        0
+    }
+
     /// Runs one step to its end. Never an `Err`: whatever happened is the report.
     ///
     /// At [`StopLevel::Kill`](crate::stop::StopLevel::Kill) the step ends itself: the engine waits for it, and never
@@ -63,6 +70,19 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// How many jobs may be between admission and their end: from 1 to [`Config::MAX_IN_FLIGHT`].
     pub in_flight: usize,
+    /// How much the steps that run at one time may weigh together. A step that is heavier by itself runs alone.
+    pub budget: u64,
+    /// While it is high, no step starts beside those that run. Low once its sender is gone.
+    pub pressure: watch::Receiver<Pressure>,
+}
+
+/// How hard pressed the host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressure {
+    /// It has room for more.
+    Low,
+    /// More would do harm.
+    High,
 }
 
 /// A pool of workers.
@@ -167,6 +187,11 @@ pub enum DropCause {
 impl Config {
     /// The most jobs that may be in flight: more than any disk has room for.
     pub const MAX_IN_FLIGHT: u32 = 1 << 20;
+
+    /// A pipeline in which nothing but its workers limits what runs at one time.
+    pub fn new(pools: Vec<Pool>, in_flight: usize) -> Self {
+        Self { pools, in_flight, budget: u64::MAX, pressure: watch::channel(Pressure::Low).1 }
+    }
 
     /// How many jobs may be in flight, in the type of permits, if the pipeline can run.
     fn check(&self) -> Result<u32, ConfigError> {

@@ -25,6 +25,8 @@ pub struct SimStep {
     pub takes: Duration,
     /// What it does then.
     pub end: SimEnd,
+    /// How much of the budget it needs.
+    pub weight: u64,
 }
 
 /// What a simulated step does when its time is over.
@@ -57,13 +59,19 @@ pub struct SimTag {
 impl SimStep {
     /// A step that takes this many milliseconds and reports.
     pub fn new(pool: usize, millis: u64) -> Self {
-        Self { pool: PoolId(pool), takes: Duration::from_millis(millis), end: SimEnd::Report }
+        Self { pool: PoolId(pool), takes: Duration::from_millis(millis), end: SimEnd::Report, weight: 0 }
     }
 
     /// The same step, but it panics in the end.
     #[must_use]
     pub fn panics(self) -> Self {
         Self { end: SimEnd::Panic, ..self }
+    }
+
+    /// The same step, but of this weight.
+    #[must_use]
+    pub fn weighs(self, weight: u64) -> Self {
+        Self { weight, ..self }
     }
 }
 
@@ -93,6 +101,10 @@ impl Work for SimJob {
 
     fn priority(&self) -> u64 {
         self.tag.step as u64
+    }
+
+    fn weight(&self) -> u64 {
+        self.now.weight
     }
 
     async fn step(mut self, stop: Stop) -> Stepped<Self> {
@@ -188,7 +200,7 @@ mod tests {
     use super::*;
 
     fn config<const N: usize>(workers: [usize; N]) -> Config {
-        Config { pools: workers.map(|workers| Pool { name: String::new(), workers }).into(), in_flight: 1 }
+        Config::new(workers.map(|workers| Pool { name: String::new(), workers }).into(), 1)
     }
 
     #[test]

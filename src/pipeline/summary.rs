@@ -30,6 +30,10 @@ pub struct PoolSummary {
     pub steps: u64,
     /// How long its workers were at it, summed over them.
     pub busy: Duration,
+    /// How long its steps waited for a worker, and then for the budget, summed over them.
+    pub waited: Duration,
+    /// How much of that was for the budget, while a worker was free.
+    pub held: Duration,
 }
 
 impl Summary {
@@ -60,6 +64,8 @@ impl Summary {
         for (pool, theirs) in self.pools.iter_mut().zip(&other.pools) {
             pool.steps += theirs.steps;
             pool.busy += theirs.busy;
+            pool.waited += theirs.waited;
+            pool.held += theirs.held;
         }
     }
 }

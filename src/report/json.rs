@@ -29,6 +29,7 @@ mod tests {
     fn the_json_has_the_documented_shape() {
         let mut results = sample::results(1, vec![sample::named("itoa", "1.0.18", 'p', &["f-"])]);
         results.crates[0].steps[0].1.as_mut().unwrap().peak_memory = None;
+        results.runs.push(sample::run());
         let expected = json!({
             "schema": 1,
             "experiment": "sample",
@@ -55,14 +56,25 @@ mod tests {
                     "ops": [
                         {
                             "op": "prepare", "stage": "fetch", "outcome": "passed", "reason": null, "attempt": 1,
-                            "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": null
+                            "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": null,
+                            "waited_ms": 5
                         },
                         {
                             "op": "build", "stage": "build", "outcome": "failed", "reason": "does not compile: E0308",
-                            "attempt": 1, "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": 314_572_800
+                            "attempt": 1, "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": 314_572_800,
+                            "waited_ms": 5
                         }
                     ]
                 }]
+            }],
+            "runs": [{
+                "started": "2026-05-17T06:40:00Z", "wall_ms": 600_000, "cpu_ms": 118_246,
+                "downloaded_bytes": 3_145_728,
+                "pools": [
+                    { "stage": "fetch", "workers": 2, "ops": 1, "busy_ms": 61500, "waited_ms": 5 },
+                    { "stage": "build", "workers": 2, "ops": 1, "busy_ms": 61500, "waited_ms": 5 },
+                    { "stage": "test", "workers": 2, "ops": 0, "busy_ms": 0, "waited_ms": 0 }
+                ]
             }]
         });
         assert_eq!(written(&compare(&results)), expected);

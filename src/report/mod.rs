@@ -2,6 +2,7 @@
 //!
 //! Everything that crates, registries and users wrote is hostile here: each format neutralises it in its own way.
 
+pub mod figures;
 pub mod html;
 pub mod json;
 pub mod markdown;

@@ -49,6 +49,11 @@ impl Capture {
         }
     }
 
+    /// How many bytes were taken so far, kept or not.
+    pub(super) fn taken(&self) -> u64 {
+        (self.head.len() + self.ring.len()) as u64 + self.dropped
+    }
+
     /// Everything that was kept.
     pub(super) fn finish(mut self) -> Output {
         self.ring.rotate_left(self.oldest);

@@ -85,6 +85,7 @@ pub struct Fault {
 pub enum Step {
     Handshake,
     EnterCgroup,
+    Cores,
     UserNamespace,
     Namespaces,
     Fork,
@@ -101,6 +102,7 @@ pub enum Step {
     Keys,
     Identity,
     Capabilities,
+    SystemCalls,
     Limits,
     Session,
     WorkingDirectory,
@@ -130,6 +132,7 @@ impl Step {
         match self {
             Self::Handshake => "talk to the sandbox helper",
             Self::EnterCgroup => "enter the cgroup",
+            Self::Cores => "take its cores",
             Self::UserNamespace => "create a user namespace",
             Self::Namespaces => "create namespaces",
             Self::Fork => "fork",
@@ -146,6 +149,7 @@ impl Step {
             Self::Keys => "leave the keyring",
             Self::Identity => "become an unprivileged user",
             Self::Capabilities => "drop capabilities",
+            Self::SystemCalls => "refuse system calls",
             Self::Limits => "set resource limits",
             Self::Session => "make a session on the pseudo-terminal",
             Self::WorkingDirectory => "enter the working directory",
@@ -161,6 +165,7 @@ impl Step {
                 " (the kernel, AppArmor or a container around maar forbids namespaces; `maar doctor` says which)"
             }
             Self::UserNamespace if errno == libc::ENOSPC => " (raise the sysctl user.max_user_namespaces)",
+            Self::SystemCalls => " (a kernel with CONFIG_SECCOMP_FILTER is needed, on x86-64 or 64-bit ARM)",
             Self::Keys if errno == libc::EDQUOT => " (raise the sysctl kernel.keys.maxkeys)",
             Self::Proc if denied => {
                 " (a container around maar hides parts of /proc; run it with its /proc unmasked, as podman's \

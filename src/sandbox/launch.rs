@@ -7,21 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use bytesize::ByteSize;
-use nix::sys::statvfs::{Statvfs, statvfs};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
 use super::cgroup::{Cgroups, Controller, KEEPERS};
+use super::cores::{CorePool, Lease};
+use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
-use super::{Command, End, Exit, Limits, Owner, SandboxError, Usage};
-use crate::stop::Stop;
-
-/// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
-const FULL: ByteSize = ByteSize::mib(16);
+use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
+use crate::stop::{Stop, StopLevel};
 
 /// What starting commands takes, the same for all cells of a sandbox.
 #[derive(Debug, Clone)]
@@ -30,6 +27,7 @@ pub(super) struct Launcher {
     pub(super) helper: PathBuf,
     /// Where groups are made.
     pub(super) cgroups: Arc<Cgroups>,
+    cores: CorePool,
 }
 
 /// One command and what is to be known about it.
@@ -48,22 +46,41 @@ pub(super) struct Launch<'a> {
 impl Launcher {
     /// A launcher with the groups that this host allows.
     pub(super) fn new(helper: PathBuf) -> Self {
-        Self { helper, cgroups: Arc::new(Cgroups::discover()) }
+        Self { helper, cgroups: Arc::new(Cgroups::discover()), cores: CorePool::of_this_process() }
+    }
+
+    /// Says in plain words which of these limits are not enforced, for commands on such cores.
+    pub(super) fn unenforced(&self, limits: &[Controller], cores: Cores) -> Vec<String> {
+        let mut limits = limits.to_vec();
+        if cores == Cores::Own {
+            limits.push(Controller::CpuSet);
+        }
+        self.cgroups.unenforced(&limits)
     }
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
         let Launch { label, limits, command, isolation, owner, writes_to, stop } = launch;
-        let group = self.cgroups.open(label, limits)?;
+        let lease = match limits.cores {
+            Cores::Shared => None,
+            Cores::Own => tokio::select! {
+                lease = self.cores.lease(limits.cpus) => lease,
+                () = stop.reached(StopLevel::Kill) => return Ok(not_begun()),
+            },
+        };
+        let cores = lease.as_ref().map(Lease::cores).unwrap_or_default();
+        let group = self.cgroups.open(label, limits, cores)?;
         let has_own_user = matches!(isolation, Isolation::Namespaces(_));
         let job = Job {
             cgroups: group.entrances(),
+            cores: cores.to_vec(),
             isolation,
             command: command.clone(),
             rlimits: Rlimits {
                 // Outside a user namespace the number counts whatever else the user runs.
                 processes: has_own_user.then_some(u64::from(limits.pids) + KEEPERS),
                 data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
+                file: limits.disk.as_u64(),
             },
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
@@ -73,7 +90,10 @@ impl Launcher {
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
         let cpu = CpuMeter::new(&group, child.id());
-        let watched = supervise::watch(Watched { pty, control, child, cpu, limits, stop, label }).await?;
+        let mut disk = Allowance::new(&writes_to, limits.disk);
+        let disk_used = &mut disk;
+        let watched =
+            supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
 
         let ooms = group.oom_kills();
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
@@ -89,7 +109,9 @@ impl Launcher {
             (None, Ended::Code(0)) => End::Code(0),
             (None, _) if ooms > 0 => End::OutOfMemory,
             (None, Ended::Killed) => return Err(SandboxError::HelperLost),
-            (None, Ended::Code(_) | Ended::Signal(_)) if writes_to.iter().any(|path| is_full(path)) => End::OutOfDisk,
+            (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
+            (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
+            (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
             (None, Ended::Code(code)) => End::Code(code),
             (None, Ended::Signal(signal)) => End::Signal(signal),
         };
@@ -118,19 +140,7 @@ impl Launcher {
     }
 }
 
-/// Whether a file system has next to no space, or no files, left.
-fn is_full(path: &Path) -> bool {
-    statvfs(path).is_ok_and(|status| {
-        // Some file systems make room for files as they go and report no number of them.
-        bytes_left(&status) < FULL || (status.files() > 0 && status.files_available() == 0)
-    })
-}
-
-/// How much space a file system has left for this user; `None`: it doesn't say.
-pub(super) fn space_left(path: &Path) -> Option<ByteSize> {
-    statvfs(path).ok().map(|status| bytes_left(&status))
-}
-
-fn bytes_left(status: &Statvfs) -> ByteSize {
-    ByteSize(status.blocks_available() * status.fragment_size())
+/// How a command ended that was to stop before it had any cores.
+fn not_begun() -> Exit {
+    Exit { end: End::Stopped, usage: Usage::default(), output: Output::default() }
 }

@@ -4,6 +4,8 @@
 
 mod capture;
 mod cgroup;
+mod cores;
+mod disk;
 mod error;
 #[cfg(test)]
 pub mod fake;
@@ -15,6 +17,7 @@ mod process_tree;
 mod pty;
 mod remove;
 mod supervise;
+mod tree;
 pub mod unconfined;
 
 use std::path::{Component, Path, PathBuf};
@@ -123,7 +126,27 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How much output is kept: half of it from the beginning, half from the end.
     pub output: ByteSize,
+    /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB. Also how large
+    /// any of its files may be, holes included.
+    pub disk: ByteSize,
+    /// Whether others run on its cores.
+    pub cores: Cores,
 }
+
+/// Which cores a command runs on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cores {
+    /// On any, with others.
+    #[default]
+    Shared,
+    /// On as many whole ones as [`Limits::cpus`] needs, which no other command of the sandbox gets meanwhile: `nproc`
+    /// says how many these are.
+    Own,
+}
+
+/// The most that a command may print, kept or not: nobody reads that much.
+pub const MAX_PRINTED: ByteSize = ByteSize::mib(256);
 
 /// A command to run in a cell. Paths are those `Cell::path` gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,8 +184,12 @@ pub enum End {
     Idle,
     /// The kernel killed one of its processes for lack of memory, and it did not succeed.
     OutOfMemory,
-    /// It found no space left on the disk, and did not succeed.
+    /// Its folders came to hold more than [`Limits::disk`], and it did not succeed.
+    OverDisk,
+    /// The host's disk was full, and it did not succeed.
     OutOfDisk,
+    /// It printed more than [`MAX_PRINTED`] and was killed.
+    Flooded,
     /// It was killed because everything is to stop.
     Stopped,
 }
@@ -214,11 +241,11 @@ impl Sandbox {
         }
     }
 
-    /// Says in plain words which limits this host can't enforce.
-    pub fn unenforced(&self) -> Vec<String> {
+    /// Says in plain words which limits this host can't enforce, for commands on such cores.
+    pub fn unenforced(&self, cores: Cores) -> Vec<String> {
         match self {
-            Self::Native(native) => native.unenforced(),
-            Self::Unconfined(unconfined) => unconfined.unenforced(),
+            Self::Native(native) => native.unenforced(cores),
+            Self::Unconfined(unconfined) => unconfined.unenforced(cores),
             #[cfg(test)]
             Self::Fake(_) => Vec::new(),
         }
@@ -310,6 +337,8 @@ mod tests {
             timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
             output: ByteSize::kib(1),
+            disk: ByteSize::mib(1),
+            cores: Cores::Shared,
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
         Spec { label: label.to_owned(), scratch: "/s".into(), mounts, network: Network::Loopback, limits }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::cgroup::Controller;
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher};
-use super::{Command, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
+use super::{Command, Cores, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
 use crate::stop::Stop;
 
 /// Who commands are to the host when maar is root: no account of any distribution, and none that systemd or
@@ -63,9 +63,9 @@ impl Native {
         }
     }
 
-    pub(super) fn unenforced(&self) -> Vec<String> {
+    pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
         // The kernel counts the processes of the cell's own user namespace even without a controller.
-        self.launcher.cgroups.unenforced(&[Controller::Cpu, Controller::Memory])
+        self.launcher.unenforced(&[Controller::Cpu, Controller::Memory], cores)
     }
 
     pub(super) fn open(&self, spec: Spec) -> Result<NativeCell, SandboxError> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::launch::space_left;
+use super::disk::space_left;
 use super::native::Native;
-use super::{Command, End, Limits, Mount, MountKind, Network, Sandbox, SandboxError, Spec};
+use super::{Command, Cores, End, Limits, Mount, MountKind, Network, Sandbox, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// The oldest kernel with all that cells are made of: `mount_setattr` came with 5.12.
@@ -118,6 +118,8 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
             timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(20),
             output: ByteSize::kib(4),
+            disk: ByteSize::mib(64),
+            cores: Cores::Shared,
         },
     };
     if trial == Trial::Overlay {

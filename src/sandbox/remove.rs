@@ -1,39 +1,107 @@
-//! Removes folders that commands wrote to, whatever permissions they left there.
+//! Removes folders that commands wrote to, whatever permissions, depth or names they left there.
 
-use std::fs::{self, Permissions};
+use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::tree::{self, FOLDER};
+
+/// A folder that is being emptied.
+struct Level {
+    status: FileStat,
+    /// Its name in the folder above.
+    name: CString,
+    /// What it still holds: folders.
+    folders: Vec<CString>,
+}
 
 /// Removes a folder and all that is in it. One that isn't there is removed already. Links are not followed.
 ///
 /// # Errors
-/// When something in it belongs to another user, or the disk fails.
+/// When something in it belongs to another user, is being changed by one, or the disk fails.
 pub fn remove_folder(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(folder)?;
-            fs::remove_dir_all(folder)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
+    let (Some(around), Some(name)) = (folder.parent(), folder.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
+    let removed = nix::fcntl::open(around, FOLDER.difference(OFlag::O_NOFOLLOW), Mode::empty())
+        .and_then(|around| remove(around, CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?));
+    match removed {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => Ok(removed?),
     }
 }
 
-/// Lets the owner enter and change every folder: one without these permissions can't even be emptied.
-fn open_up(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
+fn remove(around: OwnedFd, name: CString) -> nix::Result<()> {
+    let mut levels = vec![Level { status: fstat(&around)?, name: CString::default(), folders: vec![name] }];
+    let mut here = around;
+    loop {
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        if let Some(name) = level.folders.pop() {
+            here = open(&here, &name)?;
+            let status = fstat(&here)?;
+            let folders = empty(&here)?;
+            levels.push(Level { status, name, folders });
+            continue;
+        }
+        let name = std::mem::take(&mut level.name);
+        levels.pop();
+        let Some(above) = levels.last() else { return Ok(()) };
+        here = tree::climb(&here, &above.status)?;
+        unlinkat(&here, name.as_c_str(), UnlinkatFlags::RemoveDir)?;
+    }
+}
+
+/// Opens a folder for its owner, who may have lost all permissions.
+fn open(around: &OwnedFd, name: &CString) -> nix::Result<OwnedFd> {
+    let owner = Mode::S_IRWXU;
+    let folder = match openat(around, name.as_c_str(), FOLDER, Mode::empty()) {
+        Err(Errno::EACCES) => {
+            // A link could not have been refused like this: that it is none was found out before permissions were.
+            fchmodat(around, name.as_c_str(), owner, FchmodatFlags::FollowSymlink)?;
+            openat(around, name.as_c_str(), FOLDER, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    if !Mode::from_bits_truncate(fstat(&folder)?.st_mode).contains(owner) {
+        fchmod(&folder, owner)?;
+    }
+    Ok(folder)
+}
+
+/// Removes all but the folders from a folder, and says which those are.
+fn empty(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
+    let mut folders = Vec::new();
+    let mut entries = Dir::openat(folder, ".", FOLDER, Mode::empty())?;
+    for entry in entries.iter() {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            // Linux says EISDIR, POSIX and some file systems EPERM.
+            Err(Errno::EISDIR | Errno::EPERM) => folders.push(name.to_owned()),
+            Err(errno) => return Err(errno),
         }
     }
-    Ok(())
+    Ok(folders)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -51,5 +119,42 @@ mod tests {
         assert!(!folder.exists());
         assert_eq!(fs::metadata(&elsewhere).unwrap().permissions().mode() & 0o777, 0o755);
         remove_folder(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_a_link_or_a_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/nowhere", dir.path().join("link")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        for name in ["link", "file"] {
+            assert_eq!(
+                remove_folder(&dir.path().join(name)).unwrap_err().kind(),
+                io::ErrorKind::NotADirectory,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_depth_is_too_deep_to_count_or_remove() {
+        /// More levels than a process may have open files or a path has room for names.
+        const DEPTH: usize = 3_000;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("deep");
+        fs::create_dir(&folder).unwrap();
+        let mut here = nix::fcntl::open(&folder, FOLDER, Mode::empty()).unwrap();
+        for _ in 1..DEPTH {
+            nix::sys::stat::mkdirat(&here, "d", Mode::S_IRWXU).unwrap();
+            here = openat(&here, "d", FOLDER, Mode::empty()).unwrap();
+        }
+        let mut seen = 0;
+        tree::walk(&folder, &mut |_| {
+            seen += 1;
+            tree::Go::On
+        })
+        .unwrap();
+        assert_eq!(seen, DEPTH);
+        remove_folder(&folder).unwrap();
+        assert!(!folder.exists());
     }
 }

@@ -9,10 +9,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::capture::Capture;
 use super::cgroup::Group;
+use super::disk::Allowance;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::process_tree;
 use super::pty::{Pty, Read};
-use super::{End, Limits, Output, SandboxError};
+use super::{End, Limits, MAX_PRINTED, Output, SandboxError};
 use crate::stop::{Stop, StopLevel};
 
 /// How long killed processes may take to be gone. A process that waits for a disk dies when the disk answers.
@@ -34,6 +35,7 @@ pub(super) struct Watched<'a> {
     pub(super) control: UnixStream,
     pub(super) child: Child,
     pub(super) cpu: CpuMeter<'a>,
+    pub(super) disk: &'a mut Allowance,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
     pub(super) label: &'a str,
@@ -66,12 +68,13 @@ enum Event {
     Reported,
     Look,
     TimedOut,
+    OverDisk,
     Stopped,
 }
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, cpu, disk, limits, stop, label } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -87,6 +90,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     let mut activity = Activity::new(started);
     let timeout = tokio::time::sleep(limits.timeout);
     tokio::pin!(timeout);
+    let mut disk_exceeded = std::pin::pin!(disk.exceeded());
 
     let killed_for = loop {
         let event = tokio::select! {
@@ -94,12 +98,16 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             _ = &mut report => Event::Reported,
             _ = looks.tick() => Event::Look,
             () = &mut timeout => Event::TimedOut,
+            () = &mut disk_exceeded => Event::OverDisk,
             () = stop.reached(StopLevel::Kill) => Event::Stopped,
         };
         match event {
             Event::Printed(Read::Bytes(count)) => {
                 capture.push(&buffer[..count]);
                 activity.printed = true;
+                if capture.taken() > MAX_PRINTED.as_u64() {
+                    break Some(End::Flooded);
+                }
             }
             Event::Printed(Read::Closed | Read::Nothing) => is_open = false,
             Event::Look => {
@@ -109,6 +117,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             }
             Event::Reported => break None,
             Event::TimedOut => break Some(End::TimedOut),
+            Event::OverDisk => break Some(End::OverDisk),
             Event::Stopped => break Some(End::Stopped),
         }
     };

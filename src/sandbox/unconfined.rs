@@ -10,7 +10,7 @@ use super::cgroup::Controller;
 use super::helper::protocol::Isolation;
 use super::launch::{Launch, Launcher};
 use super::native::Config;
-use super::{Command, Exit, Mount, MountKind, SandboxError, Spec};
+use super::{Command, Cores, Exit, Mount, MountKind, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// Opens cells that are nothing but folders of the host.
@@ -32,10 +32,10 @@ impl Unconfined {
         Self { launcher: Launcher::new(config.helper) }
     }
 
-    pub(super) fn unenforced(&self) -> Vec<String> {
+    pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
         let mut words =
             vec!["commands are not kept from this user's files, processes and network (--sandbox none)".to_owned()];
-        words.extend(self.launcher.cgroups.unenforced(&Controller::LIMITING));
+        words.extend(self.launcher.unenforced(&[Controller::Cpu, Controller::Memory, Controller::Pids], cores));
         words
     }
 

@@ -7,6 +7,7 @@ mod error;
 mod packed;
 mod plan;
 mod read;
+mod runs;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use error::StoreError;
 pub use plan::ExperimentRecord;
 pub use read::Overview;
+pub use runs::RunId;
 pub use writer::{Record, Writer};
 
 /// How long a connection waits for another process's transaction; replacing the plan of 100,000 crates takes seconds.

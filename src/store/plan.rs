@@ -45,7 +45,7 @@ impl Store {
     /// Forgets all results of the experiment, and which versions it chose; no experiment of that name is fine too.
     pub fn fresh(&mut self, name: &str) -> Result<(), StoreError> {
         self.write("forget the results", |transaction| {
-            for table in ["results", "lockfiles", "steps", "crates"] {
+            for table in ["results", "lockfiles", "steps", "crates", "runs"] {
                 let of_experiment = "experiment = (SELECT id FROM experiments WHERE name = ?)";
                 transaction.execute(&format!("DELETE FROM {table} WHERE {of_experiment}"), [name])?;
             }
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// Runs `work` in a transaction that waits for other writers first, and commits it.
-    fn write<T>(
+    pub(super) fn write<T>(
         &mut self,
         doing: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -143,6 +143,6 @@ fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, CrateP
     Ok(())
 }
 
-fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+pub(super) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -104,6 +104,7 @@ impl Store {
             toolchains: parse(&self.path, &toolchains, "toolchain list")?,
             notes: parse(&self.path, &notes, "list of notes")?,
             crates,
+            runs: self.runs(&transaction, id)?,
         }))
     }
 
@@ -130,7 +131,7 @@ impl Store {
         let mut statement = transaction
             .prepare(
                 "SELECT s.crate, s.op, s.toolchain, s.attempt, s.fingerprint,
-                     r.outcome, r.started, r.wall, r.cpu, r.peak_memory
+                     r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker
                  FROM steps s LEFT JOIN results r
                      ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint AND r.attempt = s.attempt
                  WHERE s.experiment = ? ORDER BY s.crate, s.position",
@@ -166,6 +167,8 @@ impl Store {
                 .get::<_, Option<i64>>(9)
                 .map_err(self.sql(doing))?
                 .map(|bytes| ByteSize(bytes.cast_unsigned())),
+            waited: Duration::from_micros(count(row, 10).map_err(self.sql(doing))?),
+            worker: row.get::<_, u32>(11).map_err(self.sql(doing))? as usize,
         })
     }
 
@@ -217,16 +220,16 @@ impl Store {
     }
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, text: &str, what: &'static str) -> Result<T, StoreError> {
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str, what: &'static str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(StoreError::unreadable(path, what))
 }
 
 /// A number that is never negative.
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
     Ok(UNIX_EPOCH + Duration::from_millis(count(row, column)?))
 }

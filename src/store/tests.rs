@@ -1,12 +1,15 @@
 //! The store as a whole: runs that continue, readers beside the writer, crashes, full disks.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use rusqlite::Connection;
 
 use super::{ExperimentRecord, Record, Store, StoreError, Writer};
 use crate::compare::{CrateResults, sample};
+use crate::ops::Stage;
 use crate::plan::CratePlan;
 use crate::sandbox::Output;
 
@@ -58,8 +61,6 @@ fn records(name: &str, crates: &[CrateResults]) -> Vec<Record> {
                 krate: krate.krate.id.clone(),
                 toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
                 result,
-                queued: Duration::from_millis(5),
-                worker: 1,
                 output: Output {
                     head: step.fingerprint.0.clone().into_bytes(),
                     tail: b"\xff end".to_vec(),
@@ -88,6 +89,25 @@ async fn results_come_back_as_they_were() {
     append_all(&store.writer().unwrap(), records("sample", &expected.crates)).await;
     assert_eq!(store.results("sample").unwrap().unwrap(), expected);
     assert_eq!(store.results("other").unwrap(), None);
+}
+
+#[test]
+fn a_run_is_there_from_its_beginning_and_its_cost_from_its_end() {
+    let home = Home::new();
+    let mut store = home.open();
+    store.begin(&record_of("sample", &[])).unwrap();
+    let workers = BTreeMap::from([(Stage::Fetch, 8), (Stage::Build, 2), (Stage::Test, 1)]);
+    let _killed = store.begin_run("sample", &workers).unwrap();
+    let second = store.begin_run("sample", &workers).unwrap();
+    store.end_run(second, Duration::from_millis(1500), ByteSize::kib(3)).unwrap();
+    let runs = store.results("sample").unwrap().unwrap().runs;
+    assert_eq!(runs.iter().map(|run| &run.workers).collect::<Vec<_>>(), [&workers; 2]);
+    assert_eq!((runs[0].wall, runs[0].downloaded), (None, None));
+    assert_eq!((runs[1].wall, runs[1].downloaded), (Some(Duration::from_millis(1500)), Some(ByteSize::kib(3))));
+    let error = store.begin_run("nobody", &workers).unwrap_err();
+    assert!(matches!(&error, StoreError::Unknown { name, .. } if name == "nobody"), "{error}");
+    store.fresh("sample").unwrap();
+    assert!(store.results("sample").unwrap().unwrap().runs.is_empty());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_channel::{Receiver, Sender};
 use rusqlite::{Statement, Transaction, TransactionBehavior, params};
@@ -36,10 +36,6 @@ pub struct Record {
     pub toolchain: Option<(ToolchainSpec, String)>,
     /// What came of it.
     pub result: OpResult,
-    /// How long it waited for a worker.
-    pub queued: Duration,
-    /// The number of the worker in its pool.
-    pub worker: usize,
     /// What it printed.
     pub output: Output,
     /// The lockfile that it made.
@@ -217,11 +213,11 @@ impl<'t> Inserts<'t> {
                 outcome,
                 result.outcome.reason(),
                 epoch_millis(result.started),
-                micros(record.queued),
+                micros(result.waited),
                 micros(result.wall),
                 micros(result.cpu),
                 result.peak_memory.map(|bytes| bytes.as_u64().cast_signed()),
-                record.worker as i64,
+                result.worker as i64,
             ],
             |row| row.get(0),
         )?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use maar::sandbox::native::{Config, Native};
 use maar::sandbox::unconfined::Unconfined;
-use maar::sandbox::{Cell, Command, End, Exit, Limits, Mount, MountKind, Network, Sandbox, Spec};
+use maar::sandbox::{Cell, Command, Cores, End, Exit, Limits, Mount, MountKind, Network, Sandbox, Spec};
 use maar::stop::Stop;
 
 /// Names another helper than the one that cargo built: one that an ordinary user may execute.
@@ -50,6 +50,8 @@ fn bench(sandbox: Sandbox) -> Bench {
                 timeout: Duration::from_secs(60),
                 idle_timeout: Duration::from_secs(60),
                 output: ByteSize::mib(1),
+                disk: ByteSize::gib(1),
+                cores: Cores::Shared,
             },
         },
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
@@ -127,7 +129,8 @@ impl Bench {
 
     /// Whether the host enforces what this controller limits; says so if not.
     pub(crate) fn enforces(&self, controller: &str) -> bool {
-        let missing = self.sandbox.unenforced().into_iter().find(|words| words.contains(&format!("({controller}:")));
+        let missing =
+            self.sandbox.unenforced(Cores::Own).into_iter().find(|words| words.contains(&format!("({controller}:")));
         if let Some(words) = &missing {
             eprintln!("not tested here: {words}");
         }

@@ -55,6 +55,14 @@ fn no_capability_and_no_way_to_one_is_left() {
 }
 
 #[test]
+fn system_calls_that_no_crate_needs_are_refused() {
+    let bench = native();
+    // 2 is a filter; init has it too.
+    bench.check("grep -h ^Seccomp: /proc/self/status /proc/1/status", End::Code(0), "Seccomp:\t2\nSeccomp:\t2\n");
+    bench.check("unshare -U true 2>&1", End::Code(1), "unshare: unshare failed: Operation not permitted\n");
+}
+
+#[test]
 fn only_the_standard_streams_are_open() {
     // The fourth is the listing's own.
     native().check("ls -1 /proc/self/fd", End::Code(0), "0\n1\n2\n3\n");

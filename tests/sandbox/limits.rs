@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use maar::sandbox::End;
+use maar::sandbox::{Cores, End};
 
 use crate::bench::{Bench, block_on, native, text};
 
@@ -71,6 +71,47 @@ fn cpu_is_limited_and_accounted_for() {
     let exit = block_on(bench.run("while :; do :; done & while :; do :; done"));
     assert_eq!(exit.end, End::TimedOut);
     assert!(exit.usage.cpu * 3 < exit.usage.wall, "{:?}", exit.usage);
+}
+
+#[test]
+fn a_command_may_have_cores_of_its_own() {
+    let mut bench = native();
+    bench.spec.limits.cpus = 1.0;
+    bench.spec.limits.cores = Cores::Own;
+    bench.check("nproc", End::Code(0), "1\n");
+    // Two at a time are on different ones, if there are two.
+    let which = "grep ^Cpus_allowed_list /proc/self/status; sleep 0.5";
+    let mut other = native();
+    (other.sandbox, other.spec.limits) = (bench.sandbox.clone(), bench.spec.limits);
+    let both = block_on(async { tokio::join!(bench.run(which), other.run(which)) });
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        assert_ne!(text(&both.0), text(&both.1));
+    }
+    if bench.enforces("cpuset") {
+        bench.check("taskset -c 0-1023 nproc", End::Code(0), "1\n");
+    }
+}
+
+#[test]
+fn disk_space_is_limited() {
+    let mut bench = native();
+    bench.spec.limits.disk = ByteSize::mib(64);
+    // In one file, in many, and in so many that none of them holds anything.
+    let script = "for i in 1 2 3 4; do head -c 20M /dev/zero > $i; done; sleep 1000";
+    assert_eq!(ends(&bench, script), End::OverDisk);
+    bench.check("rm *", End::Code(0), "");
+    assert_eq!(ends(&bench, "exec head -c 80M /dev/zero > a"), End::OverDisk);
+    bench.check("rm *; truncate -s 65M hole 2>/dev/null; ls -s", End::Code(0), "total 0\n0 hole\n");
+    assert_eq!(ends(&bench, "rm *; for i in 1 2 3 4; do head -c 15M /dev/zero > $i; done"), End::Code(0));
+    assert_eq!(ends(&bench, "rm *; seq 20000 | xargs touch; sleep 1000"), End::OverDisk);
+    // A command that fails of its own is not over the limit.
+    assert_eq!(ends(&bench, "rm -r *; head -c 15M /dev/zero > a; exit 1"), End::Code(1));
+}
+
+#[test]
+fn who_prints_more_than_anyone_reads_is_ended() {
+    let exit = block_on(native().run("exec cat /dev/zero"));
+    assert_eq!(exit.end, End::Flooded);
 }
 
 #[test]

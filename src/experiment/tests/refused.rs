@@ -67,13 +67,13 @@ fn unknown_keys_are_refused_at_every_level() {
     check("workers = { biuld = 1 }", "2:13 biuld: unknown key `biuld`; did you mean `build`?");
     check(
         "limits = { idle = \"1m\" }",
-        "2:12 idle: unknown key `idle`; known are `cpus`, `memory`, `pids`, `timeout`, `idle-timeout`, `output`",
+        "2:12 idle: unknown key `idle`; known are `cpus`, `cpuset`, `memory`, `pids`, `timeout`, `idle-timeout`, `output`, `disk`",
     );
     check("[limits]\ncpu = 1", "3:1 cpu: unknown key `cpu`; did you mean `cpus`?");
     check("[op.test]\nlimit = {}", "3:1 limit: unknown key `limit`; did you mean `limits`?");
     check(
         "[op.test.limits]\nmem = 1",
-        "3:1 mem: unknown key `mem`; known are `cpus`, `memory`, `pids`, `timeout`, `idle-timeout`, `output`",
+        "3:1 mem: unknown key `mem`; known are `cpus`, `cpuset`, `memory`, `pids`, `timeout`, `idle-timeout`, `output`, `disk`",
     );
     check("[crate.a]\nfeature = []", "3:1 feature: unknown key `feature`; did you mean `features`?");
     check("[crate.a.limits]\ntimout = \"1m\"", "3:1 timout: unknown key `timout`; did you mean `timeout`?");

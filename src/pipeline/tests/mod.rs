@@ -1,5 +1,6 @@
 //! The engine on simulated work and the paused clock: what must hold in every run, and how to watch one.
 
+mod budget;
 mod flow;
 mod random;
 mod stop;
@@ -23,7 +24,7 @@ struct Ran {
 
 fn config<const N: usize>(workers: [usize; N], in_flight: usize) -> Config {
     let pool = |(index, workers)| Pool { name: format!("pool {index}"), workers };
-    Config { pools: workers.into_iter().enumerate().map(pool).collect(), in_flight }
+    Config::new(workers.into_iter().enumerate().map(pool).collect(), in_flight)
 }
 
 /// A job of steps given as (pool, milliseconds).
@@ -116,6 +117,7 @@ fn check_invariants(config: &Config, ran: &Ran) {
                 assert!(times.queued <= times.started && times.started <= times.finished, "{event:?}");
                 counted.pools[pool.0].steps += 1;
                 counted.pools[pool.0].busy += times.finished - times.started;
+                counted.pools[pool.0].waited += times.started - times.queued;
                 counted.panicked += u64::from(report.is_err());
                 counted.finished += u64::from(report.is_ok() && *last);
             }
@@ -135,5 +137,10 @@ fn check_invariants(config: &Config, ran: &Ran) {
         assert!(in_flight <= config.in_flight as u64, "{in_flight} jobs in flight after {event:?}");
     }
     assert!(jobs.values().all(|state| *state == State::Ended), "not all jobs ended: {jobs:?}");
+    for (counted, theirs) in counted.pools.iter_mut().zip(&ran.summary.pools) {
+        // What was for the budget is not in the events.
+        assert!(theirs.held <= theirs.waited, "{theirs:?}");
+        counted.held = theirs.held;
+    }
     assert_eq!(counted, ran.summary);
 }

@@ -15,14 +15,12 @@ fn scenario(seed: u64) -> Scenario {
     let pools = 1 + random.below(4) as usize;
     let pool =
         |index, random: &mut Random| Pool { name: format!("pool {index}"), workers: 1 + random.below(5) as usize };
-    let config = Config {
-        pools: (0..pools).map(|index| pool(index, &mut random)).collect(),
-        in_flight: 1 + random.below(20) as usize,
-    };
+    let shapes = (0..pools).map(|index| pool(index, &mut random)).collect();
+    let config = Config { budget: random.below(8), ..Config::new(shapes, 1 + random.below(20) as usize) };
     let step = |random: &mut Random| {
         // Now and then a pool that doesn't exist, a panic, or a step that takes no time.
         let pool = if random.below(100) == 0 { pools } else { random.below(pools as u64) as usize };
-        let step = SimStep::new(pool, random.below(50).saturating_sub(5));
+        let step = SimStep::new(pool, random.below(50).saturating_sub(5)).weighs(random.below(4));
         if random.below(50) == 0 { step.panics() } else { step }
     };
     let job = |id, random: &mut Random| {

@@ -71,6 +71,7 @@ fn facts(report: &Report) -> Markup {
                     div { dt { "First to last op" } dd { (duration(span)) } }
                 }
                 div { dt { "CPU time" } dd { (duration(cpu)) } }
+                div { dt { "How it ran" } dd { a href="timeline.html" { "Timeline" } } }
             }
         }
     }

@@ -1,15 +1,17 @@
 //! The report as a folder of static pages that opens from disk: no network, no server, scripts only to filter and sort.
 //!
-//! `index.html` has the summary and the table of crates, `crates/` a page for each. All text is escaped, and a content
+//! `index.html` has the summary and the table of crates, `crates/` a page for each, `timeline.html` how it ran. All text is escaped, and a content
 //! security policy forbids what escaping might have missed.
 
 mod ansi;
 mod excerpt;
 mod index;
 mod krate;
+mod lanes;
 mod page;
 mod runs;
 mod slug;
+mod timeline;
 
 use std::fs;
 use std::io;
@@ -73,6 +75,7 @@ fn write_pages(report: &Report, logs: &Logs<'_>, folder: &Path) -> Result<(), Re
         krate::write(report, krate, logs, &crates, slug)?;
     }
     write_file(&folder.join("index.html"), index::page(report, &slugs).into_string().as_bytes())?;
+    write_file(&folder.join("timeline.html"), timeline::page(report, &slugs).into_string().as_bytes())?;
     write_file(&folder.join(MARKER), b"maar writes this folder anew with every report.\n")
 }
 
@@ -87,7 +90,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{compare, sample};
+    use crate::compare::{Results, compare, sample};
     use crate::plan::Fingerprint;
     use crate::sandbox::Output;
     use crate::store::StoreError;
@@ -110,7 +113,7 @@ mod tests {
         let report = compare(&sample::every_verdict());
         assert_eq!(write(&report, &logs("built\n"), &folder).unwrap(), folder.join("index.html"));
         assert_eq!(files(&home.path().join("reports")), ["sample"]);
-        assert_eq!(files(&folder), [MARKER, "crates", "index.html"]);
+        assert_eq!(files(&folder), [MARKER, "crates", "index.html", "timeline.html"]);
         let pages = files(&folder.join("crates"));
         assert_eq!(pages.len(), report.crates.len());
         let index = fs::read_to_string(folder.join("index.html")).unwrap();
@@ -123,10 +126,10 @@ mod tests {
     fn hostile_text_is_nowhere_markup() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("report");
-        let mut report = compare(&sample::every_verdict());
+        let mut report = compare(&Results { runs: vec![sample::run()], ..sample::every_verdict() });
         report.notes.push("<script>alert(1)</script>".to_owned());
         write(&report, &logs("<script>alert(1)</script>\n"), &folder).unwrap();
-        let mut pages = vec![folder.join("index.html")];
+        let mut pages = vec![folder.join("index.html"), folder.join("timeline.html")];
         pages.extend(files(&folder.join("crates")).iter().map(|page| folder.join("crates").join(page)));
         for page in pages {
             let html = fs::read_to_string(&page).unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::cpuset::CpuSetController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 
@@ -42,20 +43,23 @@ struct Member {
 }
 
 impl Group {
-    pub(super) fn open(places: &[Place], name: &str, limits: &Limits) -> Result<Self, SandboxError> {
+    pub(super) fn open(places: &[Place], name: &str, limits: &Limits, cores: &[usize]) -> Result<Self, SandboxError> {
         let mut group = Self { members: Vec::with_capacity(places.len()) };
-        for place in places {
+        // A hierarchy for nothing but cores has nothing to do where any will do.
+        let needed = |place: &&Place| !cores.is_empty() || place.controllers != [Controller::CpuSet];
+        for place in places.iter().filter(needed) {
             let folder = place.folder.join(name);
-            fs::create_dir(&folder).map_err(|source| SandboxError::Path {
-                doing: "make the cgroup",
-                path: folder.clone(),
-                source,
-            })?;
-            let member = Member { version: place.version, folder, controllers: place.controllers.clone() };
+            let failed = |source| SandboxError::Path { doing: "make the cgroup", path: folder.clone(), source };
+            fs::create_dir(&folder).map_err(failed)?;
+            let member =
+                Member { version: place.version, folder: folder.clone(), controllers: place.controllers.clone() };
             group.members.push(member);
+            if place.version == Version::One && place.controllers.contains(&Controller::CpuSet) {
+                inherit_cores(&place.folder, &folder).map_err(failed)?;
+            }
         }
         for member in &group.members {
-            member.limit(limits).map_err(|error| SandboxError::Path {
+            member.limit(limits, cores).map_err(|error| SandboxError::Path {
                 doing: "set the limits of the cgroup",
                 path: member.folder.clone(),
                 source: io::Error::other(error.to_string()),
@@ -135,7 +139,7 @@ impl Drop for Group {
 }
 
 impl Member {
-    fn limit(&self, limits: &Limits) -> cgroups_rs::fs::error::Result<()> {
+    fn limit(&self, limits: &Limits, cores: &[usize]) -> cgroups_rs::fs::error::Result<()> {
         let unified = self.version.is_two();
         let folder = || self.folder.clone();
         for controller in &self.controllers {
@@ -165,6 +169,12 @@ impl Member {
                     let most = MaxValue::Value(i64::from(limits.pids) + KEEPERS.cast_signed());
                     PidController::new(folder(), folder(), unified).set_pid_max(most)?;
                 }
+                Controller::CpuSet => {
+                    if !cores.is_empty() {
+                        let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+                        CpuSetController::new(folder(), folder(), unified).set_cpus(&list.join(","))?;
+                    }
+                }
                 Controller::CpuAccounting => {}
             }
         }
@@ -174,6 +184,14 @@ impl Member {
     fn has(&self, file: &str) -> bool {
         self.folder.join(file).exists()
     }
+}
+
+/// Gives a group of version 1 all the cores and memory nodes of the one around it.
+pub(super) fn inherit_cores(around: &Path, group: &Path) -> io::Result<()> {
+    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| {
+        let all = fs::read(around.join(file))?;
+        fs::write(group.join(file), all)
+    })
 }
 
 /// Whether the kernel found a value out of range.
@@ -198,6 +216,7 @@ fn entry(file: &Path, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Cores;
 
     const LIMITS: Limits = Limits {
         cpus: 1.5,
@@ -206,6 +225,8 @@ mod tests {
         timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),
         output: ByteSize::kib(1),
+        disk: ByteSize::mib(1),
+        cores: Cores::Own,
     };
 
     fn member(version: Version, controllers: &[Controller], files: &[(&str, &str)]) -> (tempfile::TempDir, Member) {
@@ -223,8 +244,9 @@ mod tests {
 
     #[test]
     fn limits_are_written_as_version_1_wants_them() {
-        let (dir, member) = member(Version::One, &Controller::ALL, &[("memory.memsw.limit_in_bytes", "")]);
-        member.limit(&LIMITS).unwrap();
+        let controllers: Vec<_> = Controller::ALL.into_iter().filter(|which| *which != Controller::CpuSet).collect();
+        let (dir, member) = member(Version::One, &controllers, &[("memory.memsw.limit_in_bytes", "")]);
+        member.limit(&LIMITS, &[]).unwrap();
         assert_eq!(read(&dir, "cpu.cfs_quota_us"), "150000");
         assert_eq!(read(&dir, "cpu.cfs_period_us"), "100000");
         assert_eq!(read(&dir, "memory.limit_in_bytes"), "67108864");
@@ -236,7 +258,8 @@ mod tests {
     fn limits_are_written_as_version_2_wants_them() {
         let files = [("cpu.max", "max 100000\n"), ("memory.swap.max", "max")];
         let (dir, member) = member(Version::Two, &Controller::LIMITING, &files);
-        member.limit(&LIMITS).unwrap();
+        member.limit(&LIMITS, &[1, 3]).unwrap();
+        assert_eq!(read(&dir, "cpuset.cpus"), "1,3");
         assert_eq!(read(&dir, "cpu.max"), "150000 100000");
         assert_eq!(read(&dir, "memory.max"), "67108864");
         assert_eq!(read(&dir, "memory.swap.max"), "0");

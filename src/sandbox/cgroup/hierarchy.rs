@@ -1,4 +1,4 @@
-//! Where the hierarchies of control groups are mounted, and where in them this process is. Pure: texts in, paths out.
+//! Where the hierarchies of control groups are mounted, and where in them this process is.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -38,6 +38,12 @@ impl Version {
     pub(super) fn is_two(self) -> bool {
         self == Self::Two
     }
+}
+
+/// The hierarchies of this host.
+pub(super) fn here() -> Vec<Hierarchy> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
 }
 
 /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`, as described in proc(5) and cgroups(7).
@@ -122,14 +128,14 @@ mod tests {
         assert_eq!(found, expected, "{mountinfo}\n{groups}");
     }
 
-    use Controller::{Cpu, CpuAccounting, Memory, Pids};
+    use Controller::{Cpu, CpuAccounting, CpuSet, Memory, Pids};
 
     #[test]
     fn a_unified_host_has_one_hierarchy() {
         check(
             "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate",
             "0::/user.slice/session-2.scope\n",
-            &[(Version::Two, "/sys/fs/cgroup/user.slice/session-2.scope", &[Cpu, Memory, Pids])],
+            &[(Version::Two, "/sys/fs/cgroup/user.slice/session-2.scope", &[Cpu, Memory, Pids, CpuSet])],
         );
     }
 
@@ -138,13 +144,15 @@ mod tests {
         check(
             "32 31 0:29 / /cg/cpu\\040x rw shared:1 - cgroup cgroup rw,cpuacct,cpu\n\
              35 31 0:32 / /cg/memory rw - cgroup cgroup rw,memory\n\
+             38 31 0:35 / /cg/cpuset rw - cgroup cgroup rw,cpuset\n\
              39 31 0:36 / /cg/pids rw - cgroup cgroup rw,pids\n\
              40 31 0:37 / /cg/systemd rw - cgroup cgroup rw,name=systemd\n\
              41 31 0:38 / /cg/unified rw - cgroup2 cgroup2 rw\n",
-            "9:name=systemd:/\n4:memory:/a:b/c\n3:cpuacct,cpu:/\n2:pids:/p\n0::/\n",
+            "9:name=systemd:/\n5:cpuset:/\n4:memory:/a:b/c\n3:cpuacct,cpu:/\n2:pids:/p\n0::/\n",
             &[
                 (Version::One, "/cg/cpu x/", &[Cpu, CpuAccounting]),
                 (Version::One, "/cg/memory/a:b/c", &[Memory]),
+                (Version::One, "/cg/cpuset/", &[CpuSet]),
                 (Version::One, "/cg/pids/p", &[Pids]),
             ],
         );

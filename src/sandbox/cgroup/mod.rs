@@ -7,11 +7,12 @@
 
 mod group;
 mod hierarchy;
+mod sweep;
 mod unified;
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 pub(crate) use self::group::{Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
@@ -23,6 +24,8 @@ pub(crate) enum Controller {
     Cpu,
     Memory,
     Pids,
+    /// Which cores.
+    CpuSet,
     /// CPU time; a controller of version 1 only, version 2 always has it.
     CpuAccounting,
 }
@@ -42,19 +45,22 @@ struct Place {
     version: Version,
     folder: PathBuf,
     controllers: Vec<Controller>,
+    /// Says that this process lives.
+    _lock: File,
     /// Undoes what making it took besides the folder.
     undo: Option<unified::Undo>,
 }
 
 impl Controller {
-    pub(crate) const LIMITING: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
-    const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuAccounting];
+    pub(crate) const LIMITING: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet];
+    const ALL: [Self; 5] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet, Self::CpuAccounting];
 
     fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Pids => "pids",
+            Self::CpuSet => "cpuset",
             Self::CpuAccounting => "cpuacct",
         }
     }
@@ -65,17 +71,17 @@ impl Controller {
             Self::Cpu => "a command may use more CPU than its limit",
             Self::Memory => "the memory limit holds for each process alone, not for a command as a whole",
             Self::Pids => "a command may start more processes than its limit",
+            Self::CpuSet => "a command that wants to may leave the cores it was given",
             Self::CpuAccounting => "the CPU time of a command is sampled",
         }
     }
 }
 
 impl Cgroups {
-    /// Finds out where groups can be made, and makes a folder there that goes when this value does.
+    /// Finds out where groups can be made, sweeps away those of dead maars, and makes a folder there that goes when
+    /// this value does.
     pub(crate) fn discover() -> Self {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        let hierarchies = hierarchy::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
-        Self::among(&hierarchies)
+        Self::among(&hierarchy::here())
     }
 
     fn among(hierarchies: &[Hierarchy]) -> Self {
@@ -86,12 +92,7 @@ impl Cgroups {
         let mut places = Vec::new();
         for hierarchy in hierarchies {
             let made = match hierarchy.version {
-                Version::One => make(&hierarchy.own.join(&name)).map(|folder| Place {
-                    version: Version::One,
-                    folder,
-                    controllers: hierarchy.controllers.clone(),
-                    undo: None,
-                }),
+                Version::One => make_version_1(hierarchy, &name),
                 Version::Two => unified::make(hierarchy, &name),
             };
             match made {
@@ -102,7 +103,7 @@ impl Cgroups {
         let has = |which| places.iter().any(|place: &Place| place.controllers.contains(&which));
         let missing = Controller::LIMITING.into_iter().filter(|&which| !has(which)).map(|which| {
             let reason = reasons.iter().find(|(other, _)| *other == which).map(|(_, reason)| reason.clone());
-            (which, reason.unwrap_or_else(|| "the host has no such controller".to_owned()))
+            (which, reason.unwrap_or_else(|| "no group that maar may use has this controller".to_owned()))
         });
         Self { missing: missing.collect(), places, next: AtomicU64::new(0) }
     }
@@ -133,17 +134,23 @@ impl Cgroups {
         missing.map(|(which, reason)| format!("{} ({}: {reason})", which.loss(), which.name())).collect()
     }
 
-    /// Makes a group with these limits for one command.
-    pub(crate) fn open(&self, label: &str, limits: &Limits) -> Result<Group, SandboxError> {
+    /// Makes a group with these limits for one command, on these cores, or on any if they are none.
+    pub(crate) fn open(&self, label: &str, limits: &Limits, cores: &[usize]) -> Result<Group, SandboxError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Group::open(&self.places, &format!("{label}-{number}"), limits)
+        Group::open(&self.places, &format!("{label}-{number}"), limits, cores)
     }
 }
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
         for place in &self.places {
-            remove(&place.folder);
+            // A dropped run may have left groups behind, whose processes are dying.
+            for entry in std::fs::read_dir(&place.folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    sweep::remove(&entry.path());
+                }
+            }
+            let _ = std::fs::remove_dir(&place.folder);
             if let Some(undo) = &place.undo {
                 undo.run();
             }
@@ -151,75 +158,18 @@ impl Drop for Cgroups {
     }
 }
 
-/// Removes a folder of a sandbox's, with the groups in it: a run that was dropped or killed may have left some, whose
-/// processes are dying.
-fn remove(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_dying(&entry.path());
-        }
+fn make_version_1(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
+    sweep::sweep(&hierarchy.own);
+    let folder = hierarchy.own.join(name);
+    let lock = sweep::make(&folder)?;
+    let controllers = hierarchy.controllers.clone();
+    let place = Place { version: Version::One, folder, controllers, _lock: lock, undo: None };
+    if place.controllers.contains(&Controller::CpuSet) {
+        // A new group has no cores and no memory nodes, and takes no process before it has.
+        group::inherit_cores(&hierarchy.own, &place.folder).map_err(|error| {
+            let _ = std::fs::remove_dir(&place.folder);
+            format!("failed to give {} its cores: {error}", place.folder.display())
+        })?;
     }
-    let _ = std::fs::remove_dir(folder);
-}
-
-/// Removes the folders of sandboxes whose process is dead. Only a run that was killed leaves any.
-fn sweep(parent: &Path) {
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix("maar-")?.split_once('-'));
-        let Some(Ok(process)) = process.map(|(process, _)| process.parse::<u32>()) else { continue };
-        if !Path::new("/proc").join(process.to_string()).exists() {
-            remove(&entry.path());
-        }
-    }
-}
-
-/// Removes a group as soon as nobody is in it any more, which is soon or never.
-fn remove_dying(group: &Path) {
-    for _ in 0..100 {
-        match std::fs::remove_dir(group) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(5)),
-            _ => return,
-        }
-    }
-}
-
-/// Makes a folder for groups, or takes over one that a dead process of the same number left; those of other dead
-/// processes are removed.
-fn make(folder: &Path) -> Result<PathBuf, String> {
-    if let Some(parent) = folder.parent() {
-        sweep(parent);
-    }
-    match std::fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(format!("failed to make {}: {error}", folder.display()))
-        }
-        _ => Ok(folder.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_folders_of_dead_processes_are_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let own = std::process::id();
-        // Above the most that the kernel gives: PID_MAX_LIMIT is 2^22.
-        let dead = (1 << 22) + 1;
-        let kept = [format!("maar-{own}-0"), "maar-x-0".to_owned(), "maar".to_owned(), format!("other-{dead}-0")];
-        for name in kept.iter().chain([&format!("maar-{dead}-0"), &format!("maar-{dead}-self")]) {
-            std::fs::create_dir_all(dir.path().join(name).join("test-x-1")).unwrap();
-        }
-        sweep(dir.path());
-        let mut left: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        let mut kept = kept;
-        kept.sort();
-        assert_eq!(left, kept);
-    }
+    Ok(place)
 }

@@ -2,11 +2,11 @@
 //!
 //! Never moves a process that is not this one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::hierarchy::{Hierarchy, Version};
-use super::{Controller, Place};
+use super::{Controller, Place, sweep};
 
 /// What was done to maar's own group to make room.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(super) struct Undo {
     own: PathBuf,
     /// The leaf that maar moved to.
     leaf: PathBuf,
+    _lock: File,
     enabled: Vec<Controller>,
 }
 
@@ -47,7 +48,9 @@ fn place(parent: &Path, wanted: &[Controller], name: &str) -> Result<Place, Stri
     if wanted.is_empty() {
         return Err(format!("{} has no controllers to give; a delegated group has", parent.display()));
     }
-    let folder = super::make(&parent.join(name))?;
+    sweep::sweep(parent);
+    let folder = parent.join(name);
+    let lock = sweep::make(&folder)?;
     let undo = match enable(parent, &wanted) {
         Ok(()) => None,
         Err(refused) => match make_room(parent, &wanted) {
@@ -59,7 +62,7 @@ fn place(parent: &Path, wanted: &[Controller], name: &str) -> Result<Place, Stri
         },
     };
     let made = enable(&folder, &wanted);
-    let place = Place { version: Version::Two, folder, controllers: wanted, undo };
+    let place = Place { version: Version::Two, folder, controllers: wanted, _lock: lock, undo };
     match made {
         Ok(()) => Ok(place),
         Err(reason) => {
@@ -78,8 +81,9 @@ fn make_room(own: &Path, wanted: &[Controller]) -> Option<Undo> {
     if fs::read_to_string(own.join("cgroup.procs")).ok()?.trim() != pid {
         return None;
     }
-    let leaf = super::make(&own.join(leaf_name())).ok()?;
-    let undo = Undo { own: own.to_owned(), leaf, enabled: wanted.to_vec() };
+    let leaf = own.join(leaf_name());
+    let lock = sweep::make(&leaf).ok()?;
+    let undo = Undo { own: own.to_owned(), leaf, _lock: lock, enabled: wanted.to_vec() };
     let moved = fs::write(undo.leaf.join("cgroup.procs"), &pid).is_ok() && enable(own, wanted).is_ok();
     if !moved {
         undo.run();
@@ -135,12 +139,12 @@ mod tests {
     fn groups_go_below_the_own_group_where_controllers_are_delegated() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
-        group(&own, "cpu memory pids\n", "cpu memory pids\n", "");
-        group(&own.join("maar-1"), "cpu memory pids\n", "", "");
+        group(&own, "cpu cpuset memory pids\n", "cpu cpuset memory pids\n", "");
+        group(&own.join("maar-1"), "cpu cpuset memory pids\n", "", "");
         let place = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, own.join("maar-1"));
         assert_eq!(place.controllers, Controller::LIMITING);
-        assert_eq!(fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(), "+pids");
+        assert_eq!(fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(), "+cpuset");
     }
 
     #[test]
@@ -148,7 +152,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         group(&own, "\n", "\n", "1\n2\n");
-        group(dir.path(), "cpuset cpu memory\n", "cpu memory\n", "");
+        group(dir.path(), "io cpu memory\n", "cpu memory\n", "");
         group(&dir.path().join("maar-1"), "cpu memory\n", "", "");
         let place = make_in(&own, Some(dir.path()), &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, dir.path().join("maar-1"));

@@ -71,6 +71,7 @@ fn limit(rlimits: Rlimits) -> nix::Result<()> {
     };
     set(Resource::RLIMIT_CORE, 0, 0)?;
     set(Resource::RLIMIT_NOFILE, 1024, 65_536)?;
+    set(Resource::RLIMIT_FSIZE, rlimits.file, rlimits.file)?;
     set(Resource::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20)?;
     if let Some(processes) = rlimits.processes {

@@ -17,7 +17,7 @@ use nix::unistd::ForkResult;
 
 use super::cell::Word;
 use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
-use super::{Wait, command, errno_of, exit, fork, identity, reap, rootfs};
+use super::{Wait, command, errno_of, exit, fork, identity, reap, rootfs, seccomp};
 use crate::sandbox::Network;
 use crate::sandbox::error::{Fault, Step};
 
@@ -64,7 +64,7 @@ fn enter(namespaces: &Namespaces, words: &mut UnixStream) -> Result<(), Fault> {
     if is_alone(words) {
         exit(0)
     }
-    Ok(())
+    seccomp::enter()
 }
 
 /// Whether the outer half died before this one asked to die with it.

@@ -11,6 +11,7 @@ mod mounts;
 mod place;
 pub(crate) mod protocol;
 mod rootfs;
+mod seccomp;
 mod subreaper;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike;
@@ -58,6 +60,9 @@ fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
         // "0" is whoever writes.
         std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
     }
+    if !job.cores.is_empty() {
+        pin(&job.cores).map_err(|errno| Fault::new(Step::Cores, errno))?;
+    }
     let ended = match &job.isolation {
         Isolation::Namespaces(namespaces) => cell::run(job, namespaces, streams)?,
         Isolation::None => subreaper::run(job, streams)?,
@@ -66,6 +71,13 @@ fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|errno| Fault::new(Step::Fork, errno))?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(Report::Ended { ended, cpu: Duration::from_micros(micros.unsigned_abs()) })
+}
+
+/// Keeps this process, and those that it will start, on these cores.
+fn pin(cores: &[usize]) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().try_for_each(|&core| set.set(core))?;
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 /// What a helper was started with.

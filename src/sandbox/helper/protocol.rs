@@ -23,6 +23,8 @@ pub(crate) const MAX_REPORT: usize = 64 << 10;
 pub(crate) struct Job {
     /// The `cgroup.procs` files of the cgroups to enter.
     pub(crate) cgroups: Vec<PathBuf>,
+    /// The cores to run on; none: any.
+    pub(crate) cores: Vec<usize>,
     /// What keeps the command in.
     pub(crate) isolation: Isolation,
     /// The command itself.
@@ -73,6 +75,8 @@ pub(crate) struct Rlimits {
     pub(crate) processes: Option<u64>,
     /// Private memory of one process, in bytes.
     pub(crate) data: Option<u64>,
+    /// How large a file may be written, in bytes.
+    pub(crate) file: u64,
 }
 
 /// What came of a job.

@@ -1,0 +1,76 @@
+//! What a run took, in words: the same for the terminal and the page.
+
+use crate::compare::RunReport;
+use crate::printable::{bytes, duration};
+
+/// Label and text of each figure. A run that had nothing to do has no pools to speak of.
+pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
+    let mut took = format!("{}, {} of CPU", duration(run.wall), duration(run.cpu));
+    if let Some(downloaded) = run.downloaded_bytes {
+        took = format!("{took}, {} downloaded", bytes(downloaded));
+    }
+    let mut figures = vec![("took", took)];
+    if run.ops() > 0 {
+        let busy = run.pools.iter().map(|pool| {
+            let percent = percent(pool.utilisation(run.wall));
+            let workers = if pool.workers == 1 { "worker" } else { "workers" };
+            format!("{} {percent} of {} {workers}", pool.stage, pool.workers)
+        });
+        figures.push(("busy", join(busy)));
+        let waited = run.pools.iter().map(|pool| format!("{} {}", pool.stage, duration(pool.mean_wait())));
+        figures.push(("waited", format!("{} on average", join(waited))));
+    }
+    figures
+}
+
+/// `97 %`.
+pub fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
+}
+
+fn join(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::compare::PoolReport;
+    use crate::ops::Stage;
+
+    fn run(ops: usize) -> RunReport {
+        let pool = |stage, workers, busy| PoolReport {
+            stage,
+            workers,
+            ops,
+            busy: Duration::from_secs(busy),
+            waited: Duration::from_millis(1500 * ops as u64),
+        };
+        RunReport {
+            started: None,
+            wall: Duration::from_secs(100),
+            cpu: Duration::from_secs(190),
+            downloaded_bytes: Some(3 << 20),
+            pools: vec![pool(Stage::Fetch, 8, 80), pool(Stage::Build, 2, 194)],
+            spans: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_figures_of_a_run_are_three_lines() {
+        let expected = [
+            ("took", "1 min 40 s, 3 min 10 s of CPU, 3.0 MiB downloaded".to_owned()),
+            ("busy", "fetch 10 % of 8 workers, build 97 % of 2 workers".to_owned()),
+            ("waited", "fetch 1.5 s, build 1.5 s on average".to_owned()),
+        ];
+        assert_eq!(figures(&run(3)), expected);
+    }
+
+    #[test]
+    fn a_run_with_nothing_to_do_says_only_what_it_took() {
+        let idle = RunReport { downloaded_bytes: None, ..run(0) };
+        assert_eq!(figures(&idle), [("took", "1 min 40 s, 3 min 10 s of CPU".to_owned())]);
+    }
+}

@@ -1,0 +1,158 @@
+//! How much the folders that a command writes to hold, while it runs.
+//!
+//! The kernel has no such limit for a folder, so that this is a sample: file systems are asked often how much is free,
+//! which costs next to nothing, and the folders are counted when that has changed by a good part of the limit. A
+//! command can exceed the limit by what it writes meanwhile. Space of files that are deleted but still open, and
+//! without root's rights that of folders which their owner has closed, is not seen; it is free when the command ends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use nix::sys::statvfs::{Statvfs, statvfs};
+use tokio::time::Instant;
+
+use super::tree;
+
+/// How often file systems are asked how much is free.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long counting can be put off where nothing seems to change: somebody else may be making room.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+
+/// Counting rests this many times as long as it took, so that it costs next to nothing on folders of any size.
+const REST: u32 = 20;
+
+/// Folders are counted when this part of the limit has gone from their file system.
+const PART: u64 = 16;
+
+/// What a file counts for at least: an entry costs the file system something even if it is empty.
+const LEAST: u64 = 4096;
+
+/// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
+const FULL: ByteSize = ByteSize::mib(16);
+
+/// What some folders may hold.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    folders: Vec<PathBuf>,
+    limit: u64,
+    /// What was free when the folders were counted last, or when this began.
+    free: u64,
+}
+
+impl Allowance {
+    /// The folders, all together, may hold `limit`.
+    pub(super) fn new(folders: &[&Path], limit: ByteSize) -> Self {
+        let folders: Vec<PathBuf> = folders.iter().map(|&folder| folder.to_owned()).collect();
+        let free = free(&folders);
+        Self { folders, limit: limit.as_u64(), free }
+    }
+
+    /// Returns when the folders hold more than they may, and never if they don't.
+    pub(super) async fn exceeded(&mut self) {
+        let mut counted = Instant::now();
+        let mut rest = Duration::ZERO;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let since = counted.elapsed();
+            if since < rest || !(self.has_shrunk() || since >= COUNT_EVERY) {
+                continue;
+            }
+            let begun = Instant::now();
+            if self.count().await {
+                return;
+            }
+            counted = Instant::now();
+            rest = counted.duration_since(begun) * REST;
+        }
+    }
+
+    /// Whether the folders hold more than they may, after a command has ended.
+    pub(super) async fn is_exceeded(&mut self) -> bool {
+        self.has_shrunk() && self.count().await
+    }
+
+    /// Whether the host has next to no space, or no files, left for one of the folders.
+    pub(super) fn is_host_full(&self) -> bool {
+        self.folders.iter().any(|folder| statvfs(folder).is_ok_and(|status| is_full(&status)))
+    }
+
+    fn has_shrunk(&self) -> bool {
+        self.free.saturating_sub(free(&self.folders)) >= self.limit / PART
+    }
+
+    async fn count(&mut self) -> bool {
+        let (folders, limit) = (self.folders.clone(), self.limit);
+        self.free = free(&folders);
+        // Nobody is over a limit that could not be counted.
+        tokio::task::spawn_blocking(move || is_over(&folders, limit)).await.unwrap_or(false)
+    }
+}
+
+/// Counts no further than needed.
+fn is_over(folders: &[PathBuf], limit: u64) -> bool {
+    let mut held = 0u64;
+    folders.iter().any(|folder| {
+        // What can't be read holds what was counted of it until then.
+        let _ = tree::walk(folder, &mut |status| {
+            held = held.saturating_add(LEAST.max(status.st_blocks.unsigned_abs() * 512));
+            if held > limit { tree::Go::Stop } else { tree::Go::On }
+        });
+        held > limit
+    })
+}
+
+/// What is free on the file systems of some folders, files counted for [`LEAST`] bytes each.
+fn free(folders: &[PathBuf]) -> u64 {
+    let statuses = folders.iter().filter_map(|folder| statvfs(folder).ok());
+    let mut free: Vec<(u64, u64)> = statuses
+        .map(|status| {
+            (status.filesystem_id(), bytes_left(&status).as_u64().saturating_add(status.files_available() * LEAST))
+        })
+        .collect();
+    free.sort_unstable();
+    free.dedup_by_key(|(id, _)| *id);
+    free.into_iter().map(|(_, bytes)| bytes).fold(0, u64::saturating_add)
+}
+
+/// How much space a file system has left for this user; `None`: it doesn't say.
+pub(super) fn space_left(path: &Path) -> Option<ByteSize> {
+    statvfs(path).ok().map(|status| bytes_left(&status))
+}
+
+fn is_full(status: &Statvfs) -> bool {
+    // Some file systems make room for files as they go and report no number of them.
+    bytes_left(status) < FULL || (status.files() > 0 && status.files_available() == 0)
+}
+
+fn bytes_left(status: &Statvfs) -> ByteSize {
+    ByteSize(status.blocks_available().saturating_mul(status.fragment_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_files_both_count_and_holes_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = [dir.path().to_owned()];
+        // The folder itself is the first.
+        assert!(is_over(&folders, LEAST - 1));
+        std::fs::File::create(dir.path().join("hole")).unwrap().set_len(1 << 30).unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert!(is_over(&folders, 4 * LEAST - 1));
+        assert!(!is_over(&folders, 4 * LEAST));
+        std::fs::write(dir.path().join("a"), vec![1; 1 << 20]).unwrap();
+        assert!(is_over(&folders, 1 << 20));
+    }
+
+    #[test]
+    fn nothing_is_over_the_limit_without_folders() {
+        assert!(!is_over(&[], 0));
+        assert_eq!(free(&[]), 0);
+    }
+}

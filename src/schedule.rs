@@ -1,0 +1,167 @@
+//! Which crate goes first, and what an op is expected to take. Pure.
+//!
+//! Expectations only order the work and fit it into memory; a wrong one costs time, never a result.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::krate::CrateName;
+use crate::ops::{OpName, Stage};
+use crate::plan::Step;
+
+/// What an op of a crate took when it ran before, on average, and the most memory it ever held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The crate, in any version.
+    pub krate: CrateName,
+    /// The op.
+    pub op: OpName,
+    /// How long it took.
+    pub wall: Duration,
+    /// The most memory; none where the host couldn't tell.
+    pub peak: Option<ByteSize>,
+}
+
+/// What is known of crates before they run.
+#[derive(Debug, Default)]
+pub struct Expectations {
+    of_crate: HashMap<CrateName, Vec<Recorded>>,
+    /// What the op takes for a crate of which nothing is known: the mean of all others.
+    of_op: HashMap<OpName, Duration>,
+}
+
+/// How long an op takes where nothing like it has ever run: about the mean of popular crates, on one core.
+const WALL: Duration = Duration::from_secs(20);
+/// How long a package of the lockfile takes to compile, about, on one core: what twenty popular crates came to, with
+/// their dependencies.
+const PACKAGE_WALL: Duration = Duration::from_secs(1);
+/// What a compiler or a test holds, where it isn't known: most take less, and hardly any build takes more.
+const PEAK: ByteSize = ByteSize::gib(1);
+/// What `prepare` holds: cargo resolving, and a tarball being unpacked.
+const FETCH_PEAK: ByteSize = ByteSize::mib(128);
+
+impl Expectations {
+    /// Learns from what ran before.
+    pub fn new(recorded: Vec<Recorded>) -> Self {
+        let mut of_crate: HashMap<CrateName, Vec<Recorded>> = HashMap::new();
+        let mut sums: HashMap<OpName, (Duration, u32)> = HashMap::new();
+        for recorded in recorded {
+            let (sum, count) = sums.entry(recorded.op.clone()).or_default();
+            *sum = sum.saturating_add(recorded.wall);
+            *count = count.saturating_add(1);
+            of_crate.entry(recorded.krate.clone()).or_default().push(recorded);
+        }
+        let of_op = sums.into_iter().map(|(op, (sum, count))| (op, sum / count)).collect();
+        Self { of_crate, of_op }
+    }
+
+    /// How long an op of a crate should take. `packages` is how many its lockfile has, once there is one.
+    pub fn wall(&self, krate: &CrateName, step: &Step, packages: Option<u32>) -> Duration {
+        let op = step.op.name();
+        match (self.recorded(krate, &op), packages) {
+            (Some(recorded), _) => recorded.wall,
+            (None, Some(packages)) => PACKAGE_WALL.saturating_mul(packages),
+            (None, None) => self.of_op.get(&op).copied().unwrap_or(WALL),
+        }
+    }
+
+    /// How much memory an op of a crate should need at most.
+    pub fn peak(&self, krate: &CrateName, step: &Step) -> ByteSize {
+        let recorded = self.recorded(krate, &step.op.name()).and_then(|recorded| recorded.peak);
+        recorded.unwrap_or(match step.op.stage() {
+            Stage::Fetch => FETCH_PEAK,
+            Stage::Build | Stage::Test => PEAK,
+        })
+    }
+
+    /// How long all these ops of a crate should take, one after another.
+    pub fn total<'s>(&self, krate: &CrateName, steps: impl IntoIterator<Item = &'s Step>) -> Duration {
+        steps.into_iter().map(|step| self.wall(krate, step, None)).fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    fn recorded(&self, krate: &CrateName, op: &OpName) -> Option<&Recorded> {
+        self.of_crate.get(krate)?.iter().find(|recorded| recorded.op == *op)
+    }
+}
+
+/// Puts the large ones, those of more than twice the mean, in front, the largest first: one that starts last makes all wait
+/// for it. The others stay in the order given. Sorting them too would part a run into a time when all crates are slow to
+/// test and one when all are fetched in no time, and no number of workers fits both.
+pub fn large_first<T>(jobs: &mut Vec<(T, Duration)>) {
+    let sum = jobs.iter().map(|(_, wall)| *wall).fold(Duration::ZERO, Duration::saturating_add);
+    let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+    let Some(large) = sum.checked_div(count).and_then(|mean| mean.checked_mul(2)) else { return };
+    jobs.sort_by_key(|(_, wall)| Reverse(if *wall > large { *wall } else { Duration::ZERO }));
+}
+
+/// The priority of a step: crates that are further along first, so that what is started ends before more starts; among
+/// equals the longest first.
+pub fn priority(depth: u32, wall: Duration) -> u64 {
+    let wall = u32::try_from(wall.as_millis()).unwrap_or(u32::MAX);
+    u64::from(depth) << 32 | u64::from(wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::plan::Fingerprint;
+
+    fn step(op: Op) -> Step {
+        Step { op, toolchain: None, attempt: 1, fingerprint: Fingerprint(String::new()) }
+    }
+
+    fn name(name: &str) -> CrateName {
+        name.parse().unwrap()
+    }
+
+    fn second(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    fn expectations() -> Expectations {
+        let build = |krate, wall, peak: Option<u64>| Recorded {
+            krate: name(krate),
+            op: Op::Build.name(),
+            wall: second(wall),
+            peak: peak.map(ByteSize::mib),
+        };
+        Expectations::new(vec![build("a", 10, Some(300)), build("b", 30, None)])
+    }
+
+    #[test]
+    fn what_ran_before_is_expected_again() {
+        let expected = expectations();
+        assert_eq!(expected.wall(&name("a"), &step(Op::Build), Some(99)), second(10));
+        assert_eq!(expected.peak(&name("a"), &step(Op::Build)), ByteSize::mib(300));
+        assert_eq!(expected.peak(&name("b"), &step(Op::Build)), PEAK);
+    }
+
+    #[test]
+    fn what_never_ran_is_guessed_from_its_lockfile_then_from_others_then_from_nothing() {
+        let expected = expectations();
+        assert_eq!(expected.wall(&name("c"), &step(Op::Build), Some(7)), second(7));
+        assert_eq!(expected.wall(&name("c"), &step(Op::Build), None), second(20));
+        assert_eq!(Expectations::default().wall(&name("c"), &step(Op::Test), None), WALL);
+        assert_eq!(expected.peak(&name("c"), &step(Op::Prepare)), FETCH_PEAK);
+        assert_eq!(expected.total(&name("a"), &[step(Op::Build), step(Op::Build)]), second(20));
+    }
+
+    #[test]
+    fn the_large_go_first_and_the_others_keep_their_order() {
+        let mut jobs: Vec<_> = [3, 1, 2, 50, 3, 90, 1].map(|wall| (wall, second(wall))).into();
+        large_first(&mut jobs);
+        let order: Vec<u64> = jobs.into_iter().map(|(wall, _)| wall).collect();
+        assert_eq!(order, [90, 50, 3, 1, 2, 3, 1]);
+        large_first::<()>(&mut Vec::new());
+    }
+
+    #[test]
+    fn a_later_step_goes_before_a_longer_one() {
+        assert!(priority(2, second(1)) > priority(1, Duration::MAX));
+        assert!(priority(1, second(2)) > priority(1, second(1)));
+    }
+}
