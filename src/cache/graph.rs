@@ -31,8 +31,8 @@ struct Package {
     code: Code,
 }
 
-/// A lockfile with more packages is left alone: no crate's has a tenth of it, and the closures would take long.
-const MAX_PACKAGES: usize = 4000;
+/// A lockfile with more packages is left alone: few crates have a tenth of it, and the closures would take long.
+const MAX_PACKAGES: usize = 2000;
 
 /// The largest manifest that is looked at, in bytes.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -134,7 +134,7 @@ struct Lib {
     plugin: bool,
 }
 
-/// Whether a package has a build script or is a macro. What can't be understood runs code.
+/// Whether a package has a build script, is a macro, or needs a linker. What can't be understood runs code.
 fn runs_code(folder: &Path) -> bool {
     let read = || {
         let mut text = String::new();
@@ -146,11 +146,12 @@ fn runs_code(folder: &Path) -> bool {
         Some(build) => build != toml::Value::Boolean(false),
         None => folder.join("build.rs").exists(),
     };
-    let is_macro = lib.is_some_and(|lib| {
-        // Written as a text or a list.
-        lib.proc_macro || lib.plugin || lib.crate_type.is_some_and(|types| types.to_string().contains("proc-macro"))
+    let is_loaded_or_linked = lib.is_some_and(|lib| {
+        // Written as a text or a list. Linkers, which `dylib` and `cdylib` start, can be told to load plugins.
+        let runs = |types: toml::Value| ["proc-macro", "dylib"].iter().any(|kind| types.to_string().contains(kind));
+        lib.proc_macro || lib.plugin || lib.crate_type.is_some_and(runs)
     });
-    has_script || is_macro
+    has_script || is_loaded_or_linked
 }
 
 #[cfg(test)]
@@ -207,6 +208,7 @@ mod tests {
         check("[package]\n[lib]\nproc_macro = true", None, true);
         check("[package]\n[lib]\ncrate-type = ['proc-macro']", None, true);
         check("[package]\n[lib]\ncrate_type = 'proc-macro'", None, true);
+        check("[package]\n[lib]\ncrate-type = ['cdylib', 'rlib']", None, true);
         check("[package", None, true);
         assert!(runs_code(Path::new("/nowhere")));
     }

@@ -48,11 +48,11 @@ pub(super) struct UnitFile {
     pub(super) executable: bool,
 }
 
-/// The completed units in `target`, by the name of their package.
-pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Crop>, CacheError> {
+/// The completed units in `target`, by the name of their package. `None`: they can't be shared.
+pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, CacheError> {
     let mut crops: BTreeMap<String, Crop> = BTreeMap::new();
     if !is_cargos_own(target) {
-        return Ok(crops);
+        return Ok(BTreeMap::new());
     }
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
     let mut useless = BTreeSet::new();
@@ -81,8 +81,8 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Crop>, CacheErro
             useless.insert(package.clone());
         }
     }
-    crops.retain(|package, _| !useless.contains(package));
-    Ok(crops)
+    let kept = |(package, crop)| if useless.contains(&package) { (package, None) } else { (package, Some(crop)) };
+    Ok(crops.into_iter().map(kept).collect())
 }
 
 /// The names of all units that a target folder has something of, completed or not.
@@ -180,7 +180,7 @@ mod tests {
 
     fn files(dir: &Path, package: &str) -> Option<Vec<String>> {
         let mut crops = harvest(dir).unwrap();
-        let crop = crops.remove(package)?;
+        let crop = crops.remove(package)??;
         let mut files: Vec<String> = crop.files.iter().map(|file| file.path.display().to_string()).collect();
         files.sort();
         Some(files.into_iter().map(|file| file.replace(H, "H")).collect())

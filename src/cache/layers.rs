@@ -121,6 +121,10 @@ impl Layers {
             let Some(crop) = crops.remove(name) else { continue };
             let versions: BTreeSet<String> =
                 graph.with_code(code).filter(|other| graph.name(other) == Some(name)).map(str::to_owned).collect();
+            let Some(crop) = crop else {
+                refused.extend(versions);
+                continue;
+            };
             let below: BTreeSet<&String> = versions.iter().filter_map(|one| graph.closure(one)).flatten().collect();
             let laid = base.laid.iter().map(|(id, layer)| (*id, &layer.packages));
             let needs = laid.chain(taken.iter().map(|(id, packages)| (*id, packages)));

@@ -167,6 +167,19 @@ fn of_two_that_compile_the_same_the_first_one_counts_and_nothing_stands_on_the_s
 }
 
 #[test]
+fn nothing_that_stands_on_what_cannot_be_shared_is_shared() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B"), ("c", '3', "C")]);
+    let out = upper.join("debug/build/a-1111111111111111");
+    fs::create_dir_all(&out).unwrap();
+    std::os::unix::fs::symlink("elsewhere", out.join("link")).unwrap();
+    let mut base = world.base();
+    assert_eq!(world.open().take(&graph, &Code::new(), &upper, &mut base).unwrap(), 1);
+    assert_eq!(libraries(&base), set(&["c=C"]));
+}
+
+#[test]
 fn nothing_is_laid_under_what_a_crate_compiled_itself() {
     let world = World::new();
     let graph = graph(&[("a", &[]), ("b", &["a"])], &[]);

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,15 +42,18 @@ pub(super) enum AheadError {
     Workspace(#[from] WorkspaceError),
     #[error(transparent)]
     Lockfile(#[from] LockfileError),
-    #[error("failed to write {path}: {source}")]
-    StandIn { path: std::path::PathBuf, source: std::io::Error },
+    #[error("failed to {what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
 /// What an op lies over, and what that cost.
 pub(super) struct Compiled {
-    pub(super) base: Base,
+    /// A folder of links to layers.
+    pub(super) base: PathBuf,
     pub(super) usage: Usage,
     pub(super) tally: Tally,
+    /// Why nothing is shared after all, if so.
+    pub(super) problem: Option<AheadError>,
 }
 
 /// The layers of each toolchain, in `cache`, for the registry at `index`; none where the sandbox has no overlays.
@@ -70,42 +74,28 @@ pub fn layers(
     }
 }
 
-/// Lays what is there for an op, and compiles what isn't. `None`: this op uses no layers.
+/// Lays what is there for an op, and compiles what isn't. `None`: this crate uses no layers.
 pub(super) async fn compile(
     tools: &Tools,
     workspace: &Workspace,
     order: &Order<'_>,
     toolchain: usize,
-) -> Result<Option<Compiled>, AheadError> {
+) -> Result<Option<Compiled>, WorkspaceError> {
     // Variables of a crate's own can change what any dependency becomes.
     let Some(layers) = tools.layers.get(toolchain).filter(|_| order.env.is_empty()) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells)?;
-    let lockfile = Lockfile::read(&workspace.source().join("Cargo.lock"))?;
-    let (vendor, all_layers, ToolchainDirs { base, target, .. }) = (workspace.vendor(), layers.clone(), dirs.clone());
-    let laid = blocking(move || {
-        let graph = Graph::new(&lockfile, &vendor);
-        let mut base = Base::new(base, &target)?;
-        all_layers.lay(&graph, &mut base)?;
-        Ok::<_, CacheError>((graph, base))
-    });
-    let (graph, base) = laid.await?;
-    let mut compiled = Compiled { base, usage: Usage::default(), tally: Tally::default() };
-    let argv = argv(order.op, order.features).filter(|_| tools.toolchains[toolchain].version >= KEEPS_GOING);
-    let Some(argv) = argv.filter(|_| !graph.is_empty()) else { return Ok(Some(compiled)) };
-
-    let subject = subject(workspace, &argv)?;
-    if let Some(reused) = layers.noted(&subject, &compiled.base).and_then(|note| note.parse().ok()) {
-        compiled.tally.reused = reused;
-    } else {
-        let work = Work { tools, workspace, order, toolchain, layers, dirs, graph: Arc::new(graph), argv };
-        if work.all(&mut compiled).await? == Completion::Whole {
-            let Tally { reused, compiled: new } = compiled.tally;
-            layers.note(&subject, &compiled.base, &(reused + new).to_string())?;
+    let path = dirs.base.clone();
+    let work = Work { tools, workspace, order, toolchain, layers, dirs };
+    match work.all().await {
+        Ok(Progress { usage, tally, .. }) => Ok(Some(Compiled { base: path, usage, tally, problem: None })),
+        Err(error) => {
+            // What earlier ops wrote over a base is no folder of its own: the next one needs a base, too, if an empty one.
+            workspace.renew(&path, For::Cells)?;
+            let (usage, tally) = (Usage::default(), Tally::default());
+            Ok(Some(Compiled { base: path, usage, tally, problem: Some(error) }))
         }
     }
-    layers.count(compiled.tally)?;
-    Ok(Some(compiled))
 }
 
 /// The command that compiles what an op's own command will need, and says what of it is fresh.
@@ -128,7 +118,7 @@ fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError>
     let mut digest = Sha256::new();
     for name in ["Cargo.toml", "Cargo.lock"] {
         let path = workspace.source().join(name);
-        let text = fs::read(&path).map_err(|source| AheadError::StandIn { path, source })?;
+        let text = fs::read(&path).map_err(at("read", &path))?;
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text);
     }
@@ -152,52 +142,89 @@ struct Work<'a> {
     toolchain: usize,
     layers: &'a Layers,
     dirs: ToolchainDirs,
+}
+
+/// How far the work on them is.
+struct Progress {
     graph: Arc<Graph>,
-    argv: Vec<String>,
+    base: Base,
+    usage: Usage,
+    tally: Tally,
 }
 
 impl Work<'_> {
-    async fn all(&self, compiled: &mut Compiled) -> Result<Completion, AheadError> {
+    async fn all(&self) -> Result<Progress, AheadError> {
+        let mut progress = self.lay().await?;
+        let Self { tools, workspace, order, layers, .. } = self;
+        let keeps_going = tools.toolchains[self.toolchain].version >= KEEPS_GOING;
+        let argv = argv(order.op, order.features).filter(|_| keeps_going && !progress.graph.is_empty());
+        let Some(argv) = argv else { return Ok(progress) };
+        let subject = subject(workspace, &argv)?;
+        if let Some(reused) = layers.noted(&subject, &progress.base).and_then(|note| note.parse().ok()) {
+            progress.tally.reused = reused;
+        } else if self.compile(&argv, &mut progress).await? == Completion::Whole {
+            let Tally { reused, compiled } = progress.tally;
+            layers.note(&subject, &progress.base, &(reused + compiled).to_string())?;
+        }
+        layers.count(progress.tally)?;
+        Ok(progress)
+    }
+
+    /// Lays what is there.
+    async fn lay(&self) -> Result<Progress, AheadError> {
+        let lockfile = Lockfile::read(&self.workspace.source().join("Cargo.lock"))?;
+        let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
+        let laid = blocking(move || {
+            let graph = Arc::new(Graph::new(&lockfile, &vendor));
+            let mut base = Base::new(dirs.base, &dirs.target)?;
+            layers.lay(&graph, &mut base)?;
+            Ok::<_, CacheError>(Progress { graph, base, usage: Usage::default(), tally: Tally::default() })
+        });
+        Ok(laid.await?)
+    }
+
+    /// Compiles what isn't.
+    async fn compile(&self, argv: &[String], progress: &mut Progress) -> Result<Completion, AheadError> {
         let begun = Instant::now();
         // Less code comes first: what a package needs has no more of it than the package itself.
         let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::from([(0, Code::new())]);
         let mut tried: BTreeSet<Code> = BTreeSet::new();
         while let Some((_, code)) = ahead.pop_first() {
-            let exit = self.one(&code, compiled).await?;
-            compiled.usage = cell::sum(compiled.usage, exit.usage);
+            let exit = self.one(&code, argv, progress).await?;
+            progress.usage = cell::sum(progress.usage, exit.usage);
             if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
                 return Ok(Completion::CutShort);
             }
             let text = String::from_utf8_lossy(&exit.output.head);
             if tried.is_empty() {
-                compiled.tally.reused = fresh(&text, &self.graph);
+                progress.tally.reused = fresh(&text, &progress.graph);
             }
             tried.insert(code);
-            let refused = refused(&text).filter_map(|package| self.graph.code(package));
+            let refused = refused(&text).filter_map(|package| progress.graph.code(package));
             ahead.extend(refused.filter(|code| !tried.contains(*code)).map(|code| (code.len(), code.clone())));
         }
         Ok(Completion::Whole)
     }
 
     /// Compiles the packages that run exactly this code, in a new cell, as far as what they need is there.
-    async fn one(&self, code: &Code, compiled: &mut Compiled) -> Result<Exit, AheadError> {
-        let Self { tools, workspace, order, toolchain, layers, dirs, graph, argv } = self;
+    async fn one(&self, code: &Code, argv: &[String], progress: &mut Progress) -> Result<Exit, AheadError> {
+        let Self { tools, workspace, order, toolchain, layers, dirs } = self;
         let (stand_in, upper, work) = (dirs.ahead.join("bin"), dirs.ahead.join("upper"), dirs.ahead.join("work"));
         workspace.renew(&dirs.ahead, For::Maar)?;
         workspace.renew(&stand_in, For::Maar)?;
         workspace.renew(&upper, For::Cells)?;
         workspace.renew(&work, For::Cells)?;
-        write_stand_in(&stand_in.join("rustc"), graph.with_code(code))?;
-        let ahead = Ahead { stand_in: &stand_in, base: compiled.base.dir(), upper: &upper, work: &work };
-        let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.clone()).await?;
+        write_stand_in(&stand_in.join("rustc"), progress.graph.with_code(code))?;
+        let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
+        let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?;
         // Only a cargo that came to its own end has left nothing half written.
         if matches!(exit.end, End::Code(_)) {
-            let (layers, graph, code) = ((*layers).clone(), Arc::clone(graph), code.clone());
-            let mut base = compiled.base.clone();
+            let (layers, graph, code) = ((*layers).clone(), Arc::clone(&progress.graph), code.clone());
+            let mut base = progress.base.clone();
             let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
-            let taken = taken.await?;
-            compiled.tally.compiled += taken.0;
-            compiled.base = taken.1;
+            let (taken, base) = taken.await?;
+            progress.tally.compiled += taken;
+            progress.base = base;
         }
         Ok(exit)
     }
@@ -220,9 +247,14 @@ fn write_stand_in<'a>(path: &Path, packages: impl Iterator<Item = &'a str>) -> R
          echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
          exit 1\n"
     );
-    let failed = |source| AheadError::StandIn { path: path.to_owned(), source };
-    fs::write(path, script).map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed)
+    fs::write(path, script)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .map_err(at("write", path))
+}
+
+fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AheadError {
+    let path = path.to_owned();
+    move |source| AheadError::Io { what, path, source }
 }
 
 /// The packages, as `NAME-VERSION`, that were next but refused. Whatever else stands there does no harm.

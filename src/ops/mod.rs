@@ -28,6 +28,7 @@ mod test;
 mod verdict;
 pub mod workspace;
 
+use ahead::Compiled;
 pub use ahead::layers;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
@@ -160,23 +161,21 @@ impl Op {
             return prepare::run(tools, workspace, order).await;
         };
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        let (compiled, note) = match ahead::compile(tools, workspace, order, toolchain).await {
-            Ok(compiled) => (compiled, None),
-            Err(error) => (None, Some(format!("maar: no compiled dependencies are shared: {error}\n"))),
+        let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
+            Ok(compiled) => compiled,
+            Err(error) => return Done::failed_on_host(&error),
         };
-        let base = compiled.as_ref().map(|compiled| compiled.base.dir());
+        let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
-                exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
-                let (ahead, dependencies) =
-                    compiled.map(|compiled| (compiled.usage, compiled.tally)).unwrap_or_default();
-                Done {
-                    outcome: verdict::of_command(exit.end, &exit.output, &order.limits),
-                    usage: cell::sum(ahead, exit.usage),
-                    output: exit.output,
-                    lockfile: None,
-                    dependencies,
+                let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let (mut usage, mut dependencies) = (exit.usage, Tally::default());
+                if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
+                    (usage, dependencies) = (cell::sum(ahead, usage), tally);
+                    let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
+                    exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
                 }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
             }
             Err(error) => Done::failed_on_host(&error),
         }
