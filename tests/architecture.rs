@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("host", &[]),
     ("krate", &[]),
     ("nearest", &[]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("sandbox", &["owner", "stop"]),
     ("home", &["sandbox"]),
     ("pipeline", &["stop"]),
+    ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
     ("cache", &["owner", "registry", "sandbox", "toolchain"]),
     ("ops", &["cache", "krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
@@ -27,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
-    ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "toolchain"]),
+    ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "outcome", "pipeline", "printable"]),
     (
@@ -36,6 +37,8 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "compare",
             "experiment",
             "home",
+            "host",
+            "krate",
             "ops",
             "outcome",
             "pipeline",
@@ -43,8 +46,10 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "progress",
             "registry",
             "sandbox",
+            "schedule",
             "stop",
             "store",
+            "trace",
         ],
     ),
 ];

@@ -28,6 +28,9 @@ use crate::toolchain::Toolchain;
 /// The first cargo that goes on after a package that doesn't compile.
 const KEEPS_GOING: Version = Version::new(1, 74, 0);
 
+/// The op whose flags all layers are made with.
+const SHARED: Op = Op::Build;
+
 /// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
 const REFUSED: &str = "maar-refused: ";
 
@@ -65,7 +68,7 @@ pub fn layers(
 ) -> Result<Vec<Layers>, CacheError> {
     match sandbox {
         Sandbox::Native(_) => {
-            let key = |toolchain| Key::new(toolchain, index, &cell::build_environment());
+            let key = |toolchain| Key::new(toolchain, index, &cell::build_environment(&SHARED));
             toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
         }
         Sandbox::Unconfined(_) => Ok(Vec::new()),
@@ -87,6 +90,11 @@ pub(super) async fn compile(
     workspace.renew(&dirs.base, For::Cells)?;
     let path = dirs.base.clone();
     let work = Work { tools, workspace, order, toolchain, layers, dirs };
+    // What other flags make of a dependency is another thing, which a base would only be in the way of.
+    if order.op.lints() != SHARED.lints() {
+        let (usage, tally) = (Usage::default(), Tally::default());
+        return Ok(Some(Compiled { base: path, usage, tally, problem: None }));
+    }
     match work.all().await {
         Ok(Progress { usage, tally, .. }) => Ok(Some(Compiled { base: path, usage, tally, problem: None })),
         Err(error) => {
@@ -104,9 +112,9 @@ fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
         Op::Build => &["build"],
         // `cargo test` itself would stop at the first package that is refused.
         Op::Test => &["build", "--all-targets"],
-        Op::Check | Op::Clippy => &["check", "--all-targets"],
+        Op::Check => &["check", "--all-targets"],
         Op::Doc => &["check"],
-        Op::Prepare | Op::Command(_) => return None,
+        Op::Prepare | Op::Clippy | Op::Command(_) => return None,
     };
     let how = ["--frozen", "--keep-going", "--verbose", "--color=never"];
     let argv = ["cargo"].iter().chain(what).chain(&how).map(|&arg| arg.to_owned());

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Order, Tools};
+use crate::ops::{Op, Order, Tools};
 use crate::sandbox::{self, Cell, Command, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage};
 use crate::toolchain::Toolchain;
 
 /// Where things are in a cell.
 pub(crate) const CRATE: &str = "/crate";
 const CARGO_HOME: &str = "/cargo/home";
+const CARGO_BIN: &str = "/cargo/bin";
 pub(crate) const VENDOR: &str = "/cargo/vendor";
 const SOURCES: &str = "/cargo/sources";
 const TARGET: &str = "/target";
@@ -26,13 +27,11 @@ pub(crate) enum CellError {
     Sandbox(#[from] SandboxError),
 }
 
-/// The variables that decide what cargo makes of a dependency, the same for all crates.
-pub(crate) fn build_environment() -> Vec<(String, String)> {
-    // A new warning is no breakage: without this cap, a crate that denies warnings regresses with every new lint.
-    const CAP_LINTS: &str = "--cap-lints=warn";
-    [("CARGO_INCREMENTAL", "0"), ("RUSTFLAGS", CAP_LINTS), ("RUSTDOCFLAGS", CAP_LINTS)]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+/// The variables that decide what cargo makes of a dependency.
+pub(crate) fn build_environment(op: &Op) -> Vec<(String, String)> {
+    let lints = op.lints().into_iter().flat_map(|flag| [("RUSTFLAGS", flag), ("RUSTDOCFLAGS", flag)]);
+    let all = [("CARGO_INCREMENTAL", "0")].into_iter().chain(lints);
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Runs one command of an op with its toolchain: offline, on the crate's sources under the toolchain's own overlay.
@@ -94,6 +93,9 @@ pub(crate) async fn run_ahead(
         Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
+    if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
+        mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
+    }
     let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
     finish(cell, order, Network::Loopback, argv).await
 }
@@ -137,8 +139,13 @@ async fn finish(mut cell: Cell, order: &Order<'_>, network: Network, argv: Vec<S
     let prompt = format!("$ {}\n", argv.join(" "));
     let command = Command { env: environment(&cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
     let result = cell.run(&command, &order.stop).await;
-    cell.close().await?;
+    let closed = cell.close().await;
     let mut exit = result?;
+    // What can't be cleaned up is swept by the next run; the result stands.
+    if let Err(error) = closed {
+        let end = if exit.output.tail.is_empty() { &mut exit.output.head } else { &mut exit.output.tail };
+        end.extend_from_slice(format!("\nmaar: {error}\n").as_bytes());
+    }
     exit.output.head.splice(0..0, prompt.into_bytes());
     Ok(exit)
 }
@@ -174,7 +181,10 @@ fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String,
     let path = |at: &str| cell.path(Path::new(at)).display().to_string();
     let jobs = order.limits.cpus.ceil().max(1.0);
     let mut env: Vec<(String, String)> = [
-        ("PATH", format!("{}:{}/bin:/usr/local/bin:/usr/bin:/bin", path(STAND_IN), path(TOOLCHAIN))),
+        (
+            "PATH",
+            format!("{}:{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(STAND_IN), path(TOOLCHAIN), path(CARGO_BIN)),
+        ),
         ("HOME", path(sandbox::HOME)),
         ("USER", "maar".to_owned()),
         ("LOGNAME", "maar".to_owned()),
@@ -189,7 +199,7 @@ fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String,
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    env.extend(build_environment());
+    env.extend(build_environment(order.op));
     for (name, value) in order.env {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,8 @@ pub struct Tools {
     pub toolchains: Vec<Toolchain>,
     /// The layers of compiled dependencies of each toolchain, in the same order; empty: none are used.
     pub layers: Vec<Layers>,
+    /// Where the user's cargo subcommands are installed, for ops of the user's own.
+    pub cargo_bin: Option<PathBuf>,
 }
 
 /// One op of one crate, with all that is particular to it.
@@ -168,7 +171,10 @@ impl Op {
         let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
-                let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let outcome = match order.op {
+                    Self::Command(_) => verdict::of_own_command(exit.end, &exit.output, &order.limits),
+                    _ => verdict::of_command(exit.end, &exit.output, &order.limits),
+                };
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
                     (usage, dependencies) = (cell::sum(ahead, usage), tally);
@@ -178,6 +184,17 @@ impl Op {
                 Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
             }
             Err(error) => Done::failed_on_host(&error),
+        }
+    }
+
+    /// The flag that keeps lints from failing the op, since a new warning is no breakage: without it, a crate that denies
+    /// warnings regresses with every new lint. Of clippy, lints are the point.
+    pub fn lints(&self) -> Option<&'static str> {
+        match self {
+            Self::Clippy => None,
+            Self::Prepare | Self::Check | Self::Build | Self::Test | Self::Doc | Self::Command(_) => {
+                Some("--cap-lints=warn")
+            }
         }
     }
 

@@ -7,7 +7,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod cases;
+mod commands;
+mod host;
 mod layers;
+mod mounts;
+mod stops;
+mod user;
 mod verdicts;
 mod world;
