@@ -11,11 +11,11 @@ use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
 use super::{closing, sandbox, select, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Host, Loaded};
+use crate::experiment::{self, Caching, Host, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateName, Selected};
-use crate::ops::{Op, Tools};
+use crate::ops::{self, Op, Tools};
 use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
@@ -70,7 +70,13 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let finished = store.finished(&experiment.name)?;
 
     let proxy = registry.serve().await?;
-    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, cargo_bin: registry::cargo_bin() };
+    let index = Upstream::configured()?.index;
+    let layers = match experiment.cache {
+        Caching::On => ops::layers(&home.layers(), &sandbox, index.as_str(), &toolchains)?,
+        Caching::Off => Vec::new(),
+    };
+    let cargo_bin = registry::cargo_bin();
+    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, layers, cargo_bin };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();

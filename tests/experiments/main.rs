@@ -11,6 +11,7 @@ mod again;
 mod cases;
 mod commands;
 mod host;
+mod layers;
 mod mounts;
 mod stops;
 mod user;
