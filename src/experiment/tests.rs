@@ -96,7 +96,7 @@ fn every_commented_out_default_of_the_default_file_is_the_default() {
     // From the first table that is commented out, all are examples.
     let commented = DEFAULT_FILE.lines().take_while(|line| !line.starts_with("#[")).filter_map(uncommented);
     let defaults: Vec<&str> = commented.filter(is_default).collect();
-    assert_eq!(defaults.len(), 15, "{defaults:?}");
+    assert_eq!(defaults.len(), 16, "{defaults:?}");
     for setting in defaults {
         let file = DEFAULT_FILE.replacen(&format!("#{setting}"), setting, 1);
         assert_eq!(accepted(&file), demo(), "{setting}");
