@@ -52,6 +52,14 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         bail!("this host can't make sandboxes:\n{why}");
     }
     let sandbox = open_sandbox(&experiment);
+    let unenforced = sandbox.unenforced(experiment.cores());
+    if options.require_limits && !unenforced.is_empty() {
+        bail!(
+            "this host doesn't enforce every limit, as --require-limits demands:\n  {}\n\
+             help: `maar doctor` says how to change that",
+            unenforced.join("\n  ")
+        );
+    }
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
     if options.fresh {

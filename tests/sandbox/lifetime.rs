@@ -55,7 +55,7 @@ fn a_kill_ends_everything_and_a_drain_nothing() {
     stopper.raise(StopLevel::Drain);
     let exit = block_on(async {
         let kill = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             stopper.raise(StopLevel::Kill);
         };
         tokio::join!(bench.run_until("echo begun; setsid sleep 7770002 & sleep 7770002", &stop), kill).0
