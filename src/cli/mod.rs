@@ -21,6 +21,7 @@ mod logs;
 mod ops;
 mod report;
 mod run;
+mod select;
 mod signals;
 mod simulate;
 mod status;

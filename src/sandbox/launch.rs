@@ -17,6 +17,7 @@ use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
 use super::supervise::{self, Watched};
+use super::suspect;
 use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
 
@@ -78,7 +79,9 @@ impl Launcher {
             command: command.clone(),
             rlimits: Rlimits {
                 // Outside a user namespace the number counts whatever else the user runs.
-                processes: has_own_user.then_some(u64::from(limits.pids) + KEEPERS),
+                // Where the controller counts, it also says that it refused one.
+                processes: (has_own_user && !self.cgroups.has(Controller::Pids))
+                    .then_some(u64::from(limits.pids) + KEEPERS),
                 data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
             },
@@ -94,7 +97,7 @@ impl Launcher {
             supervise::watch(Watched { pty, control, child, group: &group, disk: &mut disk, limits, stop, label })
                 .await?;
 
-        let ooms = group.oom_kills();
+        let (ooms, refused) = (group.oom_kills(), group.refused_processes());
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
         group.remove().await?;
         let (ended, cpu) = match watched.report {
@@ -107,12 +110,19 @@ impl Launcher {
             (Some(reason), _) => reason,
             (None, Ended::Code(0)) => End::Code(0),
             (None, _) if ooms > 0 => End::OutOfMemory,
+            (None, _) if refused > 0 => End::OutOfProcesses,
             (None, Ended::Killed) => return Err(SandboxError::HelperLost),
             (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
             (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
             (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
-            (None, Ended::Code(code)) => End::Code(code),
-            (None, Ended::Signal(signal)) => End::Signal(signal),
+            (None, ended @ (Ended::Code(_) | Ended::Signal(_))) => {
+                let counted = |controller| self.cgroups.has(controller);
+                suspect::suspect(&watched.output, counted).unwrap_or(match ended {
+                    Ended::Code(code) => End::Code(code),
+                    Ended::Signal(signal) => End::Signal(signal),
+                    Ended::Killed => unreachable!("it was told apart above"),
+                })
+            }
         };
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
