@@ -2,8 +2,6 @@
 //!
 //! What takes minutes there, as floods and memory do, is left to the suites themselves on hosts of version 2.
 
-#![expect(clippy::print_stderr, reason = "says what is left out")]
-
 use std::path::Path;
 use std::process::Command;
 
