@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
+use crate::sandbox::docker::Image;
 use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
 
@@ -71,14 +72,37 @@ pub struct Workers {
 }
 
 /// Where ops run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxKind {
     /// Namespaces, an overlay and cgroups: no daemon.
     #[default]
     Native,
+    /// Containers of the Docker daemon, made from this image.
+    Docker(Image),
     /// Nothing but limits, for trusted crates.
     None,
+}
+
+/// The name of a sandbox, as `sandbox` and `--sandbox` have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants are those of `SandboxKind`")]
+pub enum SandboxName {
+    #[default]
+    Native,
+    Docker,
+    None,
+}
+
+impl SandboxName {
+    /// The sandbox of that name, which uses the image if it uses any.
+    fn with(self, image: Image) -> SandboxKind {
+        match self {
+            Self::Native => SandboxKind::Native,
+            Self::Docker => SandboxKind::Docker(image),
+            Self::None => SandboxKind::None,
+        }
+    }
 }
 
 /// Limits of which only some are given.

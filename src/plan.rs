@@ -165,7 +165,7 @@ struct Ingredients<'a> {
     features: &'a Features,
     env: &'a BTreeMap<String, String>,
     lockfile: LockfileMode,
-    sandbox: SandboxKind,
+    sandbox: &'a SandboxKind,
 }
 
 /// Which compilers a step's result depends on.
@@ -197,7 +197,7 @@ fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], compilers:
         features: &settings.features,
         env: &settings.env,
         lockfile: experiment.lockfile,
-        sandbox: experiment.sandbox,
+        sandbox: &experiment.sandbox,
     };
     let json = serde_json::to_vec(&ingredients).expect("every map in it has keys of text, and writing to memory works");
     Fingerprint(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())

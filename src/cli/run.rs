@@ -9,9 +9,9 @@ use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
-use super::{closing, doctor, select, signals};
+use super::{closing, sandbox, select, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
+use crate::experiment::{self, Host, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateName, Selected};
@@ -21,9 +21,6 @@ use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::{self, Registry, Upstream};
 use crate::run::{self, Setup};
-use crate::sandbox::Sandbox;
-use crate::sandbox::native::{self, Native};
-use crate::sandbox::unconfined::Unconfined;
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, Store};
@@ -48,19 +45,14 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
-    if experiment.sandbox == SandboxKind::Native
-        && let Some(why) = doctor::why_no_sandbox(&home).await
-    {
-        bail!("this host can't make sandboxes:\n{why}");
-    }
     let trace = options.trace.as_deref().map(Trace::create).transpose()?;
-    let sandbox = open_sandbox(&experiment);
-    let unenforced = sandbox.unenforced(experiment.cores());
-    if options.require_limits && !unenforced.is_empty() {
+    let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
+    let notes = sandbox.unenforced(experiment.cores());
+    if options.require_limits && !notes.is_empty() {
         bail!(
             "this host doesn't enforce every limit, as --require-limits demands:\n  {}\n\
              help: `maar doctor` says how to change that",
-            unenforced.join("\n  ")
+            notes.join("\n  ")
         );
     }
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
@@ -72,7 +64,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     };
     let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();
     let plans = plan::plan(&experiment, &toolchains, &crates);
-    let notes = sandbox.unenforced(experiment.cores());
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
@@ -131,13 +122,6 @@ fn check_components(loaded: &Loaded) -> Result<(), Misuse> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn open_sandbox(experiment: &Experiment) -> Sandbox {
-    match experiment.sandbox {
-        SandboxKind::Native => Sandbox::Native(Native::new(native::Config::default())),
-        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(native::Config::default())),
-    }
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

@@ -95,7 +95,9 @@ impl Job {
 
     /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
     async fn retire(self) {
-        let workspace = self.workspace;
+        let Some(workspace) = self.workspace else { return };
+        // What can't be given up now goes when maar does.
+        let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
         // A panic in there is the removal's own and harms no result.
         let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
     }

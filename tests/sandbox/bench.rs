@@ -37,7 +37,7 @@ pub(crate) fn unconfined() -> Bench {
     bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper() })))
 }
 
-fn bench(sandbox: Sandbox) -> Bench {
+pub(crate) fn bench(sandbox: Sandbox) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench {
         sandbox,

@@ -7,6 +7,20 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn containers_are_made_from_the_image_that_was_named_last() {
+    let image = |name: &str| SandboxKind::Docker(name.parse().unwrap());
+    let docker = Overrides { sandbox: Some(SandboxName::Docker), ..Overrides::default() };
+    let other = Overrides { image: Some("other".parse().unwrap()), ..docker.clone() };
+    let sandbox = |file: &str, overrides: &Overrides| {
+        load_text(&format!("crates = [\"itoa\"]\n{file}"), overrides).unwrap().sandbox
+    };
+    assert_eq!(sandbox("", &docker), image("maar"));
+    assert_eq!(sandbox("image = \"debian:12\"", &docker), image("debian:12"));
+    assert_eq!(sandbox("image = \"debian:12\"", &other), image("other"));
+    assert_eq!(sandbox("image = \"debian:12\"", &Overrides::default()), SandboxKind::Native);
+}
+
+#[test]
 fn flags_go_over_the_file_and_leave_the_rest() {
     let overrides = Overrides {
         name: Some("mine".to_owned()),
@@ -18,7 +32,8 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         in_flight: Some(7),
         overcommit: Some(2.5),
         limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
-        sandbox: Some(SandboxKind::None),
+        sandbox: Some(SandboxName::None),
+        image: None,
     };
     let file = r#"
         name = "theirs"

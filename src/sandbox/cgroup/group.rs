@@ -13,7 +13,7 @@ use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 use serde::{Deserialize, Serialize};
 
-use super::hierarchy::Version;
+use super::hierarchy::{self, Version};
 use super::{Controller, Place};
 use crate::sandbox::{Limits, SandboxError};
 
@@ -43,6 +43,14 @@ pub(crate) struct Entrances {
 #[derive(Debug)]
 pub(crate) struct Group {
     members: Vec<Member>,
+    maker: Maker,
+}
+
+/// Who made a group, and so has to remove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Us,
+    Others,
 }
 
 #[derive(Debug)]
@@ -54,7 +62,7 @@ struct Member {
 
 impl Group {
     pub(super) fn open(places: &[Place], name: &str, limits: &Limits, cores: &[usize]) -> Result<Self, SandboxError> {
-        let mut group = Self { members: Vec::with_capacity(places.len()) };
+        let mut group = Self { members: Vec::with_capacity(places.len()), maker: Maker::Us };
         // A hierarchy for nothing but cores has nothing to do where any will do.
         let needed = |place: &&Place| !cores.is_empty() || place.controllers != [Controller::CpuSet];
         for place in places.iter().filter(needed) {
@@ -76,6 +84,19 @@ impl Group {
             })?;
         }
         Ok(group)
+    }
+
+    /// The group that a process is in already, made by others: to be read, not to be removed.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+        let groups = read(format!("/proc/{pid}/cgroup"));
+        let hierarchies = hierarchy::parse(&read("/proc/self/mountinfo".to_owned()), &groups);
+        let members = hierarchies.into_iter().map(|hierarchy| Member {
+            version: hierarchy.version,
+            folder: hierarchy.own,
+            controllers: hierarchy.controllers,
+        });
+        Self { members: members.collect(), maker: Maker::Others }
     }
 
     /// How a process enters.
@@ -111,6 +132,14 @@ impl Group {
             Version::Two => "memory.peak",
         };
         number(&member.folder.join(file)).map(ByteSize)
+    }
+
+    /// Begins a new peak where the kernel lets this user; `false`: the old one goes on.
+    pub(crate) fn forget_peak(&self) -> bool {
+        // Version 2 forgets for one reader only, and that only since Linux 6.12.
+        self.with_memory().is_some_and(|member| {
+            member.version == Version::One && fs::write(member.folder.join("memory.max_usage_in_bytes"), "0").is_ok()
+        })
     }
 
     /// How many processes the kernel has killed because the group's memory was used up.
@@ -160,7 +189,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for member in &self.members {
+        let ours = self.members.iter().filter(|_| self.maker == Maker::Us);
+        for member in ours {
             // What is still busy goes with the folder around it.
             let _ = fs::remove_dir(&member.folder);
         }
@@ -310,7 +340,7 @@ mod tests {
         ];
         let (_dir2, two) = member(Version::Two, &Controller::LIMITING, &files);
         for member in [one, two] {
-            let group = Group { members: vec![member] };
+            let group = Group { members: vec![member], maker: Maker::Others };
             assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
@@ -321,14 +351,14 @@ mod tests {
     fn refused_processes_are_counted() {
         for version in [Version::One, Version::Two] {
             let (_dir, member) = member(version, &[Controller::Pids], &[("pids.events", "max 3\n")]);
-            assert_eq!(Group { members: vec![member] }.refused_processes(), 3);
+            assert_eq!(Group { members: vec![member], maker: Maker::Others }.refused_processes(), 3);
         }
     }
 
     #[test]
     fn what_is_not_accounted_for_is_unknown() {
         let (_dir, member) = member(Version::Two, &[Controller::Pids], &[]);
-        let group = Group { members: vec![member] };
+        let group = Group { members: vec![member], maker: Maker::Others };
         assert_eq!((group.cpu(), group.peak_memory(), group.oom_kills()), (None, None, 0));
     }
 }

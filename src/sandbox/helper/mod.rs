@@ -10,8 +10,9 @@ mod init;
 mod mounts;
 mod place;
 pub(crate) mod protocol;
-mod rootfs;
+pub(crate) mod rootfs;
 mod seccomp;
+pub(crate) mod steward;
 mod subreaper;
 
 use std::fs::File;
@@ -40,11 +41,14 @@ const NO_REPORT: i32 = 70;
 ///
 /// The first thing that `main` does: a helper must have no threads.
 pub fn helper_main_if_asked() {
-    if std::env::args_os().next().is_some_and(|name| name == ARGV0) {
-        // A forked child must never unwind into the code of its parent.
-        std::panic::set_hook(Box::new(|_| exit(NO_REPORT)));
-        exit(if serve().is_ok() { 0 } else { NO_REPORT })
-    }
+    let serve = match std::env::args_os().next() {
+        Some(name) if name == ARGV0 => serve,
+        Some(name) if name == steward::PROGRAM => steward::serve,
+        Some(_) | None => return,
+    };
+    // A forked child must never unwind into the code of its parent.
+    std::panic::set_hook(Box::new(|_| exit(NO_REPORT)));
+    exit(if serve().is_ok() { 0 } else { NO_REPORT })
 }
 
 fn serve() -> io::Result<()> {
@@ -64,14 +68,20 @@ fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
     if !job.cores.is_empty() {
         pin(&job.cores).map_err(|errno| Fault::new(Step::Cores, errno))?;
     }
+    let before = cpu_of_children()?;
     let ended = match &job.isolation {
         Isolation::Namespaces(namespaces) => cell::run(job, namespaces, streams)?,
         Isolation::None => subreaper::run(job, streams)?,
     };
-    // Descendants count in full: each was waited for by its parent, by init or by the subreaper.
+    Ok(Report::Ended { ended, cpu: cpu_of_children()?.saturating_sub(before) })
+}
+
+/// User and system time of all that were waited for. Descendants count in full: each was waited for by its parent, by
+/// init or by the subreaper.
+fn cpu_of_children() -> Result<Duration, Fault> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|errno| Fault::new(Step::Fork, errno))?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Report::Ended { ended, cpu: Duration::from_micros(micros.unsigned_abs()) })
+    Ok(Duration::from_micros(micros.unsigned_abs()))
 }
 
 /// Keeps this process, and those that it will start, on these cores.
@@ -98,12 +108,18 @@ impl Streams {
         }
         let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let terminal = io::stdout().as_fd().try_clone_to_owned()?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        nix::unistd::dup2_stdin(&null)?;
-        nix::unistd::dup2_stdout(&null)?;
-        nix::unistd::dup2_stderr(&null)?;
+        leave_standard_streams()?;
         Ok(Self { control, terminal })
     }
+}
+
+/// Puts `/dev/null` in the place of the standard streams.
+fn leave_standard_streams() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
 }
 
 /// What became readable first, or both.

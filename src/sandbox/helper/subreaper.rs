@@ -63,9 +63,15 @@ fn attend(main: Pid, control: &UnixStream, signals: &SignalFd) -> Result<Ended, 
 
 /// Kills children until none is left: the children of a killed one become ours.
 fn kill_descendants() {
+    let init = Pid::from_raw(1);
     loop {
-        for child in children() {
-            let _ = kill(child, Signal::SIGKILL);
+        if Pid::this() == init {
+            // Process 1 of a container: everybody else at once, so that nobody gets to fork meanwhile.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        } else {
+            for child in children() {
+                let _ = kill(child, Signal::SIGKILL);
+            }
         }
         while let Ok(Some(_)) = reap(None, Wait::Poll) {}
         if reap(None, Wait::Poll) == Err(Errno::ECHILD) {
