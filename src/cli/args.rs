@@ -124,6 +124,9 @@ pub struct RunOptions {
     /// Give an op cores of its own, as many as its CPUs
     #[arg(long, help_heading = "Limits of one op")]
     pub cpuset: bool,
+    /// Fail where the host can't enforce a limit, instead of saying so and going on
+    #[arg(long, help_heading = "Limits of one op")]
+    pub require_limits: bool,
     /// End an op after this time [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = experiment::timeout, help_heading = "Limits of one op")]
     pub timeout: Option<Duration>,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
@@ -47,6 +47,14 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 
     let trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
+    let notes = sandbox.unenforced(experiment.cores());
+    if options.require_limits && !notes.is_empty() {
+        bail!(
+            "this host doesn't enforce every limit, as --require-limits demands:\n  {}\n\
+             help: `maar doctor` says how to change that",
+            notes.join("\n  ")
+        );
+    }
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
     let pins = if options.fresh { Vec::new() } else { store.pins(&experiment.name)? };
@@ -56,7 +64,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     };
     let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();
     let plans = plan::plan(&experiment, &toolchains, &crates);
-    let notes = sandbox.unenforced(experiment.cores());
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
