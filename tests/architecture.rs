@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
     ("cache", &["owner", "registry", "sandbox", "toolchain"]),
-    ("ops", &["cache", "krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
+    ("ops", &["cache", "krate", "outcome", "owner", "printable", "registry", "sandbox", "stop", "toolchain"]),
     ("experiment", &["krate", "nearest", "ops", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
