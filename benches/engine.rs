@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use maar::experiment::{DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
+use maar::experiment::{Caching, DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
 use maar::krate::{CrateId, Origin, Selected};
 use maar::ops::{LockfileMode, Op, Stage};
 use maar::pipeline::sim::{Random, SimJob, SimStep, heavy_tailed, lower_bound};
@@ -65,6 +65,7 @@ fn experiment() -> Experiment {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        cache: Caching::On,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
+use crate::sandbox::docker::Image;
 use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
 
@@ -59,6 +60,8 @@ pub struct Experiment {
     pub lockfile: LockfileMode,
     /// Where ops run.
     pub sandbox: SandboxKind,
+    /// Whether crates share compiled dependencies.
+    pub cache: Caching,
 }
 
 /// How many workers each stage has, each at least 1.
@@ -71,14 +74,46 @@ pub struct Workers {
 }
 
 /// Where ops run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxKind {
     /// Namespaces, an overlay and cgroups: no daemon.
     #[default]
     Native,
+    /// Containers of the Docker daemon, made from this image.
+    Docker(Image),
     /// Nothing but limits, for trusted crates.
     None,
+}
+
+/// The name of a sandbox, as `sandbox` and `--sandbox` have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants are those of `SandboxKind`")]
+pub enum SandboxName {
+    #[default]
+    Native,
+    Docker,
+    None,
+}
+
+impl SandboxName {
+    /// The sandbox of that name, which uses the image if it uses any.
+    fn with(self, image: Image) -> SandboxKind {
+        match self {
+            Self::Native => SandboxKind::Native,
+            Self::Docker => SandboxKind::Docker(image),
+            Self::None => SandboxKind::None,
+        }
+    }
+}
+
+/// Whether crates share compiled dependencies. Decides how long a run takes, never what it finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Caching {
+    #[default]
+    On,
+    Off,
 }
 
 /// Limits of which only some are given.

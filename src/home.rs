@@ -74,6 +74,12 @@ impl Home {
         Ok(home)
     }
 
+    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't.
+    pub fn existing(dir: Option<PathBuf>) -> Result<Option<Self>, HomeError> {
+        let dir = dir.or_else(default_dir).ok_or(HomeError::Unknown)?;
+        if dir.exists() { Self::open(Some(dir)).map(Some) } else { Ok(None) }
+    }
+
     /// The folder itself.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -87,6 +93,11 @@ impl Home {
     /// Tarballs, index entries and unpacked dependencies; all of it can be fetched again.
     pub fn cache(&self) -> PathBuf {
         self.dir.join("cache")
+    }
+
+    /// The layers of compiled dependencies; all of it can be compiled again.
+    pub fn layers(&self) -> PathBuf {
+        self.cache().join("layers")
     }
 
     /// The HTML reports, a folder per experiment.

@@ -66,7 +66,7 @@ pub enum RunError {
     Trace(#[from] TraceError),
 }
 
-/// Does what is left to do. A result is in the store before the crate's verdict is shown.
+/// Does what is left to do. What a step found out is handed to the store as soon as it ends.
 ///
 /// `reader` is a connection of its own, for the lockfiles of crates that an earlier run began.
 pub async fn run(
@@ -223,10 +223,10 @@ impl Sink<'_> {
         times: Times,
         report: Result<StepReport, String>,
     ) -> Result<(), StoreError> {
-        let wall = times.finished.duration_since(times.started);
-        let StepReport { done, began } = report.unwrap_or_else(|message| StepReport {
-            began: SystemTime::now() - wall,
-            done: Done::without_commands(Outcome::Error(format!("maar panicked: {message}"))),
+        let StepReport { done, began, wall } = report.unwrap_or_else(|message| {
+            let wall = times.finished.duration_since(times.started);
+            let done = Done::without_commands(Outcome::Error(format!("maar panicked: {message}")));
+            StepReport { done, began: SystemTime::now() - wall, wall }
         });
         self.trace(|tracer| {
             tracer.ended(&label, times, done.outcome.as_ref())?;

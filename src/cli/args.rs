@@ -8,11 +8,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
-use crate::experiment::{self, LimitsPatch, Overrides, SandboxKind, WorkersPatch};
+use crate::experiment::{self, Caching, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
 use crate::sandbox::Cores;
+use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
 
 /// Find out what a change breaks: run an experiment over many Rust crates on this machine
@@ -32,6 +33,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the process")]
 pub enum Command {
     /// Run an experiment, or continue it
     #[command(after_help = exit::HELP)]
@@ -46,8 +48,13 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Say what this host can do, and how to mend what it can't
     Doctor(DoctorArgs),
+    /// Work with the images that Docker containers are made from
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Remove what experiments left behind
     Clean(CleanArgs),
+    /// Show how much room compiled dependencies take, or make some
+    Cache(CacheArgs),
     /// List every op with its stage and what it runs
     Ops(OpsArgs),
     /// Print a completion script for a shell
@@ -82,6 +89,9 @@ pub struct RunOptions {
     /// Keep the results under this name [default: demo, or the name of the file]
     #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
     pub name: Option<String>,
+    /// Compile every dependency anew for every crate
+    #[arg(long, help_heading = "What to run")]
+    pub no_cache: bool,
     /// Forget earlier results and start over
     #[arg(long, help_heading = "What to run")]
     pub fresh: bool,
@@ -99,6 +109,9 @@ pub struct RunOptions {
     /// Run ops in this sandbox [default: native]
     #[arg(long, value_enum, help_heading = "Limits of one op")]
     pub sandbox: Option<SandboxName>,
+    /// Make Docker containers from this local image [default: maar, which `maar image build` makes]
+    #[arg(long, value_name = "NAME", help_heading = "Limits of one op")]
+    pub image: Option<Image>,
     /// Give an op this many CPUs [default: 1]
     #[arg(long, value_name = "N", value_parser = experiment::cpus, help_heading = "Limits of one op")]
     pub cpus: Option<f64>,
@@ -212,12 +225,56 @@ pub struct DoctorArgs {
     pub home: Home,
 }
 
+/// `maar image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make a local image from the files of this host, without a registry
+    ///
+    /// It holds the system's programs and libraries, and the few files of /etc that they need; no accounts, no keys,
+    /// nothing of /usr/local, /home or /root, and no documentation.
+    Build {
+        /// The image
+        #[arg(default_value_t)]
+        name: Image,
+    },
+}
+
 /// `maar clean`.
 #[derive(Debug, Args)]
 pub struct CleanArgs {
     /// Remove the results of these experiments [default: the caches, which can be fetched again]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar cache`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CacheArgs {
+    /// What to do; nothing given: show it.
+    #[command(subcommand)]
+    pub command: Option<CacheCommand>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// The subcommands of `maar cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Remove what was not used for the longest time, until the rest is small enough
+    Gc(GcArgs),
+}
+
+/// `maar cache gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Leave at most this much
+    #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+    pub budget: ByteSize,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
@@ -256,14 +313,17 @@ pub enum Format {
 pub enum SandboxName {
     /// Namespaces, an overlay and cgroups
     Native,
+    /// Containers of the Docker daemon
+    Docker,
     /// Nothing but limits: for trusted crates only
     None,
 }
 
-impl From<SandboxName> for SandboxKind {
+impl From<SandboxName> for experiment::SandboxName {
     fn from(name: SandboxName) -> Self {
         match name {
             SandboxName::Native => Self::Native,
+            SandboxName::Docker => Self::Docker,
             SandboxName::None => Self::None,
         }
     }
@@ -291,7 +351,9 @@ impl RunOptions {
                 disk: self.disk,
                 cores: self.cpuset.then_some(Cores::Own),
             },
-            sandbox: self.sandbox.map(SandboxKind::from),
+            sandbox: self.sandbox.map(Into::into),
+            image: self.image.clone(),
+            cache: self.no_cache.then_some(Caching::Off),
         }
     }
 }

@@ -8,8 +8,10 @@ use super::args::DoctorArgs;
 use super::exit::Exit;
 use crate::home::Home;
 use crate::registry::{Config, Registry, Upstream};
+use crate::sandbox::docker::{self, Docker, Image};
 use crate::sandbox::native::{self, Native};
 use crate::sandbox::probe::{self, Check, Status};
+use crate::sandbox::{Cores, Sandbox};
 use crate::toolchain;
 
 /// Checks everything that a run needs; fails if something is missing that a run can't do without.
@@ -18,6 +20,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let checks = runtime.block_on(async {
         let mut checks = sandbox(&home).await;
+        checks.push(docker().await);
         checks.push(toolchains());
         checks.push(registry(&home).await);
         checks
@@ -42,6 +45,24 @@ pub(super) async fn why_no_sandbox(home: &Home) -> Option<String> {
 async fn sandbox(home: &Home) -> Vec<Check> {
     let native = Native::new(native::Config::default());
     probe::probe(&native, home.dir()).await
+}
+
+/// Docker may be missing: nothing is wrong with a host for that.
+async fn docker() -> Check {
+    let name = "docker";
+    let image = Image::default();
+    let unneeded = Some("only --sandbox docker needs it".to_owned());
+    match Docker::connect(docker::Config::new(image.clone())).await {
+        Ok(docker) => {
+            let missing = Sandbox::Docker(docker).unenforced(Cores::Shared);
+            if missing.is_empty() {
+                let detail = format!("the daemon answers, and has the image `{image}`");
+                return Check { name, status: Status::Ok, detail, remedy: None };
+            }
+            Check { name, status: Status::Warn, detail: missing.join("; "), remedy: unneeded }
+        }
+        Err(error) => Check { name, status: Status::Warn, detail: error.to_string(), remedy: unneeded },
+    }
 }
 
 fn toolchains() -> Check {

@@ -12,15 +12,19 @@ use args::{Cli, Command};
 use exit::{Exit, Misuse};
 
 pub mod args;
+mod cache;
 mod clean;
 mod closing;
 mod completions;
 mod doctor;
 pub mod exit;
+mod image;
 mod logs;
 mod ops;
 mod report;
 mod run;
+mod sandbox;
+mod select;
 mod signals;
 mod simulate;
 mod status;
@@ -42,7 +46,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Logs(args)) => logs::run(&args, out),
         Some(Command::Simulate(args)) => simulate::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
+        Some(Command::Image(args)) => image::run(&args, out),
         Some(Command::Clean(args)) => clean::run(&args, out),
+        Some(Command::Cache(args)) => cache::run(&args, out),
         Some(Command::Ops(args)) => ops::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
     }

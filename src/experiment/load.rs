@@ -9,8 +9,9 @@ use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
-use super::{DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxKind, Workers};
+use super::{Caching, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
+use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
 /// The experiment of a user who has none: it is also the commented default in the repository.
@@ -44,7 +45,11 @@ pub struct Overrides {
     /// `--cpus` and its like, over the file's `[limits]`, not over what it says of one op or crate.
     pub limits: LimitsPatch,
     /// `--sandbox`.
-    pub sandbox: Option<SandboxKind>,
+    pub sandbox: Option<SandboxName>,
+    /// `--image`.
+    pub image: Option<Image>,
+    /// `--no-cache`.
+    pub cache: Option<Caching>,
 }
 
 /// What the defaults and checks depend on besides the user.
@@ -197,6 +202,8 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     raw.overcommit = overrides.overcommit.or(raw.overcommit);
     raw.limits = overrides.limits.or(raw.limits);
     raw.sandbox = overrides.sandbox.unwrap_or(raw.sandbox);
+    raw.image = overrides.image.clone().or(raw.image);
+    raw.cache = overrides.cache.unwrap_or(raw.cache);
     Overridden { raw, skipped }
 }
 
@@ -237,7 +244,8 @@ impl Overridden {
             limits,
             op_limits: raw.op_limits,
             lockfile: raw.lockfile,
-            sandbox: raw.sandbox,
+            sandbox: raw.sandbox.with(raw.image.unwrap_or_default()),
+            cache: raw.cache,
         }
     }
 }

@@ -6,14 +6,15 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
-use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts};
+use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
 use super::settings::{self, RawSettings};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
-use super::{LimitsPatch, SandboxKind, limits, name};
+use super::{Caching, LimitsPatch, SandboxName, limits, name};
 use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Selection};
+use crate::sandbox::docker::{BadImage, Image};
 use crate::toolchain::ToolchainSpec;
 
 /// What an experiment file says.
@@ -28,14 +29,16 @@ pub(super) struct RawExperiment {
     pub(super) in_flight: Option<usize>,
     pub(super) overcommit: Option<f64>,
     pub(super) lockfile: LockfileMode,
-    pub(super) sandbox: SandboxKind,
+    pub(super) sandbox: SandboxName,
+    pub(super) image: Option<Image>,
+    pub(super) cache: Caching,
     pub(super) limits: LimitsPatch,
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "name",
     "toolchains",
     "crates",
@@ -46,6 +49,8 @@ const KEYS: [&str; 13] = [
     "overcommit",
     "lockfile",
     "sandbox",
+    "image",
+    "cache",
     "limits",
     "op",
     "crate",
@@ -88,6 +93,8 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
         overcommit: root.get("overcommit").and_then(|value| workers::read_overcommit(value, problems)),
         lockfile: root.get("lockfile").and_then(|value| one_of(value, &LOCKFILES, problems)).unwrap_or_default(),
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
+        image: root.get("image").and_then(|value| parsed(value, "the name of an image", problems, image)),
+        cache: root.get("cache").and_then(|value| caching(value, problems)).unwrap_or_default(),
         limits: limits::read_key(root, problems).unwrap_or_default(),
         crate_settings: root
             .get("crate")
@@ -99,7 +106,23 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
 }
 
 const LOCKFILES: [(&str, LockfileMode); 2] = [("latest", LockfileMode::Latest), ("packaged", LockfileMode::Packaged)];
-const SANDBOXES: [(&str, SandboxKind); 2] = [("native", SandboxKind::Native), ("none", SandboxKind::None)];
+const SANDBOXES: [(&str, SandboxName); 3] =
+    [("native", SandboxName::Native), ("docker", SandboxName::Docker), ("none", SandboxName::None)];
+
+fn image(name: &str) -> Result<Image, BadValue> {
+    name.parse().map_err(|error: BadImage| BadValue::new(error.to_string(), None))
+}
+
+fn caching(value: &Value<'_>, problems: &mut Problems) -> Option<Caching> {
+    match value.get_ref().as_bool() {
+        Some(true) => Some(Caching::On),
+        Some(false) => Some(Caching::Off),
+        None => {
+            wrong_type(value, "true or false", problems);
+            None
+        }
+    }
+}
 
 fn toolchains(value: &Value<'_>, problems: &mut Problems) -> Vec<Located<ToolchainSpec>> {
     let names = names(value, problems).unwrap_or_default();

@@ -3,7 +3,7 @@
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::share::Left;
 use super::{Setup, pool_of};
@@ -15,7 +15,7 @@ use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::schedule;
 use crate::stop::Stop;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// One crate on its way.
 pub(super) struct Job {
@@ -25,7 +25,8 @@ pub(super) struct Job {
     /// How many steps of the plan are behind it.
     depth: u32,
     workspace: Option<Workspace>,
-    lockfile: Option<Vec<u8>>,
+    /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
+    lockfile: Result<Option<Vec<u8>>, StoreError>,
     /// How many packages its lockfile has, once there is one.
     packages: Option<u32>,
     left: Left,
@@ -38,10 +39,11 @@ pub(super) struct Tag {
     pub(super) step: Step,
 }
 
-/// What a step found out, and when it began.
+/// What a step found out, when it began and how long the op took: removing the folder is on nobody's account.
 pub(super) struct StepReport {
     pub(super) done: Done,
     pub(super) began: SystemTime,
+    pub(super) wall: Duration,
 }
 
 impl Job {
@@ -50,9 +52,8 @@ impl Job {
         let plan = &shared.plans[krate];
         let queue = plan::remaining(&shared.experiment, plan, &shared.finished);
         let first = queue.front()?;
-        // A lockfile that can't be read is made anew; the store will say what is wrong with it when it is written.
-        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint).ok().flatten();
-        let packages = lockfile.as_deref().map(packages);
+        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
+        let packages = lockfile.as_ref().ok().and_then(|lockfile| lockfile.as_deref()).map(packages);
         Some(Self { shared: Arc::clone(shared), krate, queue, depth: 0, workspace: None, lockfile, packages, left })
     }
 
@@ -60,6 +61,10 @@ impl Job {
         if let Err(error) = self.make_workspace() {
             return Done::failed_on_host(&error);
         }
+        let lockfile = match &self.lockfile {
+            Ok(lockfile) => lockfile.as_deref(),
+            Err(error) => return Done::failed_on_host(error),
+        };
         let Setup { experiment, tools, plans, cores, .. } = &*self.shared;
         let krate = &plans[self.krate].krate;
         let limits = experiment.limits_of(&krate.id.name, &step.op.name());
@@ -73,7 +78,7 @@ impl Job {
             features: &settings.features,
             env: &settings.env,
             lockfile_mode: experiment.lockfile,
-            lockfile: self.lockfile.as_deref(),
+            lockfile,
             stop,
         };
         let workspace = self.workspace.as_ref().expect("it was made above");
@@ -90,7 +95,9 @@ impl Job {
 
     /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
     async fn retire(self) {
-        let workspace = self.workspace;
+        let Some(workspace) = self.workspace else { return };
+        // What can't be given up now goes when maar does.
+        let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
         // A panic in there is the removal's own and harms no result.
         let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
     }
@@ -122,8 +129,9 @@ impl Work for Job {
 
     async fn step(mut self, stop: Stop) -> Stepped<Self> {
         let step = self.queue.pop_front().expect("a job that is queued has a step");
-        let began = SystemTime::now();
+        let (began, clock) = (SystemTime::now(), Instant::now());
         let done = self.carry_out(&step, stop).await;
+        let wall = clock.elapsed();
         match &done.outcome {
             Some(outcome) => plan::after(&mut self.queue, &step, outcome),
             None => self.queue.clear(),
@@ -132,7 +140,7 @@ impl Work for Job {
         if let Some(lockfile) = &done.lockfile {
             self.packages = Some(packages(lockfile));
         }
-        let report = StepReport { done, began };
+        let report = StepReport { done, began, wall };
         if self.queue.is_empty() {
             self.retire().await;
             Stepped { report, next: None }

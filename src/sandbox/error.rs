@@ -45,6 +45,9 @@ pub enum SandboxError {
     /// The command, its environment or its mounts don't fit into one message.
     #[error("the command can't be handed to the sandbox helper: {0}")]
     Job(String),
+    /// Docker could not be used.
+    #[error(transparent)]
+    Docker(#[from] super::docker::DockerError),
     /// A step inside the helper failed.
     #[error(transparent)]
     Setup(#[from] Fault),

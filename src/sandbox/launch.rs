@@ -17,6 +17,7 @@ use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
+use super::suspect;
 use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
 
@@ -78,7 +79,9 @@ impl Launcher {
             command: command.clone(),
             rlimits: Rlimits {
                 // Outside a user namespace the number counts whatever else the user runs.
-                processes: has_own_user.then_some(u64::from(limits.pids) + KEEPERS),
+                // Where the controller counts, it also says that it refused one.
+                processes: (has_own_user && !self.cgroups.has(Controller::Pids))
+                    .then_some(u64::from(limits.pids) + KEEPERS),
                 data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
             },
@@ -89,13 +92,22 @@ impl Launcher {
         let (mut control, child) = self.spawn(slave)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
-        let cpu = CpuMeter::new(&group, child.id());
         let mut disk = Allowance::new(&writes_to, limits.disk);
-        let disk_used = &mut disk;
-        let watched =
-            supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
+        let cpu = CpuMeter::new(&group, child.id());
+        let watched = supervise::watch(Watched {
+            pty,
+            control,
+            child: Some(child),
+            cpu,
+            kills: Some(&group),
+            disk: &mut disk,
+            limits,
+            stop,
+            label,
+        })
+        .await?;
 
-        let ooms = group.oom_kills();
+        let (ooms, refused) = (group.oom_kills(), group.refused_processes());
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
         group.remove().await?;
         let (ended, cpu) = match watched.report {
@@ -104,16 +116,13 @@ impl Launcher {
             // Even the helper can be the kernel's choice when the group's memory is used up.
             None => (Ended::Killed, metered_cpu.unwrap_or_default()),
         };
-        let end = match (watched.killed_for, ended) {
-            (Some(reason), _) => reason,
-            (None, Ended::Code(0)) => End::Code(0),
-            (None, _) if ooms > 0 => End::OutOfMemory,
-            (None, Ended::Killed) => return Err(SandboxError::HelperLost),
-            (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
-            (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
-            (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
-            (None, Ended::Code(code)) => End::Code(code),
-            (None, Ended::Signal(signal)) => End::Signal(signal),
+        let counts = Counts { ooms, refused };
+        let end = match end_of(watched.killed_for, ended, counts, &mut disk).await? {
+            End::Code(0) => End::Code(0),
+            end @ (End::Code(_) | End::Signal(_)) => {
+                suspect::suspect(&watched.output, |controller| self.cgroups.has(controller)).unwrap_or(end)
+            }
+            end => end,
         };
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
@@ -140,7 +149,36 @@ impl Launcher {
     }
 }
 
+/// What the kernel refused a command, as far as controllers count it.
+pub(super) struct Counts {
+    /// How many of its processes were killed for lack of memory.
+    pub(super) ooms: u64,
+    /// How many processes or threads it was refused.
+    pub(super) refused: u64,
+}
+
+/// What the way a command ended means, given why it was killed, what it was refused, and what it may hold on the disk.
+pub(super) async fn end_of(
+    killed_for: Option<End>,
+    ended: Ended,
+    counts: Counts,
+    disk: &mut Allowance,
+) -> Result<End, SandboxError> {
+    Ok(match (killed_for, ended) {
+        (Some(reason), _) => reason,
+        (None, Ended::Code(0)) => End::Code(0),
+        (None, _) if counts.ooms > 0 => End::OutOfMemory,
+        (None, _) if counts.refused > 0 => End::OutOfProcesses,
+        (None, Ended::Killed) => return Err(SandboxError::HelperLost),
+        (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
+        (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
+        (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
+        (None, Ended::Code(code)) => End::Code(code),
+        (None, Ended::Signal(signal)) => End::Signal(signal),
+    })
+}
+
 /// How a command ended that was to stop before it had any cores.
-fn not_begun() -> Exit {
+pub(super) fn not_begun() -> Exit {
     Exit { end: End::Stopped, usage: Usage::default(), output: Output::default() }
 }

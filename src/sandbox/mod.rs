@@ -6,6 +6,7 @@ mod capture;
 mod cgroup;
 mod cores;
 mod disk;
+pub mod docker;
 mod error;
 #[cfg(test)]
 pub mod fake;
@@ -17,6 +18,7 @@ mod process_tree;
 mod pty;
 mod remove;
 mod supervise;
+mod suspect;
 mod tree;
 pub mod unconfined;
 
@@ -40,6 +42,8 @@ pub const HOME: &str = "/home/maar";
 pub enum Sandbox {
     /// Namespaces, an overlay and cgroups.
     Native(native::Native),
+    /// Containers of the Docker daemon.
+    Docker(docker::Docker),
     /// Nothing but limits.
     Unconfined(unconfined::Unconfined),
     /// A script, for tests of what uses a sandbox.
@@ -52,6 +56,7 @@ pub enum Sandbox {
 #[expect(missing_docs, reason = "the variants are those of `Sandbox`")]
 pub enum Cell {
     Native(native::NativeCell),
+    Docker(Box<docker::DockerCell>),
     Unconfined(unconfined::UnconfinedCell),
     #[cfg(test)]
     Fake(fake::FakeCell),
@@ -62,7 +67,8 @@ pub enum Cell {
 pub struct Spec {
     /// A word for the cell's cgroup and host name; ASCII letters, digits and `-`.
     pub label: String,
-    /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed.
+    /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
+    /// have it one after another, after it is [released](Sandbox::release).
     pub scratch: PathBuf,
     /// What is mounted where, in this order.
     pub mounts: Vec<Mount>,
@@ -184,6 +190,8 @@ pub enum End {
     Idle,
     /// The kernel killed one of its processes for lack of memory, and it did not succeed.
     OutOfMemory,
+    /// It was refused a process or thread because it had [`Limits::pids`], and did not succeed.
+    OutOfProcesses,
     /// Its folders came to hold more than [`Limits::disk`], and it did not succeed.
     OverDisk,
     /// The host's disk was full, and it did not succeed.
@@ -225,6 +233,7 @@ impl Sandbox {
         spec.check()?;
         match self {
             Self::Native(native) => native.open(spec).map(Cell::Native),
+            Self::Docker(docker) => docker.open(spec).await.map(|cell| Cell::Docker(Box::new(cell))),
             Self::Unconfined(unconfined) => unconfined.open(spec).await.map(Cell::Unconfined),
             #[cfg(test)]
             Self::Fake(fake) => Ok(Cell::Fake(fake.open(spec))),
@@ -235,9 +244,24 @@ impl Sandbox {
     pub fn owner(&self) -> Option<Owner> {
         match self {
             Self::Native(native) => native.owner(),
+            Self::Docker(docker) => docker.owner(),
             Self::Unconfined(_) => None,
             #[cfg(test)]
             Self::Fake(fake) => fake.owner,
+        }
+    }
+
+    /// Gives up what is kept for further cells with this scratch folder. Whoever removes the folders of its mounts calls
+    /// it before.
+    ///
+    /// # Errors
+    /// When it can't be given up.
+    pub async fn release(&self, scratch: &Path) -> Result<(), SandboxError> {
+        match self {
+            Self::Docker(docker) => docker.release(scratch).await,
+            Self::Native(_) | Self::Unconfined(_) => Ok(()),
+            #[cfg(test)]
+            Self::Fake(_) => Ok(()),
         }
     }
 
@@ -245,6 +269,7 @@ impl Sandbox {
     pub fn unenforced(&self, cores: Cores) -> Vec<String> {
         match self {
             Self::Native(native) => native.unenforced(cores),
+            Self::Docker(docker) => docker.unenforced(cores),
             Self::Unconfined(unconfined) => unconfined.unenforced(cores),
             #[cfg(test)]
             Self::Fake(_) => Vec::new(),
@@ -256,7 +281,7 @@ impl Cell {
     /// The path by which commands find what the spec mounts at `at`, or below it.
     pub fn path(&self, at: &Path) -> PathBuf {
         match self {
-            Self::Native(_) => at.to_owned(),
+            Self::Native(_) | Self::Docker(_) => at.to_owned(),
             Self::Unconfined(cell) => cell.path(at),
             #[cfg(test)]
             Self::Fake(_) => at.to_owned(),
@@ -270,6 +295,7 @@ impl Cell {
     pub async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
         match self {
             Self::Native(cell) => cell.run(command, stop).await,
+            Self::Docker(cell) => cell.run(command, stop).await,
             Self::Unconfined(cell) => cell.run(command, stop).await,
             #[cfg(test)]
             Self::Fake(cell) => Ok(cell.run(command)),
@@ -283,6 +309,10 @@ impl Cell {
     pub async fn close(self) -> Result<(), SandboxError> {
         match self {
             Self::Native(cell) => cell.close(),
+            Self::Docker(cell) => {
+                cell.close();
+                Ok(())
+            }
             Self::Unconfined(_) => Ok(()),
             #[cfg(test)]
             Self::Fake(_) => Ok(()),

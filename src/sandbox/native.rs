@@ -132,7 +132,7 @@ impl Drop for NativeCell {
 }
 
 /// Root hands commands to a user that is nobody, as far as its user namespace has one to spare.
-fn choose_identity() -> Identity {
+pub(super) fn choose_identity() -> Identity {
     let own = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
     let map = |file| fs::read_to_string(file).unwrap_or_default();
     let spare = (spare_id(&map("/proc/self/uid_map")), spare_id(&map("/proc/self/gid_map")));

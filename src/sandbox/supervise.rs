@@ -33,8 +33,11 @@ pub(super) struct Watched<'a> {
     pub(super) pty: Pty,
     /// The socket to the helper: closing it has everything killed.
     pub(super) control: UnixStream,
-    pub(super) child: Child,
+    /// The helper, where it is a child of ours.
+    pub(super) child: Option<Child>,
     pub(super) cpu: CpuMeter<'a>,
+    /// The group to kill at once where the command is to die; none where others live in it.
+    pub(super) kills: Option<&'a Group>,
     pub(super) disk: &'a mut Allowance,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
@@ -74,7 +77,7 @@ enum Event {
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, disk, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, cpu, kills, disk, limits, stop, label } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -122,14 +125,21 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         }
     };
     if killed_for.is_some() {
+        if let Some(group) = kills {
+            group.kill();
+        }
         drop(orders);
         if tokio::time::timeout(GRACE, report).await.is_err() {
-            let _ = child.start_kill();
+            if let Some(child) = &mut child {
+                let _ = child.start_kill();
+            }
             return Err(SandboxError::Undead { label: label.to_owned(), seconds: GRACE.as_secs() });
         }
     }
-    // The helper has nothing left to do but to exit.
-    let _ = child.wait().await;
+    if let Some(child) = &mut child {
+        // The helper has nothing left to do but to exit.
+        let _ = child.wait().await;
+    }
     let wall = started.elapsed();
     // Whoever wrote is dead, so that what is left is little and soon read.
     while let Read::Bytes(count) = pty.read_now(&mut buffer) {

@@ -7,6 +7,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounting;
+mod again;
 mod cases;
+mod commands;
+mod host;
+mod layers;
+mod mounts;
+mod stops;
+mod user;
 mod verdicts;
 mod world;

@@ -43,7 +43,7 @@ fn run_is_what_happens_without_a_subcommand() {
         assert_eq!(overrides.limits.memory, Some(ByteSize::gib(2)));
         assert_eq!(overrides.limits.timeout, Some(Duration::from_secs(60)));
         assert_eq!(overrides.limits.idle_timeout, Some(Duration::from_secs(10)));
-        assert_eq!(overrides.sandbox, Some(SandboxKind::None));
+        assert_eq!(overrides.sandbox, Some(experiment::SandboxName::None));
     }
 }
 

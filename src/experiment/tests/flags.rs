@@ -7,6 +7,20 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn containers_are_made_from_the_image_that_was_named_last() {
+    let image = |name: &str| SandboxKind::Docker(name.parse().unwrap());
+    let docker = Overrides { sandbox: Some(SandboxName::Docker), ..Overrides::default() };
+    let other = Overrides { image: Some("other".parse().unwrap()), ..docker.clone() };
+    let sandbox = |file: &str, overrides: &Overrides| {
+        load_text(&format!("crates = [\"itoa\"]\n{file}"), overrides).unwrap().sandbox
+    };
+    assert_eq!(sandbox("", &docker), image("maar"));
+    assert_eq!(sandbox("image = \"debian:12\"", &docker), image("debian:12"));
+    assert_eq!(sandbox("image = \"debian:12\"", &other), image("other"));
+    assert_eq!(sandbox("image = \"debian:12\"", &Overrides::default()), SandboxKind::Native);
+}
+
+#[test]
 fn flags_go_over_the_file_and_leave_the_rest() {
     let overrides = Overrides {
         name: Some("mine".to_owned()),
@@ -18,7 +32,9 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         in_flight: Some(7),
         overcommit: Some(2.5),
         limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
-        sandbox: Some(SandboxKind::None),
+        sandbox: Some(SandboxName::None),
+        image: None,
+        cache: Some(Caching::Off),
     };
     let file = r#"
         name = "theirs"
@@ -40,6 +56,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
     assert_eq!(experiment.limits, Limits { memory: ByteSize::gib(1), cpus: 2.0, ..DEFAULT_LIMITS });
     assert_eq!(experiment.lockfile, LockfileMode::Packaged);
     assert_eq!(experiment.sandbox, SandboxKind::None);
+    assert_eq!(experiment.cache, Caching::Off);
 }
 
 #[test]

@@ -196,8 +196,13 @@ fn counts_are_within_their_ranges() {
 #[test]
 fn closed_sets_name_their_members() {
     check("lockfile = \"lastest\"", "2:12 \"lastest\": unknown value `lastest`; did you mean `latest`?");
-    check("sandbox = \"docker\"", "2:11 \"docker\": unknown value `docker`; known are `native`, `none`");
-    check("sandbox = false", "2:11 false: expected one of `native`, `none`, found a boolean");
+    check("sandbox = \"podman\"", "2:11 \"podman\": unknown value `podman`; known are `native`, `docker`, `none`");
+    check("sandbox = false", "2:11 false: expected one of `native`, `docker`, `none`, found a boolean");
+    check(
+        "image = \"../maar\"",
+        "2:9 \"../maar\": `../maar` is not the name of an image: lowercase letters, digits and `.`, `-`, `_` between \
+         them are allowed, with `/` between parts, and a tag after `:` or a digest after `@`",
+    );
 }
 
 #[test]

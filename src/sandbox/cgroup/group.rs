@@ -11,8 +11,9 @@ use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuset::CpuSetController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
+use serde::{Deserialize, Serialize};
 
-use super::hierarchy::Version;
+use super::hierarchy::{self, Version};
 use super::{Controller, Place};
 use crate::sandbox::{Limits, SandboxError};
 
@@ -29,10 +30,27 @@ pub(crate) const KEEPERS: u64 = 2;
 const REMOVALS: usize = 200;
 const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
 
+/// How a process gets into a group.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Entrances {
+    /// Files of version 1 to which it writes "0".
+    pub(crate) files: Vec<PathBuf>,
+    /// The folder of version 2 into which it is born.
+    pub(crate) folder: Option<PathBuf>,
+}
+
 /// The group of one command. Removed by [`Group::remove`]; dropping it tries once.
 #[derive(Debug)]
 pub(crate) struct Group {
     members: Vec<Member>,
+    maker: Maker,
+}
+
+/// Who made a group, and so has to remove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Us,
+    Others,
 }
 
 #[derive(Debug)]
@@ -44,7 +62,7 @@ struct Member {
 
 impl Group {
     pub(super) fn open(places: &[Place], name: &str, limits: &Limits, cores: &[usize]) -> Result<Self, SandboxError> {
-        let mut group = Self { members: Vec::with_capacity(places.len()) };
+        let mut group = Self { members: Vec::with_capacity(places.len()), maker: Maker::Us };
         // A hierarchy for nothing but cores has nothing to do where any will do.
         let needed = |place: &&Place| !cores.is_empty() || place.controllers != [Controller::CpuSet];
         for place in places.iter().filter(needed) {
@@ -68,9 +86,34 @@ impl Group {
         Ok(group)
     }
 
-    /// The files to which a process writes "0" to enter.
-    pub(crate) fn entrances(&self) -> Vec<PathBuf> {
-        self.members.iter().map(|member| member.folder.join("cgroup.procs")).collect()
+    /// The group that a process is in already, made by others: to be read, not to be removed.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+        let groups = read(format!("/proc/{pid}/cgroup"));
+        let hierarchies = hierarchy::parse(&read("/proc/self/mountinfo".to_owned()), &groups);
+        let members = hierarchies.into_iter().map(|hierarchy| Member {
+            version: hierarchy.version,
+            folder: hierarchy.own,
+            controllers: hierarchy.controllers,
+        });
+        Self { members: members.collect(), maker: Maker::Others }
+    }
+
+    /// How a process enters.
+    pub(crate) fn entrances(&self) -> Entrances {
+        let folder = |version| move |member: &&Member| member.version == version;
+        let of_version_1 = self.members.iter().filter(folder(Version::One));
+        Entrances {
+            files: of_version_1.map(|member| member.folder.join("cgroup.procs")).collect(),
+            folder: self.members.iter().find(folder(Version::Two)).map(|member| member.folder.clone()),
+        }
+    }
+
+    /// Kills all that is in the group at once, where the kernel can. Elsewhere the helper does.
+    pub(crate) fn kill(&self) {
+        for member in self.members.iter().filter(|member| member.version == Version::Two) {
+            super::sweep::kill_all(&member.folder);
+        }
     }
 
     /// User and system time so far; `None`: the host doesn't account for it.
@@ -91,6 +134,14 @@ impl Group {
         number(&member.folder.join(file)).map(ByteSize)
     }
 
+    /// Begins a new peak where the kernel lets this user; `false`: the old one goes on.
+    pub(crate) fn forget_peak(&self) -> bool {
+        // Version 2 forgets for one reader only, and that only since Linux 6.12.
+        self.with_memory().is_some_and(|member| {
+            member.version == Version::One && fs::write(member.folder.join("memory.max_usage_in_bytes"), "0").is_ok()
+        })
+    }
+
     /// How many processes the kernel has killed because the group's memory was used up.
     pub(crate) fn oom_kills(&self) -> u64 {
         let kills = self.with_memory().and_then(|member| match member.version {
@@ -98,6 +149,13 @@ impl Group {
             Version::Two => entry(&member.folder.join("memory.events"), "oom_kill"),
         });
         kills.unwrap_or(0)
+    }
+
+    /// How often the kernel has refused a process or thread because the group had as many as it may.
+    pub(crate) fn refused_processes(&self) -> u64 {
+        let counts = |member: &&Member| member.controllers.contains(&Controller::Pids);
+        let member = self.members.iter().find(counts);
+        member.and_then(|member| entry(&member.folder.join("pids.events"), "max")).unwrap_or(0)
     }
 
     fn with_memory(&self) -> Option<&Member> {
@@ -131,7 +189,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for member in &self.members {
+        let ours = self.members.iter().filter(|_| self.maker == Maker::Us);
+        for member in ours {
             // What is still busy goes with the folder around it.
             let _ = fs::remove_dir(&member.folder);
         }
@@ -281,7 +340,7 @@ mod tests {
         ];
         let (_dir2, two) = member(Version::Two, &Controller::LIMITING, &files);
         for member in [one, two] {
-            let group = Group { members: vec![member] };
+            let group = Group { members: vec![member], maker: Maker::Others };
             assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
@@ -289,9 +348,17 @@ mod tests {
     }
 
     #[test]
+    fn refused_processes_are_counted() {
+        for version in [Version::One, Version::Two] {
+            let (_dir, member) = member(version, &[Controller::Pids], &[("pids.events", "max 3\n")]);
+            assert_eq!(Group { members: vec![member], maker: Maker::Others }.refused_processes(), 3);
+        }
+    }
+
+    #[test]
     fn what_is_not_accounted_for_is_unknown() {
         let (_dir, member) = member(Version::Two, &[Controller::Pids], &[]);
-        let group = Group { members: vec![member] };
+        let group = Group { members: vec![member], maker: Maker::Others };
         assert_eq!((group.cpu(), group.peak_memory(), group.oom_kills()), (None, None, 0));
     }
 }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use self::group::{Group, KEEPERS};
+pub(crate) use self::group::{Entrances, Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
 use super::{Limits, SandboxError};
 

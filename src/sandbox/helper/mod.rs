@@ -1,6 +1,6 @@
 //! The helper: maar's own binary, executed again, single-threaded, one for each command.
 //!
-//! It enters the cgroups, makes the namespaces, forks the command's keeper and waits. When maar closes the control
+//! It enters cgroups of version 1, makes the namespaces, forks the command's keeper and waits. When maar closes the control
 //! socket, or dies, the helper kills everything; when the helper dies, the kernel does.
 
 mod cell;
@@ -10,8 +10,9 @@ mod init;
 mod mounts;
 mod place;
 pub(crate) mod protocol;
-mod rootfs;
+pub(crate) mod rootfs;
 mod seccomp;
+pub(crate) mod steward;
 mod subreaper;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ use nix::sys::time::TimeValLike;
 use nix::unistd::{ForkResult, Pid};
 
 use self::protocol::{ARGV0, Ended, Isolation, Job, MAX_JOB, MAX_REPORT, Report};
+use super::cgroup::Entrances;
 use super::error::{Fault, Step};
 
 /// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
@@ -39,11 +41,14 @@ const NO_REPORT: i32 = 70;
 ///
 /// The first thing that `main` does: a helper must have no threads.
 pub fn helper_main_if_asked() {
-    if std::env::args_os().next().is_some_and(|name| name == ARGV0) {
-        // A forked child must never unwind into the code of its parent.
-        std::panic::set_hook(Box::new(|_| exit(NO_REPORT)));
-        exit(if serve().is_ok() { 0 } else { NO_REPORT })
-    }
+    let serve = match std::env::args_os().next() {
+        Some(name) if name == ARGV0 => serve,
+        Some(name) if name == steward::PROGRAM => steward::serve,
+        Some(_) | None => return,
+    };
+    // A forked child must never unwind into the code of its parent.
+    std::panic::set_hook(Box::new(|_| exit(NO_REPORT)));
+    exit(if serve().is_ok() { 0 } else { NO_REPORT })
 }
 
 fn serve() -> io::Result<()> {
@@ -56,21 +61,27 @@ fn serve() -> io::Result<()> {
 }
 
 fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
-    for file in &job.cgroups {
+    for file in &job.cgroups.files {
         // "0" is whoever writes.
         std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
     }
     if !job.cores.is_empty() {
         pin(&job.cores).map_err(|errno| Fault::new(Step::Cores, errno))?;
     }
+    let before = cpu_of_children()?;
     let ended = match &job.isolation {
         Isolation::Namespaces(namespaces) => cell::run(job, namespaces, streams)?,
         Isolation::None => subreaper::run(job, streams)?,
     };
-    // Descendants count in full: each was waited for by its parent, by init or by the subreaper.
+    Ok(Report::Ended { ended, cpu: cpu_of_children()?.saturating_sub(before) })
+}
+
+/// User and system time of all that were waited for. Descendants count in full: each was waited for by its parent, by
+/// init or by the subreaper.
+fn cpu_of_children() -> Result<Duration, Fault> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|errno| Fault::new(Step::Fork, errno))?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Report::Ended { ended, cpu: Duration::from_micros(micros.unsigned_abs()) })
+    Ok(Duration::from_micros(micros.unsigned_abs()))
 }
 
 /// Keeps this process, and those that it will start, on these cores.
@@ -97,12 +108,18 @@ impl Streams {
         }
         let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let terminal = io::stdout().as_fd().try_clone_to_owned()?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        nix::unistd::dup2_stdin(&null)?;
-        nix::unistd::dup2_stdout(&null)?;
-        nix::unistd::dup2_stderr(&null)?;
+        leave_standard_streams()?;
         Ok(Self { control, terminal })
     }
+}
+
+/// Puts `/dev/null` in the place of the standard streams.
+fn leave_standard_streams() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
 }
 
 /// What became readable first, or both.
@@ -158,6 +175,35 @@ fn reap(which: Option<Pid>, wait: Wait) -> nix::Result<Option<(Pid, Ended)>> {
 fn fork() -> Result<ForkResult, Fault> {
     // SAFETY: helpers are single-threaded, so the child may do whatever the parent may.
     unsafe { nix::unistd::fork() }.map_err(|errno| Fault::new(Step::Fork, errno))
+}
+
+/// Forks a child that is born in the job's cgroup of version 2, if there is one. This process stays outside: it is
+/// neither killed with the group nor charged to it.
+fn fork_into(cgroups: &Entrances) -> Result<ForkResult, Fault> {
+    /// Of linux/sched.h; libc's own constant is too narrow.
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let Some(folder) = &cgroups.folder else { return fork() };
+    let failed = |errno| Fault::at(Step::EnterCgroup, folder, errno);
+    let group = mounts::open_folder(folder).map_err(failed)?;
+    // SAFETY: arguments of zeros are valid ones.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = CLONE_INTO_CGROUP;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
+    // SAFETY: helpers are single-threaded, and without CLONE_VM the child goes on with a copy of everything.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    match Errno::result(child) {
+        Ok(0) => Ok(ForkResult::Child),
+        Ok(child) => i32::try_from(child)
+            .map(|child| ForkResult::Parent { child: Pid::from_raw(child) })
+            .map_err(|_| failed(Errno::EOVERFLOW)),
+        // A container around maar may hide the call: then this process enters too.
+        Err(Errno::ENOSYS) => {
+            tell_kernel(folder.join("cgroup.procs"), "0").map_err(failed)?;
+            fork()
+        }
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 /// Ends this process without running anything else: what a parent would do at exit is not a child's to do.

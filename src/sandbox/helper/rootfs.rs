@@ -16,10 +16,11 @@ use crate::sandbox::error::{Fault, Step};
 use crate::sandbox::{HOME, Mount, MountKind, Network, Owner};
 
 /// Folders of programs and libraries, as distributions have them.
-const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+pub(crate) const SYSTEM: [&str; 9] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// What programs need of the host's `/etc`: how to link, whom to trust, what time it is. No keys, no accounts.
-const ETC: [&str; 17] = [
+pub(crate) const ETC: [&str; 17] = [
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ca-certificates.conf",
@@ -38,6 +39,9 @@ const ETC: [&str; 17] = [
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
 ];
+
+/// Where names are looked up: `/etc/nsswitch.conf`.
+pub(crate) const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 /// What the network's users need besides.
 const ETC_OF_NETWORK: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
@@ -122,7 +126,7 @@ fn etc(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
         ),
     )?;
     root.write(Path::new("/etc/group"), &format!("root:x:0:\nmaar:x:{CELL_GID}:\nnogroup:x:65534:\n"))?;
-    root.write(Path::new("/etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
+    root.write(Path::new("/etc/nsswitch.conf"), NSSWITCH)?;
     match cell.network {
         Network::Host => ETC_OF_NETWORK.iter().try_for_each(|path| show(root, Path::new(path))),
         Network::Loopback => root.write(

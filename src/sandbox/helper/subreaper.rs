@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, Pid};
 
 use super::cell::Word;
 use super::protocol::{self, Ended, Job, MAX_REPORT};
-use super::{Streams, Wait, command, errno_of, fork, reap, wait_for};
+use super::{Streams, Wait, command, errno_of, fork_into, reap, wait_for};
 use crate::sandbox::error::{Fault, Step};
 
 /// Runs a job. When this returns, no process of it is left.
@@ -28,7 +28,7 @@ pub(super) fn run(job: &Job, streams: Streams) -> Result<Ended, Fault> {
 
     let (mut words, mut theirs) = UnixStream::pair().map_err(|error| Fault::new(Step::Handshake, errno_of(&error)))?;
     let Streams { control, terminal } = streams;
-    let main = match fork()? {
+    let main = match fork_into(&job.cgroups)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => command::main(job, &mut theirs, &terminal),
     };
@@ -63,9 +63,15 @@ fn attend(main: Pid, control: &UnixStream, signals: &SignalFd) -> Result<Ended, 
 
 /// Kills children until none is left: the children of a killed one become ours.
 fn kill_descendants() {
+    let init = Pid::from_raw(1);
     loop {
-        for child in children() {
-            let _ = kill(child, Signal::SIGKILL);
+        if Pid::this() == init {
+            // Process 1 of a container: everybody else at once, so that nobody gets to fork meanwhile.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        } else {
+            for child in children() {
+                let _ = kill(child, Signal::SIGKILL);
+            }
         }
         while let Ok(Some(_)) = reap(None, Wait::Poll) {}
         if reap(None, Wait::Poll) == Err(Errno::ECHILD) {

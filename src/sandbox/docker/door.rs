@@ -1,0 +1,135 @@
+//! Where maar and its steward in a container meet: a socket in a folder that only they see.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::request::{GROUP, PASSWD};
+use crate::sandbox::helper::steward::SOCKET;
+use crate::sandbox::{HOME, Owner, SandboxError};
+
+/// The folder, with maar listening in it. Dropping it removes the folder.
+#[derive(Debug)]
+pub(super) struct Door {
+    folder: PathBuf,
+    listener: UnixListener,
+}
+
+/// The connection to a steward. Closing it ends the steward, and with it the container.
+#[derive(Debug)]
+pub(super) struct Steward {
+    stream: UnixStream,
+    /// Its process number, to the host.
+    pub(super) pid: u32,
+}
+
+impl Door {
+    /// Opens one in `scratch` for a steward that is `owner`.
+    pub(super) fn open(scratch: &Path, owner: Owner) -> Result<Self, SandboxError> {
+        let folder = scratch.join("door");
+        let failed = |source| SandboxError::Path { doing: "listen in", path: folder.clone(), source };
+        let listener = furnish(&folder, owner).map_err(failed)?;
+        Ok(Self { folder, listener })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Waits for the steward to come.
+    pub(super) async fn steward(&self, owner: Owner) -> io::Result<Steward> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let peer = stream.peer_cred()?;
+            let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0);
+            // Nobody else may enter the folder but root.
+            let (Some(pid), true) = (pid, peer.uid() == owner.uid) else { continue };
+            return Ok(Steward { stream, pid });
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // What is left goes with the job's folder.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Steward {
+    /// Waits until it can take a command; once for each.
+    pub(super) async fn ready(&mut self) -> io::Result<()> {
+        self.stream.read_u8().await.map(drop)
+    }
+
+    /// Hands over the socket and the terminal of the next command.
+    pub(super) fn hand(&self, control: &OwnedFd, terminal: &OwnedFd) -> io::Result<()> {
+        let fds = [control.as_raw_fd(), terminal.as_raw_fd()];
+        let message = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&[0])], &message, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(())
+    }
+
+    /// Whether it is still there.
+    pub(super) fn is_there(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(self.stream.as_raw_fd(), &mut [0], flags), Ok(1) | Err(Errno::EAGAIN))
+    }
+}
+
+fn furnish(folder: &Path, owner: Owner) -> io::Result<UnixListener> {
+    let Owner { uid, gid } = owner;
+    DirBuilder::new().mode(0o700).create(folder)?;
+    chown(folder, Some(uid), Some(gid))?;
+    fs::write(
+        folder.join(PASSWD),
+        format!(
+            "root:x:0:0:root:/:/usr/sbin/nologin\n\
+             maar:x:{uid}:{gid}:maar:{HOME}:/bin/sh\n\
+             nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+        ),
+    )?;
+    fs::write(folder.join(GROUP), format!("root:x:0:\nmaar:x:{gid}:\nnogroup:x:65534:\n"))?;
+    // The addresses of sockets are short; homes may be deep.
+    let open = File::open(folder)?;
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()))?;
+    chown(folder.join(SOCKET), Some(uid), Some(gid))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_steward_is_known_until_it_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = dir.path().join("a".repeat(120));
+        fs::create_dir(&scratch).unwrap();
+        let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+        let door = Door::open(&scratch, owner).unwrap();
+        let place = File::open(door.folder()).unwrap();
+        let mut theirs =
+            std::os::unix::net::UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", place.as_raw_fd())).unwrap();
+        let mut steward = door.steward(owner).await.unwrap();
+        assert_eq!(steward.pid, std::process::id());
+        assert!(steward.is_there());
+        theirs.write_all(b"!").unwrap();
+        assert!(steward.is_there());
+        steward.ready().await.unwrap();
+        drop(theirs);
+        assert!(!steward.is_there());
+        assert!(steward.ready().await.is_err());
+        drop(door);
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    }
+}

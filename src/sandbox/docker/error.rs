@@ -1,0 +1,67 @@
+//! Why Docker could not be used: what happened, to what, and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Image;
+
+/// Why a container could not be had or kept. Never the crate's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// Nobody answers at the socket.
+    #[error(
+        "the Docker daemon does not answer at {}: {cause}; start it (`sudo systemctl start docker`), or use \
+         --sandbox native, which needs none",
+        .socket.display()
+    )]
+    Unreachable {
+        /// Where it should.
+        socket: PathBuf,
+        /// Why it doesn't.
+        cause: io::Error,
+    },
+    /// The socket is not for this user.
+    #[error(
+        "this user may not use the Docker daemon at {}: join its group (`sudo usermod -aG docker $USER`, then log in \
+         again; its members are as good as root), or use --sandbox native, which needs no such right",
+        .0.display()
+    )]
+    Denied(PathBuf),
+    /// The daemon is elsewhere.
+    #[error("DOCKER_HOST is `{}`, but maar can use only a daemon of this host, such as unix:///var/run/docker.sock", .0.escape_debug())]
+    Elsewhere(String),
+    /// The daemon runs as an ordinary user.
+    #[error(
+        "rootless Docker maps users in a way that maar can't use; use --sandbox native, which is rootless by itself"
+    )]
+    Rootless,
+    /// There is no such image.
+    #[error(
+        "there is no local image `{0}`: `maar image build {0}` makes one from this host, or get it with `docker pull {0}`"
+    )]
+    NoImage(Image),
+    /// The image has no place for maar's helper.
+    #[error(
+        "the image `{image}` can't run maar's helper: {said}; `maar image build` makes an image from this host that can"
+    )]
+    Start {
+        /// The image.
+        image: Image,
+        /// What was heard of it.
+        said: String,
+    },
+    /// The container died under the command.
+    #[error("the container was ended from outside: was the Docker daemon stopped, or is the host out of memory?")]
+    Lost,
+    /// The daemon refused something.
+    #[error("Docker failed to {doing}: {cause}")]
+    Request {
+        /// What was asked, as a verb.
+        doing: &'static str,
+        /// Its answer.
+        cause: Box<bollard::errors::Error>,
+    },
+    /// A file of the host's could not be put into the image.
+    #[error("failed to read this host's files for the image: {0}")]
+    Image(io::Error),
+}

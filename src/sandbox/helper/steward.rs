@@ -1,0 +1,84 @@
+//! The helper inside a container: process 1 there, which runs one command after another as maar tells it.
+//!
+//! The container engine has made the inside already. When maar closes the connection, or dies, the steward ends, and
+//! with process 1 the kernel ends everything.
+
+use std::fs;
+use std::io::{self, IoSliceMut, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::sys::prctl;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::stat::Mode;
+
+use super::protocol::{self, Job, MAX_JOB, MAX_REPORT, Report};
+use super::{Streams, leave_standard_streams, run};
+use crate::sandbox::{HOME, remove_folder};
+
+/// Where the container has maar's own binary, which is started under this name.
+pub(crate) const PROGRAM: &str = "/maar/steward";
+
+/// The folder where maar listens for its steward.
+pub(crate) const DOOR: &str = "/maar/door";
+
+/// The socket in it.
+pub(crate) const SOCKET: &str = "socket";
+
+/// What the steward says when it has cleaned up and can take a command.
+pub(crate) const READY: u8 = b'!';
+
+/// What every command has to itself and loses at its end; the rest of the root can't be written to.
+pub(crate) const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
+
+/// Serves until maar hangs up.
+pub(super) fn serve() -> io::Result<()> {
+    // Commands have the same user: they must not trace this process nor take its connection.
+    prctl::set_dumpable(false)?;
+    let mut maar = UnixStream::connect(Path::new(DOOR).join(SOCKET))?;
+    leave_standard_streams()?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    loop {
+        PRIVATE.iter().try_for_each(|folder| empty(Path::new(folder)))?;
+        maar.write_all(&[READY])?;
+        let Some(mut streams) = receive(&maar)? else { return Ok(()) };
+        let job: Job = protocol::receive(&mut streams.control, MAX_JOB)?;
+        let mut control = streams.control.try_clone()?;
+        let report = run(&job, streams).unwrap_or_else(Report::Failed);
+        // Whether anybody listens is seen at the next turn.
+        let _ = protocol::send(&mut control, &report, MAX_REPORT);
+    }
+}
+
+/// Waits for the next command's socket and terminal, which come with a byte that means nothing. `None`: maar is gone.
+fn receive(maar: &UnixStream) -> io::Result<Option<Streams>> {
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    let mut room = nix::cmsg_space!([i32; 2]);
+    let message = recvmsg::<()>(maar.as_raw_fd(), &mut data, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut received = Vec::new();
+    for item in message.cmsgs()? {
+        let ControlMessageOwned::ScmRights(fds) = item else { continue };
+        // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+        received.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    match (message.bytes, <[OwnedFd; 2]>::try_from(received)) {
+        (0, _) => Ok(None),
+        (_, Ok([control, terminal])) => Ok(Some(Streams { control: control.into(), terminal })),
+        (_, Err(_)) => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
+}
+
+/// Removes everything in a folder, if it is there.
+fn empty(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { remove_folder(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
+}
