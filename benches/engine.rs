@@ -66,6 +66,7 @@ fn experiment() -> Experiment {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        cache: Caching::On,
     }
 }
 
