@@ -74,6 +74,12 @@ impl Home {
         Ok(home)
     }
 
+    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't.
+    pub fn existing(dir: Option<PathBuf>) -> Result<Option<Self>, HomeError> {
+        let dir = dir.or_else(default_dir).ok_or(HomeError::Unknown)?;
+        if dir.exists() { Self::open(Some(dir)).map(Some) } else { Ok(None) }
+    }
+
     /// The folder itself.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -112,6 +112,8 @@ pub enum Origin {
     },
     /// Nowhere: the selection names a crate or version that doesn't exist, and this says which.
     Missing(String),
+    /// The registry can't say at the moment; why not. A later run asks again.
+    Unavailable(String),
 }
 
 /// A crate that a selection names, with its origin.

@@ -98,6 +98,8 @@ pub enum Cause {
     Idle(Duration),
     /// The kernel killed a process of the op for using more memory than the limit.
     OutOfMemory(ByteSize),
+    /// The op was refused a process or thread, having this many.
+    OutOfProcesses(u32),
     /// What the op wrote takes more space than this.
     OverDisk(ByteSize),
     /// The op printed more than this.
@@ -144,7 +146,12 @@ impl Cause {
     /// Whether the host is to blame rather than a limit.
     pub fn is_of_host(&self) -> bool {
         match self {
-            Self::TimedOut(_) | Self::Idle(_) | Self::OutOfMemory(_) | Self::OverDisk(_) | Self::Flooded(_) => false,
+            Self::OutOfProcesses(_)
+            | Self::TimedOut(_)
+            | Self::Idle(_)
+            | Self::OutOfMemory(_)
+            | Self::OverDisk(_)
+            | Self::Flooded(_) => false,
             Self::OutOfDisk | Self::Network(_) | Self::Host(_) => true,
         }
     }
@@ -212,6 +219,7 @@ impl fmt::Display for Cause {
             Self::OutOfMemory(limit) => write!(f, "needs more memory than {}", limit.display().iec()),
             Self::OverDisk(limit) => write!(f, "needs more disk space than {}", limit.display().iec()),
             Self::Flooded(limit) => write!(f, "printed more than {}", limit.display().iec()),
+            Self::OutOfProcesses(limit) => write!(f, "needs more than {limit} processes and threads"),
             Self::OutOfDisk => write!(f, "no space left on the host's disk"),
             Self::Network(what) => write!(f, "network: {what}"),
             Self::Host(what) => write!(f, "host: {what}"),

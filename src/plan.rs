@@ -32,7 +32,7 @@ pub struct Step {
 
 /// The SHA-256, in hexadecimal, of all that a step's result depends on: the crate and its checksum or digest, the op,
 /// the command it runs, the user's own ops before it, the identity of the toolchain, features, environment, lockfile mode and sandbox. Limits are not in it: a result
-/// that a limit cut short is not settled under others.
+/// that a limit cut short is not settled under a greater one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub String);
 
@@ -111,6 +111,7 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::TimedOut(hit)) => *hit >= limits.timeout,
         Outcome::Inconclusive(Cause::Idle(hit)) => *hit >= limits.idle_timeout,
         Outcome::Inconclusive(Cause::OutOfMemory(hit)) => *hit >= limits.memory,
+        Outcome::Inconclusive(Cause::OutOfProcesses(hit)) => *hit >= limits.pids,
         Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
         Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= MAX_PRINTED,
         // A host that had no network or no disk may have them now, and a defect of maar may be mended.
@@ -121,14 +122,21 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
 
 fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) -> Vec<Step> {
     let ops = match krate.origin {
-        Origin::Missing(_) => return Vec::new(),
+        Origin::Missing(_) | Origin::Unavailable(_) => return Vec::new(),
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
+    // As `prepare` chooses it: newer toolchains read what it writes.
+    let locked_by = toolchains.iter().map(|toolchain| &toolchain.version).min();
     let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| Step {
         op: ops[place].clone(),
         toolchain: toolchain.map(|(place, _)| place),
         attempt: 1,
-        fingerprint: fingerprint(experiment, krate, &ops[..=place], toolchain.map(|(_, toolchain)| toolchain)),
+        fingerprint: fingerprint(
+            experiment,
+            krate,
+            &ops[..=place],
+            Compilers { locked_by, toolchain: toolchain.map(|(_, toolchain)| toolchain) },
+        ),
     };
     let places = |once: bool| (0..ops.len()).filter(move |place| (ops[*place] == Op::Prepare) == once);
     let for_all = places(true).map(|place| step(place, None));
@@ -148,6 +156,10 @@ struct Ingredients<'a> {
     op: &'a Op,
     /// The ops of the user's own that come before it, which may change the sources that it sees.
     after: &'a [&'a Op],
+    /// The version of the toolchain that makes the lockfile, which all steps share.
+    locked_by: Option<&'a semver::Version>,
+    /// Which lints stop the compiler, if any are kept from it.
+    lints: Option<&'a str>,
     /// None for `prepare`: all toolchains share its sources and lockfile, in this run and in later ones with others.
     toolchain: Option<&'a str>,
     features: &'a Features,
@@ -156,8 +168,15 @@ struct Ingredients<'a> {
     sandbox: &'a SandboxKind,
 }
 
+/// Which compilers a step's result depends on.
+#[derive(Clone, Copy)]
+struct Compilers<'a> {
+    locked_by: Option<&'a semver::Version>,
+    toolchain: Option<&'a Toolchain>,
+}
+
 /// The fingerprint of the last of these ops, before which the others come.
-fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], toolchain: Option<&Toolchain>) -> Fingerprint {
+fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], compilers: Compilers<'_>) -> Fingerprint {
     let (op, before) = ops.split_last().expect("a step has an op");
     let default = CrateSettings::default();
     let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&default);
@@ -167,12 +186,14 @@ fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], toolchain:
         sources: match &krate.origin {
             Origin::Registry { checksum } => Some(checksum),
             Origin::Path { digest, .. } => Some(digest),
-            Origin::Missing(_) => None,
+            Origin::Missing(_) | Origin::Unavailable(_) => None,
         },
         command: op.argv(&settings.features),
         op,
         after: &before.iter().filter(|op| matches!(op, Op::Command(_))).collect::<Vec<_>>(),
-        toolchain: toolchain.map(|toolchain| toolchain.identity.as_str()),
+        locked_by: compilers.locked_by,
+        lints: op.lints(),
+        toolchain: compilers.toolchain.map(|toolchain| toolchain.identity.as_str()),
         features: &settings.features,
         env: &settings.env,
         lockfile: experiment.lockfile,

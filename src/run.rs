@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
@@ -45,7 +45,7 @@ pub enum RunError {
     Pipeline(#[from] pipeline::ConfigError),
 }
 
-/// Does what is left to do. A result is in the store before the crate's verdict is shown.
+/// Does what is left to do. What a step found out is handed to the store as soon as it ends.
 ///
 /// `reader` is a connection of its own, for the lockfiles of crates that an earlier run began.
 pub async fn run(
@@ -132,7 +132,8 @@ struct Job {
     /// How many steps of the plan are behind it.
     depth: u64,
     workspace: Option<Workspace>,
-    lockfile: Option<Vec<u8>>,
+    /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
+    lockfile: Result<Option<Vec<u8>>, StoreError>,
 }
 
 /// Which step an event is about.
@@ -142,10 +143,11 @@ struct Tag {
     step: Step,
 }
 
-/// What a step found out, and when it began.
+/// What a step found out, when it began and how long the op took: the folder is made and removed on nobody's account.
 struct StepReport {
     done: Done,
     began: SystemTime,
+    wall: Duration,
 }
 
 impl Job {
@@ -154,8 +156,7 @@ impl Job {
         let plan = &shared.plans[krate];
         let queue = plan::remaining(&shared.experiment, plan, &shared.finished);
         let first = queue.front()?;
-        // A lockfile that can't be read is made anew; the store will say what is wrong with it when it is written.
-        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint).ok().flatten();
+        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
         Some(Self { shared: Arc::clone(shared), krate, queue, depth: 0, workspace: None, lockfile })
     }
 
@@ -163,6 +164,10 @@ impl Job {
         if let Err(error) = self.make_workspace() {
             return Done::failed_on_host(&error);
         }
+        let lockfile = match &self.lockfile {
+            Ok(lockfile) => lockfile.as_deref(),
+            Err(error) => return Done::failed_on_host(error),
+        };
         let Setup { experiment, tools, plans, .. } = &*self.shared;
         let krate = &plans[self.krate].krate;
         let defaults = CrateSettings::default();
@@ -175,7 +180,7 @@ impl Job {
             features: &settings.features,
             env: &settings.env,
             lockfile_mode: experiment.lockfile,
-            lockfile: self.lockfile.as_deref(),
+            lockfile,
             stop,
         };
         let workspace = self.workspace.as_ref().expect("it was made above");
@@ -218,14 +223,15 @@ impl Work for Job {
 
     async fn step(mut self, stop: Stop) -> Stepped<Self> {
         let step = self.queue.pop_front().expect("a job that is queued has a step");
-        let began = SystemTime::now();
+        let (began, clock) = (SystemTime::now(), Instant::now());
         let done = self.carry_out(&step, stop).await;
+        let wall = clock.elapsed();
         match &done.outcome {
             Some(outcome) => plan::after(&mut self.queue, &step, outcome),
             None => self.queue.clear(),
         }
         self.depth += 1;
-        let report = StepReport { done, began };
+        let report = StepReport { done, began, wall };
         if self.queue.is_empty() {
             self.retire().await;
             Stepped { report, next: None }
@@ -279,10 +285,10 @@ impl Sink<'_> {
         times: Times,
         report: Result<StepReport, String>,
     ) -> Result<(), StoreError> {
-        let wall = times.finished.duration_since(times.started);
-        let StepReport { done, began } = report.unwrap_or_else(|message| StepReport {
-            began: SystemTime::now() - wall,
-            done: Done::without_commands(Outcome::Error(format!("maar panicked: {message}"))),
+        let StepReport { done, began, wall } = report.unwrap_or_else(|message| {
+            let wall = times.finished.duration_since(times.started);
+            let done = Done::without_commands(Outcome::Error(format!("maar panicked: {message}")));
+            StepReport { done, began: SystemTime::now() - wall, wall }
         });
         let worker = label.worker;
         self.progress.update(Update::Finished {

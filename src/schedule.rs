@@ -90,7 +90,7 @@ impl Expectations {
 /// Puts the large ones, those of more than twice the mean, in front, the largest first: one that starts last makes all wait
 /// for it. The others stay in the order given. Sorting them too would part a run into a time when all crates are slow to
 /// test and one when all are fetched in no time, and no number of workers fits both.
-pub fn large_first<T>(jobs: &mut Vec<(T, Duration)>) {
+pub fn large_first<T>(jobs: &mut [(T, Duration)]) {
     let sum = jobs.iter().map(|(_, wall)| *wall).fold(Duration::ZERO, Duration::saturating_add);
     let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     let Some(large) = sum.checked_div(count).and_then(|mean| mean.checked_mul(2)) else { return };

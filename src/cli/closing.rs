@@ -8,17 +8,28 @@ use crate::home::Home;
 use crate::plan::Fingerprint;
 use crate::report::{ReportError, figures, html, text};
 use crate::sandbox::Output;
+use crate::stop::StopLevel;
 use crate::store::{Store, StoreError};
 
-/// Writes the closing table, what the run took, and where the page is.
-pub(super) fn write(report: &Report, page: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Writes the closing table, what the run took, where the page is, and how to go on if it was stopped.
+pub(super) fn write(
+    report: &Report,
+    page: Option<&Path>,
+    stopped: StopLevel,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     text::write(report, columns(), out)?;
     writeln!(out)?;
     let figures = report.runs.last().map(figures::figures).unwrap_or_default();
     for (label, text) in figures {
         writeln!(out, "{label:<8}{text}")?;
     }
-    writeln!(out, "{:<8}{}", "report", page.display())?;
+    if let Some(page) = page {
+        writeln!(out, "{:<8}{}", "report", page.display())?;
+    }
+    if stopped > StopLevel::Run {
+        writeln!(out, "stopped; the same command goes on from here")?;
+    }
     Ok(())
 }
 

@@ -28,7 +28,7 @@ Exit codes:
     0  nothing regressed (one toolchain: everything that could run passed)
     1  regressions (one toolchain: failures)
     2  the command or the configuration is wrong
-    3  maar or its host failed
+    3  maar or its host failed, and nothing regressed
   130  stopped";
 
 impl From<Exit> for ExitCode {

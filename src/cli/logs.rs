@@ -9,6 +9,8 @@ use crate::compare::{CrateResults, Results};
 use crate::krate::CrateId;
 use crate::nearest::did_you_mean;
 use crate::plan::Step;
+use crate::printable::one_line;
+use crate::report::terminal;
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
 pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -32,13 +34,13 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         let Some(result) = result else { continue };
         let Some(log) = store.log(&args.name, &step.fingerprint)? else { continue };
         let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
-        let reason = result.outcome.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = result.outcome.reason().map(|reason| format!(": {}", one_line(&reason))).unwrap_or_default();
         writeln!(out, "== {}{toolchain}: {}{reason}", step.op.name(), result.outcome.kind())?;
-        out.write_all(&log.head)?;
+        terminal::write(&log.head, out)?;
         if log.dropped > 0 {
             writeln!(out, "\n== {} bytes were not kept", log.dropped)?;
         }
-        out.write_all(&log.tail)?;
+        terminal::write(&log.tail, out)?;
         writeln!(out)?;
         printed = true;
     }

@@ -23,6 +23,7 @@ mod ops;
 mod report;
 mod run;
 mod sandbox;
+mod select;
 mod signals;
 mod simulate;
 mod status;

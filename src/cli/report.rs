@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
+use anstream::StripStream;
 use anyhow::Context;
 
 use super::args::{Format, ReportArgs};
@@ -27,7 +28,8 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     let out: &mut dyn Write = match &args.output {
         Some(path) => {
             let created = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
-            file = BufWriter::new(created);
+            // Colours are for terminals.
+            file = BufWriter::new(StripStream::new(created));
             &mut file
         }
         None => out,

@@ -1,6 +1,5 @@
 //! `maar run`: from a file and flags to a table, a report and an exit code.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
@@ -8,23 +7,21 @@ use anyhow::Context;
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
-use super::exit::Exit;
-use super::{closing, sandbox, signals};
+use super::exit::{Exit, Misuse};
+use super::{closing, sandbox, select, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Experiment, Host, Loaded, SandboxKind};
+use crate::experiment::{self, Host, Loaded};
 use crate::home::Home;
-use crate::krate::{Origin, Selected};
-use crate::ops::Tools;
+use crate::krate::Selected;
+use crate::ops::{Op, Tools};
 use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
-use crate::registry::select::Selection;
-use crate::registry::{self, Registry, RegistryError, Upstream};
+use crate::registry::{self, Registry, Upstream};
 use crate::run::{self, Setup};
-use crate::sandbox::Sandbox;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, Store};
-use crate::toolchain;
+use crate::toolchain::{self, Toolchain};
 
 /// Runs an experiment to its end, or as far as it gets.
 pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -32,6 +29,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let host = Host { cores, folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
+    check_components(&loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))
 }
@@ -47,17 +45,18 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
-    if options.fresh {
-        store.fresh(&experiment.name)?;
-    }
-    let pins = store.pins(&experiment.name)?;
+    let pins = if options.fresh { Vec::new() } else { store.pins(&experiment.name)? };
     let selected = tokio::select! {
-        selected = select(&registry, &experiment.crates, &pins) => selected?,
+        selected = select::select(&registry, &experiment.crates, &pins) => selected?,
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
     let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();
     let plans = plan::plan(&experiment, &toolchains, &crates);
-    let notes = notes(&experiment, &sandbox);
+    let notes = sandbox.unenforced(experiment.cores());
+    if options.fresh {
+        // Not before it is certain that there is something to put in its place.
+        store.fresh(&experiment.name)?;
+    }
     store.begin(&ExperimentRecord {
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
@@ -67,7 +66,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let finished = store.finished(&experiment.name)?;
 
     let proxy = registry.serve().await?;
-    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains };
+    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, cargo_bin: registry::cargo_bin() };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
     let setup = Setup { experiment, tools, plans, finished, jobs };
@@ -78,13 +77,12 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);
-    let page = closing::write_html(&store, &home, &report)?;
+    let page = closing::write_html(&store, &home, &report);
     if options.progress != progress::Kind::Json {
-        closing::write(&report, &page, out)?;
+        // A reader that has seen enough changes nothing about what was found.
+        let _ = closing::write(&report, page.as_deref().ok(), stop.level(), out);
     }
-    if stop.level() > StopLevel::Run && options.progress != progress::Kind::Json {
-        writeln!(out, "stopped; the same command goes on from here")?;
-    }
+    page?;
     Ok(match (stop.level(), compare::conclude(&report)) {
         (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,
         (StopLevel::Run, Conclusion::Clean) => Exit::Fine,
@@ -93,13 +91,19 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     })
 }
 
-/// What a reader of the results must know of how they came to be.
-fn notes(experiment: &Experiment, sandbox: &Sandbox) -> Vec<String> {
-    let mut notes = sandbox.unenforced(experiment.cores());
-    if experiment.sandbox == SandboxKind::None {
-        notes.insert(0, "no sandbox: crates run with your rights, and see your files and your network".to_owned());
+/// Makes sure that every toolchain has what the ops run: a component that one lacks would look like a regression.
+fn check_components(loaded: &Loaded) -> Result<(), Misuse> {
+    let Loaded { experiment, toolchains } = loaded;
+    let of_crates = experiment.crate_settings.values().filter_map(|settings| settings.ops.as_deref());
+    if !of_crates.chain([&*experiment.ops]).any(|ops| ops.contains(&Op::Clippy)) {
+        return Ok(());
     }
-    notes
+    match toolchains.iter().find(|toolchain| !toolchain.sysroot.join("bin/cargo-clippy").is_file()) {
+        Some(Toolchain { spec, .. }) => Err(Misuse(format!(
+            "toolchain `{spec}` has no clippy, which the ops need; `rustup component add clippy --toolchain {spec}` adds it"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Runs what no earlier run has settled, showing how it goes.
@@ -127,39 +131,4 @@ async fn run_rest(
     // First what could not be kept, which is why the run ended.
     writer.flush().await?;
     Ok(ran?)
-}
-
-/// Finds the crates that the selections mean; those an earlier run chose stay as they were chosen.
-async fn select(
-    registry: &Registry,
-    selections: &[Selection],
-    pins: &[(String, Selected)],
-) -> Result<Vec<(String, Selected)>, RegistryError> {
-    let pins: HashMap<&str, &Selected> =
-        pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
-    let mut lookups = tokio::task::JoinSet::new();
-    let mut selected: BTreeMap<usize, (String, Selected)> = BTreeMap::new();
-    for (place, selection) in selections.iter().enumerate() {
-        let text = selection.to_string();
-        match pins.get(text.as_str()).map(|pinned| (*pinned).clone()) {
-            // A folder may have changed, and a crate that was missing may have been published.
-            Some(pinned) if matches!(pinned.origin, Origin::Registry { .. }) => {
-                selected.insert(place, (text, pinned));
-            }
-            Some(_) | None => {
-                let (registry, selection) = (registry.clone(), selection.clone());
-                lookups.spawn(async move { (place, text, registry.select(&selection).await) });
-            }
-        }
-    }
-    while let Some(lookup) = lookups.join_next().await {
-        let (place, text, result) = match lookup {
-            Ok(lookup) => lookup,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        selected.insert(place, (text, result?));
-    }
-    // Two selections may mean the same crate, which is then run once.
-    let mut seen = std::collections::HashSet::new();
-    Ok(selected.into_values().filter(|(_, selected)| seen.insert(selected.id.clone())).collect())
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::args::StatusArgs;
 use super::exit::Exit;
 use super::stored;
+use crate::compare::{self, Verdict};
 use crate::store::Overview;
 
 /// Prints a line per experiment; those of one name only, if one is given.
@@ -17,16 +18,16 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> anyhow::Result<Exit
             return Err(stored::unknown(&store, name)?.into());
         }
     }
-    if experiments.is_empty() {
-        writeln!(out, "no experiment has been run yet: `maar run` runs one")?;
-        return Ok(Exit::Fine);
-    }
     let width = experiments.iter().map(|experiment| experiment.name.len()).max().unwrap_or(0).max("EXPERIMENT".len());
-    writeln!(out, "{:width$}  {:>7}  {:>13}  TOOLCHAINS", "EXPERIMENT", "CRATES", "STEPS")?;
-    for Overview { name, crates, steps, finished, toolchains, .. } in &experiments {
-        let toolchains: Vec<String> = toolchains.iter().map(|t| format!("{} ({})", t.spec, t.version)).collect();
-        let steps = format!("{finished}/{steps}");
-        writeln!(out, "{name:width$}  {crates:>7}  {steps:>13}  {}", toolchains.join(", "))?;
+    writeln!(out, "{:width$}  {:>13}  VERDICTS", "EXPERIMENT", "DONE")?;
+    for Overview { name, .. } in &experiments {
+        let report = compare::compare(&stored::results(&store, name)?);
+        let crates = report.summary.total();
+        let done = format!("{}/{crates}", crates - report.summary.count(Verdict::Pending));
+        let counts = report.summary.iter().filter(|(_, count)| *count > 0);
+        let counts: Vec<String> = counts.map(|(verdict, count)| format!("{count} {verdict}")).collect();
+        let toolchains: Vec<String> = report.toolchains.iter().map(|t| format!("{} {}", t.spec, t.version)).collect();
+        writeln!(out, "{name:width$}  {done:>13}  {} ({})", counts.join(", "), toolchains.join(", "))?;
     }
     Ok(Exit::Fine)
 }

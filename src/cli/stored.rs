@@ -9,9 +9,17 @@ use crate::store::{Store, StoreError};
 
 /// Opens the home and its database.
 pub(super) fn open(args: &args::Home) -> anyhow::Result<(Home, Store)> {
-    let home = Home::open(args.folder.clone())?;
-    let store = Store::open(&home.database())?;
-    Ok((home, store))
+    let home = Home::existing(args.folder.clone())?;
+    let store = match &home {
+        Some(home) => Store::open_existing(&home.database())?,
+        None => None,
+    };
+    match (home, store) {
+        (Some(home), Some(store)) => Ok((home, store)),
+        (_, None) | (None, _) => {
+            Err(Misuse("no experiment has been run in this home: `maar run` runs one".to_owned()).into())
+        }
+    }
 }
 
 /// All that is known of an experiment.

@@ -6,7 +6,7 @@
 use super::{CrateResults, Verdict};
 use crate::krate::Origin;
 use crate::ops::Stage;
-use crate::outcome::{Breakage, Outcome, OutcomeKind};
+use crate::outcome::{Breakage, Cause, Outcome, OutcomeKind};
 
 /// What is known of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +62,13 @@ impl Standing {
 
 /// Says what the results of one crate on so many toolchains, the baseline first, mean.
 pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
-    if let Origin::Missing(what) = &krate.krate.origin {
-        let standing = Standing::Known(Outcome::Broken(Breakage::Missing(what.clone())));
-        return Judgement { verdict: Verdict::Broken, standings: vec![standing; toolchains], deciding: None };
+    let without_steps = match &krate.krate.origin {
+        Origin::Missing(what) => Some((Verdict::Broken, Outcome::Broken(Breakage::Missing(what.clone())))),
+        Origin::Unavailable(why) => Some((Verdict::Inconclusive, Outcome::Inconclusive(Cause::Network(why.clone())))),
+        Origin::Registry { .. } | Origin::Path { .. } => None,
+    };
+    if let Some((verdict, outcome)) = without_steps {
+        return Judgement { verdict, standings: vec![Standing::Known(outcome); toolchains], deciding: None };
     }
     let lines: Vec<Line<'_>> = (0..toolchains).map(|toolchain| Line::of(krate, toolchain)).collect();
     let (verdict, deciding) = match lines.as_slice() {

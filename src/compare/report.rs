@@ -173,10 +173,11 @@ pub fn conclude(report: &Report) -> Conclusion {
         0 | 1 => &[Verdict::BuildFail, Verdict::TestFail],
         _ => &[Verdict::Regressed],
     };
-    if report.crates.iter().any(host_failed) {
-        Conclusion::HostFailed
-    } else if counts_as_failure.iter().any(|verdict| report.summary.count(*verdict) > 0) {
+    // What was found stays true, whatever else could not be found out.
+    if counts_as_failure.iter().any(|verdict| report.summary.count(*verdict) > 0) {
         Conclusion::Regressions
+    } else if report.crates.iter().any(host_failed) {
+        Conclusion::HostFailed
     } else {
         Conclusion::Clean
     }
@@ -188,7 +189,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     let judgement = judge(krate, toolchains.len());
     let verdict_reason = match (&judgement.deciding, origin) {
         (Some(deciding), _) => explain(&krate.steps[deciding.step], toolchains),
-        (None, Origin::Missing(what)) => Some(what.clone()),
+        (None, Origin::Missing(what) | Origin::Unavailable(what)) => Some(what.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => None,
     };
     // A step that has not run decides, but tells nothing.
@@ -198,7 +199,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         name: id.name.clone(),
         version: id.version.clone(),
         source: match origin {
-            Origin::Registry { .. } | Origin::Missing(_) => Source::Registry,
+            Origin::Registry { .. } | Origin::Missing(_) | Origin::Unavailable(_) => Source::Registry,
             Origin::Path { .. } => Source::Path,
         },
         verdict: judgement.verdict,
@@ -364,8 +365,9 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_failed_outweighs_regressions_and_a_limit_does_not() {
-        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::HostFailed);
+    fn regressions_outweigh_a_host_that_failed_and_a_limit_is_neither() {
+        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["e-", "pp"]]), Conclusion::HostFailed);
         // The sample's inconclusive ops are those of a limit.
         assert_eq!(concluded(&[&["pp", "f-"], &["i-", "pp"]]), Conclusion::Regressions);
         assert_eq!(concluded(&[&["i-", "pp"]]), Conclusion::Clean);

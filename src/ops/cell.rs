@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Order, Tools};
+use crate::ops::{Op, Order, Tools};
 use crate::sandbox::{self, Cell, Command, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage};
 use crate::toolchain::Toolchain;
 
 /// Where things are in a cell.
 pub(crate) const CRATE: &str = "/crate";
 const CARGO_HOME: &str = "/cargo/home";
+const CARGO_BIN: &str = "/cargo/bin";
 const VENDOR: &str = "/cargo/vendor";
 const SOURCES: &str = "/cargo/sources";
 const TARGET: &str = "/target";
@@ -42,6 +43,9 @@ pub(crate) async fn run(
         Mount { at: TARGET.into(), what: MountKind::Writable(dirs.target) },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
+    if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
+        mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
+    }
     let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
     finish(cell, order, Network::Loopback, argv).await
 }
@@ -80,8 +84,13 @@ async fn finish(mut cell: Cell, order: &Order<'_>, network: Network, argv: Vec<S
     let prompt = format!("$ {}\n", argv.join(" "));
     let command = Command { env: environment(&cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
     let result = cell.run(&command, &order.stop).await;
-    cell.close().await?;
+    let closed = cell.close().await;
     let mut exit = result?;
+    // What can't be cleaned up is swept by the next run; the result stands.
+    if let Err(error) = closed {
+        let end = if exit.output.tail.is_empty() { &mut exit.output.head } else { &mut exit.output.tail };
+        end.extend_from_slice(format!("\nmaar: {error}\n").as_bytes());
+    }
     exit.output.head.splice(0..0, prompt.into_bytes());
     Ok(exit)
 }
@@ -115,11 +124,9 @@ fn read_only(at: &str, from: PathBuf) -> Mount {
 /// The whole environment of a command: fixed but for the crate's own `env`, and nothing of the caller's.
 fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String, String)> {
     let path = |at: &str| cell.path(Path::new(at)).display().to_string();
-    // A new warning is no breakage: without this cap, a crate that denies warnings regresses with every new lint.
-    const CAP_LINTS: &str = "--cap-lints=warn";
     let jobs = order.limits.cpus.ceil().max(1.0);
     let mut env: Vec<(String, String)> = [
-        ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", path(TOOLCHAIN))),
+        ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(TOOLCHAIN), path(CARGO_BIN))),
         ("HOME", path(sandbox::HOME)),
         ("USER", "maar".to_owned()),
         ("LOGNAME", "maar".to_owned()),
@@ -132,11 +139,12 @@ fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String,
         ("CARGO_NET_OFFLINE", (network == Network::Loopback).to_string()),
         ("CARGO_TERM_COLOR", "always".to_owned()),
         ("CARGO_TERM_PROGRESS_WHEN", "never".to_owned()),
-        ("RUSTFLAGS", CAP_LINTS.to_owned()),
-        ("RUSTDOCFLAGS", CAP_LINTS.to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if let Some(flag) = order.op.lints() {
+        env.extend(["RUSTFLAGS", "RUSTDOCFLAGS"].map(|name| (name.to_owned(), flag.to_owned())));
+    }
     for (name, value) in order.env {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));

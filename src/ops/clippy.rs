@@ -1,3 +1,3 @@
-//! `clippy`: does clippy accept it? Warnings are logged; only what clippy denies is a failure.
+//! `clippy`: does clippy accept it? Warnings are logged; what clippy or the crate itself denies is a failure.
 
 pub(super) const ARGS: &[&str] = &["clippy", "--frozen", "--all-targets"];

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,8 @@ pub struct Tools {
     pub proxy: String,
     /// The toolchains of the experiment, the baseline first; at least one.
     pub toolchains: Vec<Toolchain>,
+    /// Where the user's cargo subcommands are installed, for ops of the user's own.
+    pub cargo_bin: Option<PathBuf>,
 }
 
 /// One op of one crate, with all that is particular to it.
@@ -155,12 +158,26 @@ impl Op {
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
         match cell::run(tools, workspace, order, toolchain, argv).await {
             Ok(exit) => Done {
-                outcome: verdict::of_command(exit.end, &exit.output, &order.limits),
+                outcome: match order.op {
+                    Self::Command(_) => verdict::of_own_command(exit.end, &exit.output, &order.limits),
+                    _ => verdict::of_command(exit.end, &exit.output, &order.limits),
+                },
                 usage: exit.usage,
                 output: exit.output,
                 lockfile: None,
             },
             Err(error) => Done::failed_on_host(&error),
+        }
+    }
+
+    /// The flag that keeps lints from failing the op, since a new warning is no breakage: without it, a crate that denies
+    /// warnings regresses with every new lint. Of clippy, lints are the point.
+    pub fn lints(&self) -> Option<&'static str> {
+        match self {
+            Self::Clippy => None,
+            Self::Prepare | Self::Check | Self::Build | Self::Test | Self::Doc | Self::Command(_) => {
+                Some("--cap-lints=warn")
+            }
         }
     }
 

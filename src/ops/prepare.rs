@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
@@ -16,6 +17,7 @@ use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
 use crate::registry::{BadChecksum, Package, RegistryError};
 use crate::sandbox::{Exit, Output};
+use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
 /// What keeps a crate from being prepared, other than a cargo that says no.
@@ -33,6 +35,10 @@ enum PrepareError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is not in the registry")]
     Missing(String),
+    #[error("stopped")]
+    Stopped,
+    #[error("not done after {}", humantime::format_duration(*.0))]
+    TimedOut(Duration),
 }
 
 /// The files of a package's top folder that would redirect its build: to another compiler, registry or target folder.
@@ -44,6 +50,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
     let (outcome, lockfile) = match result {
         Ok(Prepared::Ready(lockfile)) => (Some(Outcome::Passed), Some(lockfile)),
         Ok(Prepared::Refused(outcome)) => (outcome, None),
+        Err(PrepareError::Stopped) => (None, None),
         Err(error) => {
             transcript.note(&format!("maar: {error}"));
             (Some(blame(error)), None)
@@ -69,7 +76,7 @@ async fn prepare(
     order: &Order<'_>,
     transcript: &mut Transcript,
 ) -> Result<Prepared, PrepareError> {
-    place_sources(tools, workspace, order).await?;
+    in_time(order, place_sources(tools, workspace, order)).await?;
     drop_redirections(&workspace.source())?;
     let path = workspace.source().join("Cargo.lock");
     if let Some(saved) = order.lockfile {
@@ -86,7 +93,7 @@ async fn prepare(
         }
     }
     let lockfile = Lockfile::read(&path)?;
-    tools.registry.vendor(&lockfile, &workspace.vendor()).await?;
+    in_time(order, async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
     // Relative to the folder above cargo's home, in a cell and outside one.
     configure(workspace, "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"")?;
     if lockfile.has_foreign_sources() {
@@ -114,7 +121,7 @@ async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) 
             let dir = dir.clone();
             blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?;
         }
-        (Origin::Registry { .. } | Origin::Missing(_), _) => {
+        (Origin::Registry { .. } | Origin::Missing(_) | Origin::Unavailable(_), _) => {
             return Err(PrepareError::Missing(order.krate.id.to_string()));
         }
     }
@@ -140,12 +147,21 @@ async fn resolve(
         outcome = verdict::of_resolution(exit.end, &exit.output, &order.limits);
         transcript.append(exit);
         match &outcome {
-            // Another cargo may know the manifest's keys or the lockfile's version.
-            Some(Outcome::Broken(Breakage::Manifest(_) | Breakage::Lockfile(_))) => {}
+            // Another cargo may know the manifest's keys, the lockfile's version or the protocol of the registry.
+            Some(Outcome::Broken(_)) => {}
             Some(_) | None => break,
         }
     }
     Ok(outcome)
+}
+
+/// What waits for the network ends with the run and with the op's time; what a cell does, the cell itself ends.
+async fn in_time<T>(order: &Order<'_>, work: impl Future<Output = Result<T, PrepareError>>) -> Result<T, PrepareError> {
+    tokio::select! {
+        result = work => result,
+        () = order.stop.reached(StopLevel::Kill) => Err(PrepareError::Stopped),
+        () = tokio::time::sleep(order.limits.timeout) => Err(PrepareError::TimedOut(order.limits.timeout)),
+    }
 }
 
 fn newest(tools: &Tools) -> &Toolchain {
@@ -204,8 +220,12 @@ fn blame(error: PrepareError) -> Outcome {
     match error {
         PrepareError::Registry(error) => error.outcome(),
         PrepareError::Checksum(_) => Outcome::Broken(Breakage::Archive(text)),
+        PrepareError::Lockfile(LockfileError::Read { .. } | LockfileError::TooNew { .. })
+        | PrepareError::Cell(_)
+        | PrepareError::Io { .. }
+        | PrepareError::Stopped => Outcome::Inconclusive(Cause::Host(text)),
         PrepareError::Lockfile(_) => Outcome::Broken(Breakage::Lockfile(text)),
-        PrepareError::Cell(_) | PrepareError::Io { .. } => Outcome::Inconclusive(Cause::Host(text)),
+        PrepareError::TimedOut(limit) => Outcome::Inconclusive(Cause::TimedOut(limit)),
         PrepareError::Missing(_) => Outcome::Broken(Breakage::Missing(text)),
     }
 }

@@ -1,12 +1,28 @@
 //! How a command ended and what it printed → an outcome. Pure.
 //!
-//! The end decides between pass, failure and limit; the output only ever refines the reason of a failure. What a
-//! crate's own code prints can therefore change the words of its verdict, but not the verdict.
+//! The end decides between pass, failure and limit; where code of the crate runs, the output only ever refines the
+//! reason of a failure. What a crate prints can therefore change the words of its verdict, but not the verdict. In
+//! `prepare` no code of the crate runs, and cargo's own messages tell a broken crate from a host without network.
 
 use std::borrow::Cow;
 
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
+use crate::printable::one_line;
 use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
+
+/// Judges a command of the user's own. `None`: it was stopped, so there is nothing to say.
+///
+/// A cargo subcommand that isn't there says nothing of the crate. cargo says so before anything of the crate's runs, in
+/// its first line, below ours.
+pub(crate) fn of_own_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
+    let text = plain_text(output);
+    match lines(&text).nth(1).and_then(|line| quoted_after(line, "no such command: ")) {
+        Some(name) if matches!(end, End::Code(_)) => {
+            Some(Outcome::Inconclusive(Cause::Host(format!("cargo-{name} is not installed where cells see it"))))
+        }
+        Some(_) | None => of_command(end, output, limits),
+    }
+}
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
 pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
@@ -15,7 +31,13 @@ pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<O
 
 /// Judges a cargo command of `prepare`, which runs no code of the crate. `None`: it was stopped.
 pub(crate) fn of_resolution(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
-    judge(end, limits, |_| resolution_failure(&plain_text(output)))
+    match end {
+        // No code of the crate runs in `prepare`: whoever killed cargo was the host.
+        End::Signal(signal) => {
+            Some(Outcome::Inconclusive(Cause::Host(format!("cargo was {}", Failure::Signal(signal)))))
+        }
+        end => judge(end, limits, |_| resolution_failure(&plain_text(output))),
+    }
 }
 
 fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> Option<Outcome> {
@@ -28,6 +50,7 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
         End::OutOfMemory => Outcome::Inconclusive(Cause::OutOfMemory(limits.memory)),
         End::OverDisk => Outcome::Inconclusive(Cause::OverDisk(limits.disk)),
         End::Flooded => Outcome::Inconclusive(Cause::Flooded(MAX_PRINTED)),
+        End::OutOfProcesses => Outcome::Inconclusive(Cause::OutOfProcesses(limits.pids)),
         End::OutOfDisk => Outcome::Inconclusive(Cause::OutOfDisk),
         End::Stopped => return None,
     };
@@ -41,8 +64,9 @@ fn failure(code: i32, text: &str) -> Failure {
     if let Some(tests) = failed_tests(text) {
         return tests;
     }
-    if let Some(package) = lines(text).find_map(|line| quoted_after(line, "failed to run custom build command for ")) {
-        return Failure::BuildScript { package: package.to_owned() };
+    let build_script = "failed to run custom build command for ";
+    if let Some(package) = lines(text).find_map(|line| quoted_after(line, build_script)) {
+        return Failure::BuildScript { package };
     }
     if lines(text).any(|line| {
         line.starts_with("error: could not compile ")
@@ -73,21 +97,35 @@ fn resolution_failure(text: &str) -> Outcome {
     const NO_SUCH_REPOSITORY: &str = "unexpected http status code: 404";
     const NETWORK: [&str; 6] = [
         "spurious network error",
-        "failed to download",
+        "failed to download ",
         "download of ",
-        "Could not resolve host",
+        "[6] Could not resolve host",
         "failed to fetch `",
         HINT_OF_GIT,
     ];
-    let error = cargo_error(text).unwrap_or_else(|| "cargo failed without saying why".to_owned());
-    if let Some(line) = lines(text).rev().find(|line| NETWORK.iter().any(|phrase| line.contains(phrase)))
-        && !text.contains(NO_SUCH_REPOSITORY)
+    const HOST: [&str; 5] = [
+        "could not execute process `",
+        "failed to create directory `",
+        "failed to write `",
+        "No space left on device",
+        "Too many open files",
+    ];
+    // Only where a line of cargo's begins: further on, it quotes names and paths that the crate chose.
+    let said = |phrases: &[&str]| lines(text).rev().find(|line| phrases.iter().any(|phrase| begins(line, phrase)));
+    if let Some(line) = said(&NETWORK)
+        && said(&[NO_SUCH_REPOSITORY]).is_none()
     {
-        let reason = if line.contains(HINT_OF_GIT) { cause(text) } else { None };
-        return Outcome::Inconclusive(Cause::Network(reason.unwrap_or_else(|| shorten(line.trim()))));
+        let reason = if begins(line, HINT_OF_GIT) { cause(text) } else { None };
+        return Outcome::Inconclusive(Cause::Network(reason.unwrap_or_else(|| shorten(message(line)))));
     }
+    if let Some(line) = said(&HOST) {
+        return Outcome::Inconclusive(Cause::Host(shorten(message(line))));
+    }
+    let Some(error) = cargo_error(text) else {
+        return Outcome::Inconclusive(Cause::Host("cargo failed without saying why".to_owned()));
+    };
     if let Some(name) = lines(text).find_map(|line| quoted_after(line, "no matching package named ")) {
-        return Outcome::Broken(Breakage::MissingDependency(name.to_owned()));
+        return Outcome::Broken(Breakage::MissingDependency(name));
     }
     let breakage = if text.contains("no targets specified in the manifest") {
         Breakage::NoTargets
@@ -99,7 +137,7 @@ fn resolution_failure(text: &str) -> Outcome {
         Breakage::Manifest(error)
     } else if let Some(name) = lines(text).find_map(|line| quoted_after(line, "failed to load source for dependency "))
     {
-        Breakage::MissingDependency(name.to_owned())
+        Breakage::MissingDependency(name)
     } else if lines(text).any(|line| line.contains(" is yanked")) {
         Breakage::Unresolvable(format!("{error}: every version that fits is yanked"))
     } else {
@@ -152,11 +190,20 @@ fn cause(text: &str) -> Option<String> {
     lines(innermost).map(str::trim).find(|line| !line.is_empty()).map(shorten)
 }
 
-/// The text in backquotes that follows `phrase`.
-fn quoted_after<'a>(line: &'a str, phrase: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(phrase)?;
-    let (name, _) = rest.strip_prefix('`')?.split_once('`')?;
-    Some(name)
+/// The text in backquotes that follows `phrase` at the beginning of a line.
+fn quoted_after(line: &str, phrase: &str) -> Option<String> {
+    let (name, _) = message(line).strip_prefix(phrase)?.strip_prefix('`')?.split_once('`')?;
+    Some(shorten(name))
+}
+
+fn begins(line: &str, phrase: &str) -> bool {
+    message(line).starts_with(phrase)
+}
+
+/// What a line of cargo's says, without the indentation of a cause.
+fn message(line: &str) -> &str {
+    let line = line.trim_start();
+    line.strip_prefix("warning: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line)
 }
 
 fn number_after(line: &str, phrase: &str) -> Option<i32> {
@@ -168,12 +215,11 @@ fn number_after(line: &str, phrase: &str) -> Option<i32> {
 /// A reason is one line in a table: cut long ones, whatever a crate put there.
 fn shorten(text: &str) -> String {
     const MOST: usize = 200;
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text.chars().take(MOST).map(printable).collect();
-    if short.len() < text.len() {
-        short.push('…');
+    let line = one_line(text);
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
-    short
 }
 
 fn lines(text: &str) -> impl DoubleEndedIterator<Item = &str> {
@@ -253,6 +299,7 @@ mod tests {
             (End::Idle, "inconclusive: no output and no CPU use for 30s"),
             (End::OutOfMemory, "inconclusive: needs more memory than 4.0 GiB"),
             (End::OverDisk, "inconclusive: needs more disk space than 1.0 GiB"),
+            (End::OutOfProcesses, "inconclusive: needs more than 100 processes and threads"),
             (End::OutOfDisk, "inconclusive: no space left on the host's disk"),
             (End::Flooded, "inconclusive: printed more than 256.0 MiB"),
         ] {
@@ -291,6 +338,16 @@ mod tests {
         let text = "error: test failed, to rerun pass `--lib`\n\nCaused by:\n  \
                     process didn't exit successfully: `/target/x` (signal: 11, SIGSEGV: invalid memory reference)\n";
         assert_eq!(reason_of_command(End::Code(101), text), "failed: killed by SIGSEGV");
+    }
+
+    #[test]
+    fn a_missing_subcommand_is_not_the_crates_failure_unless_the_crate_says_so() {
+        let judged = |text: &str| of_own_command(End::Code(101), &output(text), &limits()).unwrap();
+        let missing = judged("$ cargo geiger\n\x1b[91merror\x1b[0m: no such command: `geiger`\n");
+        let reason = "cargo-geiger is not installed where cells see it";
+        assert_eq!(missing, Outcome::Inconclusive(Cause::Host(reason.to_owned())));
+        let said = judged("$ cargo test\n   Compiling x\nerror: no such command: `geiger`\n");
+        assert_eq!(said, Outcome::Failed(Failure::Cargo("no such command: `geiger`".to_owned())));
     }
 
     #[test]
@@ -373,6 +430,29 @@ mod tests {
             ),
         ] {
             assert_eq!(reason_of_resolution(&text(cause)), reason);
+        }
+    }
+
+    #[test]
+    fn what_a_crate_chose_to_be_called_decides_nothing() {
+        let text = "error: failed to get `x` as a dependency of package `c v0.1.0 (/crate)`\n\nCaused by:\n  \
+                    failed to load source for dependency `x`\n\nCaused by:\n  \
+                    failed to read `/crate/failed to download from `/Cargo.toml`\n";
+        assert_eq!(reason_of_resolution(text), "broken: dependency `x` does not exist");
+    }
+
+    #[test]
+    fn a_cargo_that_was_killed_or_failed_on_the_host_says_nothing_of_the_crate() {
+        let killed = of_resolution(End::Signal(9), &output(""), &limits()).unwrap();
+        assert_eq!(killed, Outcome::Inconclusive(Cause::Host("cargo was killed by SIGKILL".to_owned())));
+        for (text, reason) in [
+            ("", "inconclusive: host: cargo failed without saying why"),
+            (
+                "error: could not execute process `rustc -vV` (never executed)\n",
+                "inconclusive: host: could not execute process `rustc -vV` (never executed)",
+            ),
+        ] {
+            assert_eq!(reason_of_resolution(text), reason);
         }
     }
 

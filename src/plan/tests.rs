@@ -231,9 +231,21 @@ fn a_step_that_does_not_pass_drops_what_depends_on_it() {
 fn fingerprints_are_the_same_from_one_release_to_the_next() {
     let plan = plan_of(&default_experiment());
     // sha256sum of {"name":"a","version":"1.0.0","sources":"00","command":["cargo","build","--frozen"],"op":"build",
-    // "after":[],"toolchain":"rustc 1.0.0","features":"Default","env":{},"lockfile":"latest","sandbox":"native"},
+    // "after":[],"locked_by":"1.0.0","lints":"--cap-lints=warn","toolchain":"rustc 1.0.0","features":"Default","env":{},"lockfile":"latest","sandbox":"native"},
     // without the line break.
-    assert_eq!(plan.steps[1].fingerprint.0, "e9e4462fc3c4cf198193ac2da0452752e0105708bed6b14e22e3125f5761a26e");
+    assert_eq!(plan.steps[1].fingerprint.0, "24c072a74683c45e27e4f4c4230dae9f5c5ff4f61e37503f7657afce5aeb9e37");
+}
+
+#[test]
+fn a_lockfile_is_made_anew_for_an_older_toolchain_and_kept_for_a_newer_one() {
+    let steps = |versions: &[&str]| {
+        let toolchains: Vec<_> = versions.iter().map(|version| toolchain(version)).collect();
+        plan(&default_experiment(), &toolchains, &[registry_crate()]).remove(0).steps
+    };
+    let before = steps(&["1.90.0"]);
+    assert_eq!(before, steps(&["1.90.0", "1.95.0"])[..3]);
+    let after = steps(&["1.90.0", "1.75.0"]);
+    assert!(before.iter().all(|step| !after.iter().any(|other| other.fingerprint == step.fingerprint)));
 }
 
 #[test]
@@ -246,7 +258,9 @@ fn every_step_has_a_fingerprint_of_its_own() {
 #[test]
 fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     let fingerprint = |experiment: &Experiment, krate: &Selected| {
-        fingerprint(experiment, krate, &[Op::Build], Some(&toolchain("1.0.0")))
+        let toolchain = toolchain("1.0.0");
+        let compilers = Compilers { locked_by: Some(&toolchain.version), toolchain: Some(&toolchain) };
+        fingerprint(experiment, krate, &[Op::Build], compilers)
     };
     let with = |change: &dyn Fn(&mut Experiment, &mut Selected)| {
         let (mut experiment, mut krate) = (default_experiment(), registry_crate());

@@ -11,7 +11,7 @@
 //! | `note` | `text` |
 //! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms` |
 //!
-//! Without `run-end` the run didn't end by itself. Texts are as crates wrote them; what could act on a terminal is
+//! Without `run-end` the run was killed. Texts are as crates wrote them; what could act on a terminal is
 //! escaped as JSON allows.
 
 use std::collections::BTreeMap;

@@ -119,12 +119,12 @@ impl RegistryError {
     pub fn outcome(&self) -> Outcome {
         let text = self.to_string();
         match self {
-            // Nonsense in the index comes from something between us and the registry, such as a hotel's login page.
-            Self::Tls { .. } | Self::Network { .. } | Self::Malformed { .. } => {
+            // Nonsense in the index or in place of a tarball comes from something between us and the registry, such as a hotel's login page.
+            Self::Tls { .. } | Self::Network { .. } | Self::Malformed { .. } | Self::Mismatch { .. } => {
                 Outcome::Inconclusive(Cause::Network(text))
             }
             Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
-            Self::TooLarge { .. } | Self::Mismatch { .. } => Outcome::Broken(Breakage::Archive(text)),
+            Self::TooLarge { .. } => Outcome::Broken(Breakage::Archive(text)),
             Self::Manifest { .. } => Outcome::Broken(Breakage::Manifest(text)),
             Self::Unpack { source, .. } => match &**source {
                 UnpackError::Io { source, .. } => of_host(source, text),

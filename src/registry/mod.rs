@@ -32,7 +32,7 @@ use crate::owner::Owner;
 pub use self::error::RegistryError;
 pub use self::package::{BadChecksum, Checksum, Package};
 pub use self::proxy::Proxy;
-pub use self::upstream::{BadIndexUrl, IndexUrl, Upstream, UpstreamError};
+pub use self::upstream::{BadIndexUrl, IndexUrl, Upstream, UpstreamError, cargo_bin};
 
 use self::download::Tarballs;
 use self::http::Http;

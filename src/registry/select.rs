@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use semver::{Version, VersionReq};
 
 use super::lockfile::{Locked, Lockfile, LockfileError};
-use crate::krate::{BadCrateName, CrateName};
+use crate::krate::{BadCrateName, CrateId, CrateName};
 
 /// The largest list that is read, in bytes: longer than one with every crate of the default registry.
 const MAX_LIST: u64 = 16 << 20;
@@ -28,6 +28,18 @@ pub enum Selection {
     Exact(CrateName, Version),
     /// `path:DIR`: the folder, absolute.
     Path(PathBuf),
+}
+
+impl Selection {
+    /// The crate of the registry that is meant; none for a folder.
+    pub fn krate(&self) -> Option<CrateId> {
+        let (name, version) = match self {
+            Self::Newest(name) | Self::Matching(name, _) => (name, None),
+            Self::Exact(name, version) => (name, Some(version)),
+            Self::Path(_) => return None,
+        };
+        Some(CrateId { name: name.clone(), version: version.cloned() })
+    }
 }
 
 impl fmt::Display for Selection {

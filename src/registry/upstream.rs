@@ -117,16 +117,25 @@ struct HttpTable {
     cainfo: Option<PathBuf>,
 }
 
+/// Where `cargo install` puts subcommands, if there are any.
+pub fn cargo_bin() -> Option<PathBuf> {
+    cargo_home().map(|home| home.join("bin")).filter(|bin| bin.is_dir())
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) if !home.is_empty() => Some(PathBuf::from(home)),
+        _ => Some(std::env::home_dir()?.join(".cargo")),
+    }
+}
+
 impl Upstream {
     /// The upstream that the user's cargo is configured for; the default registry if it isn't.
     ///
     /// # Errors
     /// When the configuration can't be read, or names a registry that is not a sparse one.
     pub fn configured() -> Result<Self, UpstreamError> {
-        let home = match std::env::var_os("CARGO_HOME") {
-            Some(home) if !home.is_empty() => PathBuf::from(home),
-            _ => std::env::home_dir().ok_or(UpstreamError::NoHome)?.join(".cargo"),
-        };
+        let home = cargo_home().ok_or(UpstreamError::NoHome)?;
         let mut upstream = Self::in_cargo_home(&home)?;
         if let Some(file) = std::env::var_os("CARGO_HTTP_CAINFO") {
             upstream.ca_file = Some(file.into());

@@ -6,7 +6,7 @@ pub mod figures;
 pub mod html;
 pub mod json;
 pub mod markdown;
-mod terminal;
+pub mod terminal;
 pub mod text;
 
 use std::io;

@@ -3,6 +3,9 @@
 //! Understands colours and styles, and enough of a cursor for the lines that progress bars overwrite. Everything else
 //! that a terminal can be told, such as titles, links and moves to other lines, is dropped.
 
+use std::io;
+
+use anstyle::{Ansi256Color, Effects, RgbColor};
 use vte::{Params, Parser, Perform};
 
 use crate::printable::is_deceptive;
@@ -48,6 +51,55 @@ pub(super) fn lines(bytes: &[u8], emit: &mut dyn FnMut(&[Glyph])) {
     Parser::new().advance(&mut screen, bytes);
     if !screen.line.is_empty() {
         screen.end_line();
+    }
+}
+
+/// Writes the bytes as the lines that a terminal would show, with their colours and nothing else of what a crate may have
+/// told it: no titles, no moves of the cursor, nothing for the clipboard.
+///
+/// # Errors
+/// When they can't be written.
+pub fn write(bytes: &[u8], out: &mut dyn io::Write) -> io::Result<()> {
+    let mut result = Ok(());
+    lines(bytes, &mut |glyphs| {
+        if result.is_ok() {
+            result = write_line(glyphs, out);
+        }
+    });
+    result
+}
+
+fn write_line(glyphs: &[Glyph], out: &mut dyn io::Write) -> io::Result<()> {
+    for run in glyphs.chunk_by(|a, b| a.style == b.style) {
+        let style = run[0].style.ansi();
+        let text: String = run.iter().map(|glyph| glyph.c).collect();
+        write!(out, "{style}{text}{style:#}")?;
+    }
+    writeln!(out)
+}
+
+impl Style {
+    fn ansi(self) -> anstyle::Style {
+        let effects = [
+            (self.bold, Effects::BOLD),
+            (self.dim, Effects::DIMMED),
+            (self.italic, Effects::ITALIC),
+            (self.underline, Effects::UNDERLINE),
+            (self.strike, Effects::STRIKETHROUGH),
+            (self.reverse, Effects::INVERT),
+        ];
+        let effects = effects.into_iter().filter(|(on, _)| *on).fold(Effects::new(), |all, (_, effect)| all | effect);
+        anstyle::Style::new().effects(effects).fg_color(self.foreground.ansi()).bg_color(self.background.ansi())
+    }
+}
+
+impl Color {
+    fn ansi(self) -> Option<anstyle::Color> {
+        match self {
+            Self::Default => None,
+            Self::Palette(index) => Some(Ansi256Color(index).into()),
+            Self::Rgb(red, green, blue) => Some(RgbColor(red, green, blue).into()),
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
-use super::supervise::{self, CpuMeter, Watched};
+use super::supervise::{self, CpuMeter, Observed, Watched};
+use super::suspect;
 use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
 
@@ -78,7 +79,9 @@ impl Launcher {
             command: command.clone(),
             rlimits: Rlimits {
                 // Outside a user namespace the number counts whatever else the user runs.
-                processes: has_own_user.then_some(u64::from(limits.pids) + KEEPERS),
+                // Where the controller counts, it also says that it refused one.
+                processes: (has_own_user && !self.cgroups.has(Controller::Pids))
+                    .then_some(u64::from(limits.pids) + KEEPERS),
                 data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
             },
@@ -95,7 +98,7 @@ impl Launcher {
         let watched =
             supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
 
-        let ooms = group.oom_kills();
+        let breaches = Breaches { ooms: group.oom_kills(), refused: group.refused_processes() };
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
         group.remove().await?;
         let (ended, cpu) = match watched.report {
@@ -104,7 +107,8 @@ impl Launcher {
             // Even the helper can be the kernel's choice when the group's memory is used up.
             None => (Ended::Killed, metered_cpu.unwrap_or_default()),
         };
-        let end = end_of(watched.killed_for, ended, ooms, &mut disk).await?;
+        let counted = |controller| self.cgroups.has(controller);
+        let end = end_of(&watched, ended, breaches, &mut disk, counted).await?;
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
 
@@ -130,24 +134,34 @@ impl Launcher {
     }
 }
 
-/// What the way a command ended means, given why it was killed, how often the kernel killed a process of it for lack of
-/// memory, and what it may hold on the disk.
+/// What the kernel did to a command that went beyond its limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Breaches {
+    /// Processes that it killed for lack of memory.
+    pub(super) ooms: u64,
+    /// Processes and threads that it refused.
+    pub(super) refused: u64,
+}
+
+/// What the way a command ended means; `counted` knows whose breaches are counted.
 pub(super) async fn end_of(
-    killed_for: Option<End>,
+    watched: &Observed,
     ended: Ended,
-    ooms: u64,
+    breaches: Breaches,
     disk: &mut Allowance,
+    counted: impl Fn(Controller) -> bool,
 ) -> Result<End, SandboxError> {
-    Ok(match (killed_for, ended) {
+    Ok(match (watched.killed_for, ended) {
         (Some(reason), _) => reason,
         (None, Ended::Code(0)) => End::Code(0),
-        (None, _) if ooms > 0 => End::OutOfMemory,
+        (None, _) if breaches.ooms > 0 => End::OutOfMemory,
+        (None, _) if breaches.refused > 0 => End::OutOfProcesses,
         (None, Ended::Killed) => return Err(SandboxError::HelperLost),
         (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
         (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
         (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
-        (None, Ended::Code(code)) => End::Code(code),
-        (None, Ended::Signal(signal)) => End::Signal(signal),
+        (None, Ended::Code(code)) => suspect::suspect(&watched.output, counted).unwrap_or(End::Code(code)),
+        (None, Ended::Signal(signal)) => suspect::suspect(&watched.output, counted).unwrap_or(End::Signal(signal)),
     })
 }
 

@@ -18,6 +18,7 @@ mod process_tree;
 mod pty;
 mod remove;
 mod supervise;
+mod suspect;
 mod tree;
 pub mod unconfined;
 
@@ -189,6 +190,8 @@ pub enum End {
     Idle,
     /// The kernel killed one of its processes for lack of memory, and it did not succeed.
     OutOfMemory,
+    /// It was refused a process or thread because it had [`Limits::pids`], and did not succeed.
+    OutOfProcesses,
     /// Its folders came to hold more than [`Limits::disk`], and it did not succeed.
     OverDisk,
     /// The host's disk was full, and it did not succeed.

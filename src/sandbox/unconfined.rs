@@ -34,7 +34,7 @@ impl Unconfined {
 
     pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
         let mut words =
-            vec!["commands are not kept from this user's files, processes and network (--sandbox none)".to_owned()];
+            vec!["no sandbox: crates run with your rights, and see your files, processes and network".to_owned()];
         words.extend(self.launcher.unenforced(&[Controller::Cpu, Controller::Memory, Controller::Pids], cores));
         words
     }

@@ -18,6 +18,14 @@ CREATE TABLE crates (
     PRIMARY KEY (experiment, position)
 ) STRICT, WITHOUT ROWID;
 
+-- Which crate a selection chose when it was first made, in whichever run.
+CREATE TABLE pins (
+    experiment INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
+    selection  TEXT NOT NULL, -- as the user wrote it
+    selected   TEXT NOT NULL, -- JSON: `Selected`
+    PRIMARY KEY (experiment, selection)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE steps (
     experiment  INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
     crate       INTEGER NOT NULL, -- the crate's position

@@ -45,7 +45,7 @@ impl Store {
     /// Forgets all results of the experiment, and which versions it chose; no experiment of that name is fine too.
     pub fn fresh(&mut self, name: &str) -> Result<(), StoreError> {
         self.write("forget the results", |transaction| {
-            for table in ["results", "lockfiles", "steps", "crates", "runs"] {
+            for table in ["results", "lockfiles", "steps", "crates", "pins", "runs"] {
                 let of_experiment = "experiment = (SELECT id FROM experiments WHERE name = ?)";
                 transaction.execute(&format!("DELETE FROM {table} WHERE {of_experiment}"), [name])?;
             }
@@ -67,15 +67,15 @@ impl Store {
         }
     }
 
-    /// The crates that the latest run of the experiment planned, each with the selection that chose it, so that a
-    /// continued run keeps to the versions chosen first. Empty for an experiment that never began.
+    /// The crates that the runs of the experiment chose, each with the selection that chose it, so that a continued run
+    /// keeps to the versions chosen first, even if runs between them left some out. Empty if it never began.
     pub fn pins(&self, name: &str) -> Result<Vec<(String, Selected)>, StoreError> {
         let doing = "read the chosen versions";
         let mut statement = self
             .connection
             .prepare(
-                "SELECT selection, selected FROM crates
-                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) ORDER BY position",
+                "SELECT selection, selected FROM pins
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) ORDER BY selection",
             )
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
@@ -126,8 +126,11 @@ fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, CrateP
         "INSERT INTO steps (experiment, crate, position, op, toolchain, attempt, fingerprint)
          VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
+    let mut pin =
+        transaction.prepare("INSERT OR REPLACE INTO pins (experiment, selection, selected) VALUES (?, ?, ?)")?;
     for (position, (selection, plan)) in crates.iter().enumerate() {
         insert_crate.execute(params![id, position as i64, selection, json(&plan.krate)?])?;
+        pin.execute(params![id, selection, json(&plan.krate)?])?;
         for (place, step) in plan.steps.iter().enumerate() {
             insert_step.execute(params![
                 id,

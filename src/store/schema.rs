@@ -16,7 +16,7 @@ const MIGRATIONS: &[&str] = &[include_str!("001_initial.sql"), include_str!("002
 /// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     check_owner(connection, path)?;
-    let settings = "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL;";
+    let settings = "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
     connection.execute_batch(settings).map_err(StoreError::sql(path, "set up a connection"))?;
     migrate(connection, path, MIGRATIONS)
 }

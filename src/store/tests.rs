@@ -164,8 +164,10 @@ async fn pins_are_the_versions_chosen_until_started_over() {
     assert_eq!(store.pins("sample").unwrap(), []);
     store.begin(&record_of("sample", &crates)).unwrap();
     append_all(&store.writer().unwrap(), records("sample", &crates)).await;
-    let pins = [("sample".to_owned(), crates[0].krate.clone()), ("absent".to_owned(), crates[1].krate.clone())];
+    let pins = [("absent".to_owned(), crates[1].krate.clone()), ("sample".to_owned(), crates[0].krate.clone())];
     assert_eq!(store.pins("sample").unwrap(), pins);
+    store.begin(&record_of("sample", &crates[..1])).unwrap();
+    assert_eq!(store.pins("sample").unwrap(), pins, "a narrower run forgot what it left out");
     store.fresh("sample").unwrap();
     assert_eq!(store.pins("sample").unwrap(), []);
     assert!(store.finished("sample").unwrap().is_empty());

@@ -47,6 +47,28 @@ impl Case {
         self.verdict.split([' ', ':']).nth(1).unwrap()
     }
 
+    /// What must come of it on stable and on nightly.
+    pub(crate) fn outcomes(&self) -> [&str; 2] {
+        match self.kind() {
+            "pass" => ["passed"; 2],
+            "build-fail" | "test-fail" => ["failed"; 2],
+            "regressed" => ["passed", "failed"],
+            "fixed" => ["failed", "passed"],
+            same => [same; 2],
+        }
+    }
+
+    pub(crate) fn needs_memory_limit(&self) -> bool {
+        self.verdict.contains("needs more memory")
+    }
+
+    /// The end of its verdict that an outcome other than a pass must have as reason.
+    pub(crate) fn has_reason(&self, reason: &str) -> bool {
+        let (_, words) = self.verdict.split_once(": ").unwrap_or_default();
+        // The op comes before the toolchain's own words; a crate that is nowhere has no op.
+        words == reason || words.split_once(": ").is_some_and(|(_, words)| words == reason)
+    }
+
     /// The same where the id is not the selection with a version.
     fn is(self, verdict: &str) -> Self {
         Self { verdict: verdict.to_owned(), ..self }
@@ -244,7 +266,7 @@ fn hostile_tarball() -> Vec<u8> {
 
 /// What hits a limit.
 fn limits() -> Vec<Case> {
-    let hungry = "let eaten = vec![1u8; 1 << 30]; assert_ne!(std::hint::black_box(&eaten)[7], 0);";
+    let hungry = "let eaten = vec![1u8; 512 << 20]; assert_ne!(std::hint::black_box(&eaten)[7], 0);";
     vec![
         case(krate("hangs").lib("#[test] fn hangs() { std::thread::sleep(std::time::Duration::from_secs(3600)); }"))
             .settings("limits = { idle-timeout = \"2s\" }")
@@ -259,9 +281,20 @@ fn limits() -> Vec<Case> {
         case(krate("eats-in-build-rs").file("build.rs", &format!("fn main() {{ {hungry} }}")))
             .settings("limits = { memory = \"320MiB\" }")
             .gets("inconclusive: build@stable: needs more memory than 320.0 MiB"),
+        case(krate("fills-its-disk").file("build.rs", FILL))
+            .settings("limits = { disk = \"32MiB\" }")
+            .gets("inconclusive: build@stable: needs more disk space than 32.0 MiB"),
         case(krate("floods").lib(FLOOD)).settings("limits = { output = \"64KiB\" }").gets("pass"),
     ]
 }
+
+/// Stays, because what a command takes is looked at from time to time.
+const FILL: &str = r#"
+fn main() {
+    std::fs::write(std::env::var("OUT_DIR").unwrap() + "/big", vec![7; 64 << 20]).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3600));
+}
+"#;
 
 /// Writes past libtest, which keeps what `println!` prints.
 const FLOOD: &str = r#"

@@ -7,6 +7,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod cases;
+mod commands;
+mod host;
+mod mounts;
+mod stops;
+mod user;
 mod verdicts;
 mod world;

@@ -1,10 +1,10 @@
 //! A folder, a registry and a cargo home for one test, and the binary run in it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,7 +32,7 @@ pub(crate) struct Ran {
 /// A run that has not ended.
 pub(crate) struct Running {
     child: Child,
-    events: BufReader<std::process::ChildStdout>,
+    events: BufReader<ChildStdout>,
     seen: String,
 }
 
@@ -71,7 +71,12 @@ impl World {
 
     /// maar, in the world's folder, with the toolchains of this host and the registry of the world.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_maar"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_maar")), args)
+    }
+
+    /// The same with the program at another path.
+    pub(crate) fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(&self.dir).stdin(Stdio::null());
         command.env("MAAR_HOME", self.home()).env("CARGO_HOME", self.path("cargo")).env("NO_COLOR", "1");
         command
@@ -152,14 +157,22 @@ impl Ran {
 }
 
 impl Running {
-    /// Waits until a step of that name has started: `OP CRATE@VERSION`.
-    pub(crate) fn wait_for(&mut self, wanted: &str) {
+    /// Waits until a step has started whose name begins like this: `OP CRATE@VERSION`.
+    pub(crate) fn wait_for(&mut self, name: &str) {
+        self.until(name, |event| event["event"] == "started" && step(event).starts_with(name));
+    }
+
+    /// Waits until it has said something that contains `words`.
+    pub(crate) fn wait_for_note(&mut self, words: &str) {
+        self.until(words, |event| event["event"] == "note" && text(&event["text"]).contains(words));
+    }
+
+    fn until(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) {
         loop {
             let before = self.seen.len();
             let read = self.events.read_line(&mut self.seen).unwrap();
-            assert_ne!(read, 0, "the run ended without `{wanted}`:\n{}", self.seen);
-            let event: Value = serde_json::from_str(&self.seen[before..]).unwrap();
-            if event["event"] == "started" && step(&event).starts_with(wanted) {
+            assert_ne!(read, 0, "the run ended without `{what}`:\n{}", self.seen);
+            if is_it(&serde_json::from_str(&self.seen[before..]).unwrap()) {
                 return;
             }
         }
@@ -169,25 +182,48 @@ impl Running {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end.
-    pub(crate) fn end(self) -> Ran {
-        let Self { child, mut events, mut seen } = self;
-        while events.read_line(&mut seen).unwrap() > 0 {}
-        let output = child.wait_with_output().unwrap();
-        Ran { stdout: seen, ..Ran::from(output) }
+    /// The folders of control groups that it made.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let hierarchies = mounts.lines().filter_map(|line| match *line.split(' ').collect::<Vec<_>>() {
+            [_, at, "cgroup" | "cgroup2", ..] => Some(PathBuf::from(at)),
+            _ => None,
+        });
+        let name = format!("maar-{}-", self.child.id());
+        hierarchies.flat_map(|hierarchy| folders_named(&hierarchy, &name)).collect()
     }
 
-    /// Waits until it has said something on stderr that contains `words`.
-    pub(crate) fn wait_for_words(&mut self, words: &str) {
-        let mut said = String::new();
-        let mut stderr = BufReader::new(self.child.stderr.as_mut().unwrap());
-        while !said.contains(words) {
-            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
-        }
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ran {
+        self.events.read_to_string(&mut self.seen).unwrap();
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let code = self.child.wait().unwrap().code();
+        Ran { code, stdout: std::mem::take(&mut self.seen), stderr }
+    }
+}
+
+impl Drop for Running {
+    /// A test that fails leaves no run behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 fn step(event: &Value) -> String {
     let toolchain = event["toolchain"].as_str().map(|toolchain| format!(" {toolchain}")).unwrap_or_default();
     format!("{} {}{toolchain}", text(&event["op"]), text(&event["crate"]))
+}
+
+/// The folders below `dir`, however deep, whose names begin like this.
+fn folders_named(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let found = folders.flat_map(|folder| {
+        let mut found = folders_named(&folder.path(), prefix);
+        found.extend(folder.file_name().to_string_lossy().starts_with(prefix).then(|| folder.path()));
+        found
+    });
+    found.collect()
 }

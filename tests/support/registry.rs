@@ -2,7 +2,7 @@
 //!
 //! Speaks as much HTTP/1.1 as cargo and maar need, one request a connection, on a thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -32,6 +32,8 @@ struct State {
     unchanged: usize,
     /// How many requests are still to fail.
     failures: usize,
+    /// The paths that fail until they are told to recover.
+    failing: BTreeSet<String>,
     /// How many bodies are still to be damaged, by path.
     damage: BTreeMap<String, usize>,
     index_encoding: Encoding,
@@ -93,6 +95,16 @@ impl TestRegistry {
     /// Answers the next requests with 503.
     pub(crate) fn fail(&self, times: usize) {
         lock(&self.state).failures = times;
+    }
+
+    /// Answers requests for a path with 503 from now on.
+    pub(crate) fn fail_at(&self, path: &str) {
+        lock(&self.state).failing.insert(path.to_owned());
+    }
+
+    /// Fails no path any more.
+    pub(crate) fn recover(&self) {
+        lock(&self.state).failing.clear();
     }
 
     /// Serves the index gzipped from now on.
@@ -185,6 +197,9 @@ fn answer(path: &str, asked_tag: Option<&str>, state: &mut State) -> Answer {
     if state.failures > 0 {
         state.failures -= 1;
         return plain("503 Service Unavailable", b"busy");
+    }
+    if state.failing.contains(path) {
+        return plain("503 Service Unavailable", b"down");
     }
     let Some(body) = state.files.get(path) else { return plain("404 Not Found", b"") };
     let tag = format!("\"{}\"", Checksum::of(body));

@@ -129,6 +129,13 @@ impl Group {
         kills.unwrap_or(0)
     }
 
+    /// How often the kernel has refused a process or thread because the group had as many as it may.
+    pub(crate) fn refused_processes(&self) -> u64 {
+        let counts = |member: &&Member| member.controllers.contains(&Controller::Pids);
+        let member = self.members.iter().find(counts);
+        member.and_then(|member| entry(&member.folder.join("pids.events"), "max")).unwrap_or(0)
+    }
+
     fn with_memory(&self) -> Option<&Member> {
         self.members.iter().find(|member| member.controllers.contains(&Controller::Memory))
     }
@@ -315,6 +322,14 @@ mod tests {
             assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
+        }
+    }
+
+    #[test]
+    fn refused_processes_are_counted() {
+        for version in [Version::One, Version::Two] {
+            let (_dir, member) = member(version, &[Controller::Pids], &[("pids.events", "max 3\n")]);
+            assert_eq!(Group { members: vec![member], maker: Maker::Others }.refused_processes(), 3);
         }
     }
 

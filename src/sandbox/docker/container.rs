@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 
 use super::door::{Door, Steward};
 use super::{DockerError, Shared, request};
-use crate::sandbox::cgroup::Group;
+use crate::sandbox::cgroup::{Controller, Group};
 use crate::sandbox::disk::Allowance;
 use crate::sandbox::helper::protocol::{self, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
-use crate::sandbox::launch::{end_of, not_begun};
+use crate::sandbox::launch::{Breaches, end_of, not_begun};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
 use crate::sandbox::{Command, Cores, Exit, MountKind, SandboxError, Spec, Usage};
@@ -97,7 +97,7 @@ impl Container {
                 () = stop.reached(StopLevel::Kill) => return Ok(not_begun()),
             },
         };
-        let has_memory_limit = !shared.daemon.missing.iter().any(|(name, _)| *name == "memory");
+        let counted = |controller: Controller| shared.daemon.missing.iter().all(|(name, _)| *name != controller.name());
         let job = Job {
             cgroups: Vec::new(),
             cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
@@ -106,7 +106,7 @@ impl Container {
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
             rlimits: Rlimits {
                 processes: None,
-                data: (!has_memory_limit).then_some(limits.memory.as_u64()),
+                data: (!counted(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
             },
         };
@@ -117,7 +117,7 @@ impl Container {
         let theirs = OwnedFd::from(theirs.into_std().and_then(blocking).map_err(SandboxError::Terminal)?);
         let ready = tokio::time::timeout(CLEANING, self.steward.ready());
         ready.await.map_err(|_| DockerError::Lost)?.map_err(|_| DockerError::Lost)?;
-        let ooms_before = self.group.oom_kills();
+        let before = self.breaches();
         let peak_before = if self.group.forget_peak() { None } else { self.group.peak_memory() };
         self.steward.hand(&theirs, &slave).map_err(|_| DockerError::Lost)?;
         drop((theirs, slave));
@@ -130,7 +130,11 @@ impl Container {
         let (disk_used, child) = (&mut disk, None);
         let watched =
             supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
-        let ooms = self.group.oom_kills().saturating_sub(ooms_before);
+        let after = self.breaches();
+        let breaches = Breaches {
+            ooms: after.ooms.saturating_sub(before.ooms),
+            refused: after.refused.saturating_sub(before.refused),
+        };
         // A peak that an earlier command reached tells nothing of this one.
         let peak_memory = self.group.peak_memory().filter(|peak| peak_before.is_none_or(|before| *peak > before));
 
@@ -139,11 +143,16 @@ impl Container {
             Some(Report::Failed(fault)) => return Err(fault.into()),
             None => (Ended::Killed, Duration::ZERO),
         };
-        let end = end_of(watched.killed_for, ended, ooms, &mut disk).await.map_err(|error| match error {
+        let end = end_of(&watched, ended, breaches, &mut disk, counted).await.map_err(|error| match error {
             SandboxError::HelperLost => DockerError::Lost.into(),
             other => other,
         })?;
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
+    }
+
+    /// What the kernel did to it so far.
+    fn breaches(&self) -> Breaches {
+        Breaches { ooms: self.group.oom_kills(), refused: self.group.refused_processes() }
     }
 
     /// Ends it and waits until the daemon has cleared it away.

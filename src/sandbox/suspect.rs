@@ -1,0 +1,53 @@
+//! Guesses from what a failed command printed that a limit stopped it, where no controller counts.
+//!
+//! Without the memory controller, a process that may not have more memory is told so like any other failure; likewise
+//! without the pids controller. A guess that is wrong costs a result; none at all could make a limit a failure.
+
+use super::cgroup::Controller;
+use super::{End, Output};
+
+/// What Rust's and the C library's messages say when memory is refused.
+const MEMORY: [&str; 3] = ["memory allocation of ", "Cannot allocate memory", "std::bad_alloc"];
+/// What they say when a process or thread is.
+const PROCESSES: [&str; 1] = ["Resource temporarily unavailable"];
+
+/// The limit that a failed command probably hit, of those that none of the controllers counts.
+pub(super) fn suspect(output: &Output, counted: impl Fn(Controller) -> bool) -> Option<End> {
+    let printed =
+        |phrases: &[&str]| phrases.iter().any(|phrase| says(&output.head, phrase) || says(&output.tail, phrase));
+    if !counted(Controller::Memory) && printed(&MEMORY) {
+        Some(End::OutOfMemory)
+    } else if !counted(Controller::Pids) && printed(&PROCESSES) {
+        Some(End::OutOfProcesses)
+    } else {
+        None
+    }
+}
+
+fn says(text: &[u8], phrase: &str) -> bool {
+    text.windows(phrase.len()).any(|window| window == phrase.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suspected(text: &str, counted: &[Controller]) -> Option<End> {
+        let output = Output { head: text.as_bytes().to_vec(), ..Output::default() };
+        suspect(&output, |controller| counted.contains(&controller))
+    }
+
+    #[test]
+    fn what_no_controller_counts_is_told_by_its_message() {
+        assert_eq!(suspected("memory allocation of 64 bytes failed\n", &[]), Some(End::OutOfMemory));
+        let threads = "Os { code: 11, kind: WouldBlock, message: \"Resource temporarily unavailable\" }";
+        assert_eq!(suspected(threads, &[Controller::Memory]), Some(End::OutOfProcesses));
+    }
+
+    #[test]
+    fn what_a_controller_counts_is_left_to_it() {
+        let text = "memory allocation of 64 bytes failed\nResource temporarily unavailable\n";
+        assert_eq!(suspected(text, &[Controller::Memory, Controller::Pids]), None);
+        assert_eq!(suspected("assertion failed", &[]), None);
+    }
+}
