@@ -1,21 +1,119 @@
 //! What the engine costs and what it gains, on simulated work: `cargo bench --bench engine`.
 //!
-//! Prints ratios of times within this run, except for the cost of a step, which is real time on this machine.
+//! Prints ratios of times within this run, except for what a step and an ecosystem cost: those are real time and memory
+//! on this machine. docs/performance.md says what the numbers mean.
 #![expect(clippy::print_stdout, reason = "a bench talks to whoever runs it")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use maar::pipeline::sim::{SimJob, SimStep, heavy_tailed, lower_bound};
+use maar::experiment::{DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
+use maar::krate::{CrateId, Origin, Selected};
+use maar::ops::{LockfileMode, Op, Stage};
+use maar::pipeline::sim::{Random, SimJob, SimStep, heavy_tailed, lower_bound};
 use maar::pipeline::{Config, Pool, Summary, run};
+use maar::plan::{self, CratePlan};
 use maar::stop::Stop;
+use maar::toolchain::Toolchain;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("engine time per step, 64 workers:      {:>7.2} µs (target: 10 or less)", step_cost()? * 1e6);
-    println!("makespan / lower bound, heavy tail:    {:>7.3} (target: 1.02 or less)", makespan_ratio()?);
-    println!("one pool from start to end / by stage: {:>7.3} (target: 1.3 or more)", gain_of_stages()?);
+    // First, while the process is still as small as it gets.
+    let Ecosystem { took, peak } = ecosystem()?;
+    println!("700,000 crates x 2 toolchains x 2 ops:  {took:>7.1} s  (target: 60 or less)");
+    println!("the most memory meanwhile:              {:>7.0} MiB (target: 1024 or less)", mib(peak));
+    println!("memory per queued crate:                {:>7.0} B", memory_per_queued_crate()?);
+    println!("engine time per step, 64 workers:       {:>7.2} µs (target: 10 or less)", step_cost()? * 1e6);
+    println!("makespan / lower bound, heavy tail:     {:>7.3}    (target: 1.02 or less)", makespan_ratio()?);
+    println!("one pool from start to end / by stage:  {:>7.3}    (target: 1.3 or more)", gain_of_stages()?);
     Ok(())
+}
+
+/// What the largest experiment cost: real seconds, and bytes.
+struct Ecosystem {
+    took: f64,
+    peak: u64,
+}
+
+/// As many crates as the largest registry will have in a while, planned as `maar run` plans them and run on 64 workers.
+fn ecosystem() -> Result<Ecosystem, Box<dyn std::error::Error>> {
+    const CRATES: usize = 700_000;
+    let begun = Instant::now();
+    let selected = (0..CRATES).map(selected).collect::<Result<Vec<_>, _>>()?;
+    let toolchains = ["stable", "nightly"].map(toolchain).into_iter().collect::<Result<Vec<_>, _>>()?;
+    let plans = plan::plan(&experiment(), &toolchains, &selected);
+    drop(selected);
+    let mut random = Random::new(3);
+    let jobs = plans.iter().enumerate().filter_map(|(id, plan)| simulated(id, plan, &mut random));
+    let summary = drive(&virtual_time()?, &config([16, 32, 16], 256), jobs)?;
+    assert_eq!(summary.steps(), 5 * CRATES as u64, "prepare, and build and test on two toolchains");
+    Ok(Ecosystem { took: begun.elapsed().as_secs_f64(), peak: status("VmHWM:")? })
+}
+
+fn experiment() -> Experiment {
+    Experiment {
+        name: "ecosystem".to_owned(),
+        toolchains: Vec::new(),
+        crates: Vec::new(),
+        ops: vec![Op::Prepare, Op::Build, Op::Test],
+        workers: Workers { fetch: 16, build: 32, test: 16 },
+        in_flight: 256,
+        overcommit: 1.0,
+        limits: DEFAULT_LIMITS,
+        op_limits: BTreeMap::new(),
+        crate_settings: BTreeMap::new(),
+        lockfile: LockfileMode::Latest,
+        sandbox: SandboxKind::Native,
+    }
+}
+
+fn selected(place: usize) -> Result<Selected, Box<dyn std::error::Error>> {
+    let id = CrateId { name: format!("crate-{place}").parse()?, version: Some(semver::Version::new(1, 0, 0)) };
+    Ok(Selected { id, origin: Origin::Registry { checksum: format!("{place:064x}") } })
+}
+
+fn toolchain(spec: &str) -> Result<Toolchain, Box<dyn std::error::Error>> {
+    let version = semver::Version::new(1, 95, 0);
+    let sysroot = format!("/toolchains/{spec}").into();
+    Ok(Toolchain { spec: spec.parse()?, version, identity: format!("rustc 1.95.0 ({spec})"), sysroot })
+}
+
+/// The steps of a plan, each taking up to ten seconds.
+fn simulated(id: usize, plan: &CratePlan, random: &mut Random) -> Option<SimJob> {
+    let mut steps = plan.steps.iter().map(|step| {
+        let pool = Stage::ALL.iter().position(|stage| *stage == step.op.stage()).unwrap_or(usize::MAX);
+        SimStep::new(pool, 1 + random.below(10_000))
+    });
+    let first = steps.next()?;
+    Some(SimJob::new(id, first, steps))
+}
+
+/// Bytes of this process for each job that waits for a worker.
+fn memory_per_queued_crate() -> Result<f64, Box<dyn std::error::Error>> {
+    const QUEUED: usize = 500_000;
+    let before = status("VmRSS:")?;
+    let mut during = before;
+    // All of them are queued when the last one is taken from the iterator.
+    let jobs = (0..QUEUED).inspect(|id| {
+        if *id == QUEUED - 1 {
+            during = status("VmRSS:").unwrap_or(before);
+        }
+    });
+    let jobs = jobs.map(|id| SimJob::new(id, SimStep::new(0, 1), [SimStep::new(1, 1)]));
+    drive(&virtual_time()?, &config([64, 64], QUEUED), jobs)?;
+    Ok(during.saturating_sub(before) as f64 / QUEUED as f64)
+}
+
+/// A size of this process, in bytes, from `/proc/self/status`, whose unit is 1024 bytes.
+fn status(name: &str) -> Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Real seconds per step that takes no time, with three pools on all cores. Whatever else the machine does only ever

@@ -31,7 +31,7 @@ pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
 pub use settings::RESERVED_ENV;
-pub use workers::{WorkersPatch, in_flight, workers};
+pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
 /// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Experiment {
     pub workers: Workers,
     /// How many crates may be between the beginning and the end of their queues.
     pub in_flight: usize,
+    /// How much memory running ops are expected to need together at most, as a multiple of the host's.
+    pub overcommit: f64,
     /// The limits of an op that has none of its own.
     pub limits: Limits,
     /// What `[op.NAME.limits]` changes.

@@ -25,3 +25,4 @@ pub mod simulate;
 pub mod stop;
 pub mod store;
 pub mod toolchain;
+pub mod trace;

@@ -2,23 +2,33 @@
 //!
 //! Decides nothing about crates: the plan says what to do, the ops do it, compare judges it.
 
+mod job;
+mod pressure;
+mod share;
+mod tracer;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use bytesize::ByteSize;
+use tokio::sync::{mpsc, watch};
 
 use crate::compare::{self, CrateResults, OpResult, Verdict};
-use crate::experiment::{CrateSettings, Experiment};
+use crate::experiment::Experiment;
 use crate::home::Jobs;
-use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order, Stage, Tools};
+use crate::ops::{Done, Stage, Tools};
 use crate::outcome::Outcome;
-use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Stepped, Summary, Times, Work};
-use crate::plan::{self, CratePlan, Fingerprint, Queue, Step};
+use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Pressure, Summary, Times};
+use crate::plan::{self, CratePlan, Fingerprint, Step};
 use crate::progress::{Label, Progress, Update};
+use crate::schedule::{self, Expectations};
 use crate::stop::{Stop, StopLevel, Stopper};
 use crate::store::{Record, Store, StoreError, Writer};
+use crate::trace::{Trace, TraceError};
+use job::{Job, StepReport, Tag};
+use share::Left;
+use tracer::Tracer;
 
 /// All that a run needs.
 pub struct Setup {
@@ -32,6 +42,14 @@ pub struct Setup {
     pub finished: HashMap<Fingerprint, Outcome>,
     /// Where jobs have their folders.
     pub jobs: Jobs,
+    /// What is known of the crates' ops before they run.
+    pub expectations: Expectations,
+    /// How many cores the host has.
+    pub cores: usize,
+    /// How much memory it has, if it can tell.
+    pub memory: Option<ByteSize>,
+    /// Where a trace is written, if one is.
+    pub trace: Option<Trace>,
 }
 
 /// What can end a run early.
@@ -43,28 +61,43 @@ pub enum RunError {
     /// The pools can't be set up.
     #[error(transparent)]
     Pipeline(#[from] pipeline::ConfigError),
+    /// The trace can't be begun. One that breaks off later is no reason to end a run.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 /// Does what is left to do. What a step found out is handed to the store as soon as it ends.
 ///
 /// `reader` is a connection of its own, for the lockfiles of crates that an earlier run began.
 pub async fn run(
-    setup: Setup,
+    mut setup: Setup,
     reader: Store,
     writer: &Writer,
     progress: &mut Progress,
     (stopper, stop): (Stopper, Stop),
 ) -> Result<Summary, RunError> {
-    let config = pipeline_config(&setup.experiment);
+    let (pressure, pressed) = watch::channel(Pressure::Low);
+    let config = pipeline::Config {
+        budget: setup.memory.map_or(u64::MAX, |memory| (memory.as_u64() as f64 * setup.experiment.overcommit) as u64),
+        pressure: pressed,
+        ..pipeline_config(&setup.experiment)
+    };
+    let mut tracer = None;
+    if let Some(mut trace) = setup.trace.take() {
+        trace.name(&config.pools)?;
+        tracer = Some(Tracer::new(trace, config.pools.len()));
+    }
     let shared = Arc::new(setup);
-    let jobs = (0..shared.plans.len()).filter_map({
+    let order = order(&shared);
+    let mut left = Left::all(order.len());
+    let jobs = order.into_iter().filter_map({
         let shared = Arc::clone(&shared);
-        move |krate| Job::new(&shared, krate, &reader)
+        move |(krate, _)| Job::new(&shared, krate, left(), &reader)
     });
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
     let engine = pipeline::run(&config, jobs, stop.clone(), events);
     let sink = async {
-        let mut sink = Sink { shared: &shared, writer, progress, known: HashMap::new() };
+        let mut sink = Sink { shared: &shared, writer, progress, tracer, known: HashMap::new() };
         let mut result = Ok(());
         let mut level = StopLevel::Run;
         loop {
@@ -90,9 +123,23 @@ pub async fn run(
             }
         }
     };
-    let (summary, kept) = tokio::join!(engine, sink);
+    let (summary, kept) = tokio::select! {
+        both = async { tokio::join!(engine, sink) } => both,
+        () = pressure::watch(pressure) => unreachable!("it watches for ever"),
+    };
     kept?;
     Ok(summary?)
+}
+
+/// The crates of which something is left to do, in the order in which they begin, with the time they should take.
+fn order(setup: &Setup) -> Vec<(usize, Duration)> {
+    let expected = |(place, plan): (usize, &CratePlan)| {
+        let left = plan::remaining(&setup.experiment, plan, &setup.finished);
+        (!left.is_empty()).then(|| (place, setup.expectations.total(&plan.krate.id.name, &left)))
+    };
+    let mut order: Vec<_> = setup.plans.iter().enumerate().filter_map(expected).collect();
+    schedule::large_first(&mut order);
+    order
 }
 
 /// What the sink waits for.
@@ -124,134 +171,12 @@ fn pool_of(stage: Stage) -> PoolId {
     PoolId(Stage::ALL.iter().position(|other| *other == stage).expect("`ALL` holds every stage"))
 }
 
-/// One crate on its way.
-struct Job {
-    shared: Arc<Setup>,
-    krate: usize,
-    queue: Queue,
-    /// How many steps of the plan are behind it.
-    depth: u64,
-    workspace: Option<Workspace>,
-    /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
-    lockfile: Result<Option<Vec<u8>>, StoreError>,
-}
-
-/// Which step an event is about.
-#[derive(Debug, Clone)]
-struct Tag {
-    krate: usize,
-    step: Step,
-}
-
-/// What a step found out, when it began and how long the op took: the folder is made and removed on nobody's account.
-struct StepReport {
-    done: Done,
-    began: SystemTime,
-    wall: Duration,
-}
-
-impl Job {
-    /// The job of a crate; none if nothing is left to do.
-    fn new(shared: &Arc<Setup>, krate: usize, reader: &Store) -> Option<Self> {
-        let plan = &shared.plans[krate];
-        let queue = plan::remaining(&shared.experiment, plan, &shared.finished);
-        let first = queue.front()?;
-        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
-        Some(Self { shared: Arc::clone(shared), krate, queue, depth: 0, workspace: None, lockfile })
-    }
-
-    async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
-        if let Err(error) = self.make_workspace() {
-            return Done::failed_on_host(&error);
-        }
-        let lockfile = match &self.lockfile {
-            Ok(lockfile) => lockfile.as_deref(),
-            Err(error) => return Done::failed_on_host(error),
-        };
-        let Setup { experiment, tools, plans, .. } = &*self.shared;
-        let krate = &plans[self.krate].krate;
-        let defaults = CrateSettings::default();
-        let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&defaults);
-        let order = Order {
-            op: &step.op,
-            krate,
-            toolchain: step.toolchain,
-            limits: experiment.limits_of(&krate.id.name, &step.op.name()),
-            features: &settings.features,
-            env: &settings.env,
-            lockfile_mode: experiment.lockfile,
-            lockfile,
-            stop,
-        };
-        let workspace = self.workspace.as_ref().expect("it was made above");
-        Op::run(tools, workspace, &order).await
-    }
-
-    fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
-        if self.workspace.is_none() {
-            let Setup { tools, jobs, .. } = &*self.shared;
-            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
-        }
-        Ok(())
-    }
-
-    /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
-    async fn retire(self) {
-        let Some(workspace) = self.workspace else { return };
-        // What can't be given up now goes when maar does.
-        let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
-        // A panic in there is the removal's own and harms no result.
-        let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
-    }
-}
-
-impl Work for Job {
-    type Report = StepReport;
-    type Tag = Tag;
-
-    fn pool(&self) -> PoolId {
-        pool_of(self.next_step().op.stage())
-    }
-
-    fn tag(&self) -> Tag {
-        Tag { krate: self.krate, step: self.next_step().clone() }
-    }
-
-    fn priority(&self) -> u64 {
-        self.depth
-    }
-
-    async fn step(mut self, stop: Stop) -> Stepped<Self> {
-        let step = self.queue.pop_front().expect("a job that is queued has a step");
-        let (began, clock) = (SystemTime::now(), Instant::now());
-        let done = self.carry_out(&step, stop).await;
-        let wall = clock.elapsed();
-        match &done.outcome {
-            Some(outcome) => plan::after(&mut self.queue, &step, outcome),
-            None => self.queue.clear(),
-        }
-        self.depth += 1;
-        let report = StepReport { done, began, wall };
-        if self.queue.is_empty() {
-            self.retire().await;
-            Stepped { report, next: None }
-        } else {
-            Stepped { report, next: Some(self) }
-        }
-    }
-}
-
-impl Job {
-    fn next_step(&self) -> &Step {
-        self.queue.front().expect("a job that is queued has a step")
-    }
-}
-
 /// Takes what happens: results to the store, news to the progress.
 struct Sink<'a> {
     shared: &'a Setup,
     writer: &'a Writer,
     progress: &'a mut Progress,
+    tracer: Option<Tracer>,
     /// The results of crates that are on their way.
     known: HashMap<usize, HashMap<Fingerprint, OpResult>>,
 }
@@ -259,8 +184,17 @@ struct Sink<'a> {
 impl Sink<'_> {
     async fn take(&mut self, event: Event<Job>) -> Result<(), StoreError> {
         match event {
-            Event::Queued { pool, .. } => self.progress.update(Update::Queued { pool: pool.0 }),
-            Event::Started { tag, pool, worker, .. } => {
+            Event::Queued { pool, at, .. } => {
+                self.trace(|tracer| tracer.load(pool, at, |load| load.waiting += 1));
+                self.progress.update(Update::Queued { pool: pool.0 });
+            }
+            Event::Started { tag, pool, worker, at } => {
+                self.trace(|tracer| {
+                    tracer.load(pool, at, |load| {
+                        load.waiting -= 1;
+                        load.busy += 1;
+                    })
+                });
                 self.progress.update(Update::Started(self.label(&tag, pool, worker)));
             }
             Event::Finished { tag, pool, worker, times, report, last } => {
@@ -270,7 +204,12 @@ impl Sink<'_> {
                     self.conclude(tag.krate);
                 }
             }
-            Event::Dropped { tag, pool, cause: DropCause::Stopped | DropCause::NoSuchPool, .. } => {
+            Event::Dropped { tag, pool, cause, at } => {
+                match cause {
+                    DropCause::Stopped => self.trace(|tracer| tracer.load(pool, at, |load| load.waiting -= 1)),
+                    // It was never queued.
+                    DropCause::NoSuchPool => {}
+                }
                 self.progress.update(Update::Dropped { pool: pool.0 });
                 self.conclude(tag.krate);
             }
@@ -289,6 +228,10 @@ impl Sink<'_> {
             let wall = times.finished.duration_since(times.started);
             let done = Done::without_commands(Outcome::Error(format!("maar panicked: {message}")));
             StepReport { done, began: SystemTime::now() - wall, wall }
+        });
+        self.trace(|tracer| {
+            tracer.ended(&label, times, done.outcome.as_ref())?;
+            tracer.load(PoolId(label.pool), times.finished, |load| load.busy -= 1)
         });
         let worker = label.worker;
         self.progress.update(Update::Finished {
@@ -321,6 +264,15 @@ impl Sink<'_> {
                 lockfile: done.lockfile,
             })
             .await
+    }
+
+    /// Adds to the trace, if there is one. A trace that can't be written any more ends there, and the run goes on.
+    fn trace(&mut self, write: impl FnOnce(&mut Tracer) -> Result<(), TraceError>) {
+        let Some(tracer) = &mut self.tracer else { return };
+        if let Err(error) = write(tracer) {
+            self.tracer = None;
+            self.progress.update(Update::Note(format!("the trace ends here: {error}")));
+        }
     }
 
     /// Says what came of a crate that has no further step.

@@ -156,7 +156,7 @@ mod tests {
         large_first(&mut jobs);
         let order: Vec<u64> = jobs.into_iter().map(|(wall, _)| wall).collect();
         assert_eq!(order, [90, 50, 3, 1, 2, 3, 1]);
-        large_first::<()>(&mut Vec::new());
+        large_first::<()>(&mut []);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("host", &[]),
     ("krate", &[]),
     ("nearest", &[]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("sandbox", &["owner", "stop"]),
     ("home", &["sandbox"]),
     ("pipeline", &["stop"]),
+    ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
     ("ops", &["krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
     ("experiment", &["krate", "nearest", "ops", "registry", "sandbox", "toolchain"]),
@@ -26,7 +27,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
-    ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "toolchain"]),
+    ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "outcome", "pipeline", "printable"]),
     (
@@ -35,6 +36,8 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "compare",
             "experiment",
             "home",
+            "host",
+            "krate",
             "ops",
             "outcome",
             "pipeline",
@@ -42,8 +45,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "progress",
             "registry",
             "sandbox",
+            "schedule",
             "stop",
             "store",
+            "trace",
         ],
     ),
 ];

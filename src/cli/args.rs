@@ -33,6 +33,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the process")]
 pub enum Command {
     /// Run an experiment, or continue it
     #[command(after_help = exit::HELP)]
@@ -96,6 +97,9 @@ pub struct RunOptions {
     /// Let this many crates be on their way at one time
     #[arg(long, value_name = "N", value_parser = experiment::in_flight, help_heading = "How much at once")]
     pub in_flight: Option<usize>,
+    /// Let ops be expected to need this many times the host's memory together [default: 1]
+    #[arg(long, value_name = "N", value_parser = experiment::overcommit, help_heading = "How much at once")]
+    pub overcommit: Option<f64>,
 
     /// Run ops in this sandbox [default: native]
     #[arg(long, value_enum, help_heading = "Limits of one op")]
@@ -125,6 +129,9 @@ pub struct RunOptions {
     /// Show progress as bars, lines of text or lines of JSON on stdout
     #[arg(long, value_enum, default_value_t)]
     pub progress: progress::Kind,
+    /// Write a trace of all ops to this file, for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
@@ -298,6 +305,7 @@ impl RunOptions {
             skip: self.skip.clone(),
             workers: self.workers.unwrap_or_default(),
             in_flight: self.in_flight,
+            overcommit: self.overcommit,
             limits: LimitsPatch {
                 cpus: self.cpus,
                 memory: self.memory,

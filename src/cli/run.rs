@@ -1,5 +1,6 @@
 //! `maar run`: from a file and flags to a table, a report and an exit code.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -12,22 +13,24 @@ use super::{closing, sandbox, select, signals};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Host, Loaded};
 use crate::home::Home;
-use crate::krate::Selected;
+use crate::host;
+use crate::krate::{CrateName, Selected};
 use crate::ops::{Op, Tools};
 use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
 use crate::registry::{self, Registry, Upstream};
 use crate::run::{self, Setup};
+use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, Store};
 use crate::toolchain::{self, Toolchain};
+use crate::trace::Trace;
 
 /// Runs an experiment to its end, or as far as it gets.
 pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let folder = std::env::current_dir().context("failed to find the working directory")?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let host = Host { cores, folder: &folder, toolchain: &toolchain::find_or_active };
+    let host = Host { cores: cores(), folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
     check_components(&loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
@@ -42,6 +45,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
+    let trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
@@ -69,7 +73,10 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, cargo_bin: registry::cargo_bin() };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
-    let setup = Setup { experiment, tools, plans, finished, jobs };
+    let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
+    let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
+    let (cores, memory) = (cores(), host::memory());
+    let setup = Setup { experiment, tools, plans, finished, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
     let summary = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
     store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;
@@ -104,6 +111,10 @@ fn check_components(loaded: &Loaded) -> Result<(), Misuse> {
         ))),
         None => Ok(()),
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

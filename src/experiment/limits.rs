@@ -69,7 +69,7 @@ pub(super) fn read_key(parent: &DeTable<'_>, problems: &mut Problems) -> Option<
 fn read(table: &DeTable<'_>, problems: &mut Problems) -> LimitsPatch {
     known_keys(table, &KEYS, problems);
     LimitsPatch {
-        cpus: table.get("cpus").and_then(|value| number(value, problems)),
+        cpus: table.get("cpus").and_then(|value| number(value, "a number of CPUs such as 1.5", problems, cpus)),
         memory: table.get("memory").and_then(|value| parsed(value, "a size such as \"4GiB\"", problems, memory)),
         pids: table.get("pids").and_then(|value| count(value, PIDS, problems)).map(narrow),
         timeout: table.get("timeout").and_then(|value| parsed(value, TIME, problems, timeout)),
@@ -86,23 +86,34 @@ fn narrow(pids: usize) -> u32 {
     u32::try_from(pids).unwrap_or(u32::MAX)
 }
 
-fn number(value: &Value<'_>, problems: &mut Problems) -> Option<f64> {
+/// A number, whole or not.
+pub(super) fn number(
+    value: &Value<'_>,
+    expected: &str,
+    problems: &mut Problems,
+    parse: impl FnOnce(&str) -> Result<f64, BadValue>,
+) -> Option<f64> {
     let text = match value.get_ref() {
         DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
         DeValue::Float(float) => float.as_str(),
         _ => {
-            wrong_type(value, "a number of CPUs such as 1.5", problems);
+            wrong_type(value, expected, problems);
             return None;
         }
     };
-    problems.check(&place(value), cpus(text))
+    problems.check(&place(value), parse(text))
 }
 
 /// CPUs: `1.5` is one and a half cores.
 pub fn cpus(text: &str) -> Result<f64, BadValue> {
-    let cpus = text.parse().map_err(|_| BadValue::new(format!("`{}` is no number", text.escape_debug()), None))?;
+    number_in(text, CPUS)
+}
+
+/// A number within a range.
+pub(super) fn number_in(text: &str, range: RangeInclusive<f64>) -> Result<f64, BadValue> {
+    let number = text.parse().map_err(|_| BadValue::new(format!("`{}` is no number", text.escape_debug()), None))?;
     // A NaN is in no range.
-    in_range(text, cpus, CPUS, |cpus| *cpus)
+    in_range(text, number, range, |number| *number)
 }
 
 /// Memory: `4GiB`.

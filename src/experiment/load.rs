@@ -8,7 +8,7 @@ use super::name;
 use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
-use super::workers::WorkersPatch;
+use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
 use super::{DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
 use crate::sandbox::docker::Image;
@@ -40,6 +40,8 @@ pub struct Overrides {
     pub workers: WorkersPatch,
     /// `--in-flight`.
     pub in_flight: Option<usize>,
+    /// `--overcommit`.
+    pub overcommit: Option<f64>,
     /// `--cpus` and its like, over the file's `[limits]`, not over what it says of one op or crate.
     pub limits: LimitsPatch,
     /// `--sandbox`.
@@ -195,6 +197,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     let skipped = raw.vocabulary.skip(&in_flag("--skip", &overrides.skip, problems), problems);
     raw.workers = overrides.workers.or(raw.workers);
     raw.in_flight = overrides.in_flight.or(raw.in_flight);
+    raw.overcommit = overrides.overcommit.or(raw.overcommit);
     raw.limits = overrides.limits.or(raw.limits);
     raw.sandbox = overrides.sandbox.unwrap_or(raw.sandbox);
     raw.image = overrides.image.clone().or(raw.image);
@@ -234,6 +237,7 @@ impl Overridden {
             ops,
             workers,
             in_flight: raw.in_flight.unwrap_or_else(|| workers.in_flight()),
+            overcommit: raw.overcommit.unwrap_or(DEFAULT_OVERCOMMIT),
             limits,
             op_limits: raw.op_limits,
             lockfile: raw.lockfile,

@@ -27,6 +27,7 @@ pub(super) struct RawExperiment {
     pub(super) skip: Vec<Op>,
     pub(super) workers: WorkersPatch,
     pub(super) in_flight: Option<usize>,
+    pub(super) overcommit: Option<f64>,
     pub(super) lockfile: LockfileMode,
     pub(super) sandbox: SandboxName,
     pub(super) image: Option<Image>,
@@ -36,7 +37,7 @@ pub(super) struct RawExperiment {
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "toolchains",
     "crates",
@@ -44,6 +45,7 @@ const KEYS: [&str; 13] = [
     "skip",
     "workers",
     "in-flight",
+    "overcommit",
     "lockfile",
     "sandbox",
     "image",
@@ -86,6 +88,7 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
             .and_then(|value| Some(workers::read(table(value, problems)?, problems)))
             .unwrap_or_default(),
         in_flight: root.get("in-flight").and_then(|value| count(value, workers::IN_FLIGHT, problems)),
+        overcommit: root.get("overcommit").and_then(|value| workers::read_overcommit(value, problems)),
         lockfile: root.get("lockfile").and_then(|value| one_of(value, &LOCKFILES, problems)).unwrap_or_default(),
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
         image: root.get("image").and_then(|value| parsed(value, "the name of an image", problems, image)),

@@ -63,6 +63,7 @@ fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
         ops: vec![Op::Prepare, Op::Build, Op::Test],
         workers: Workers { fetch: 8, build: 2, test: 2 },
         in_flight: 16,
+        overcommit: 1.0,
         limits: Limits {
             cpus: 1.0,
             memory: ByteSize::gib(4),

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeTable;
 
-use super::Workers;
 use super::problem::{BadValue, Problems};
-use super::read::{count, known_keys};
+use super::read::{Value, count, known_keys};
+use super::{Workers, limits};
 use crate::nearest::suggest;
 use crate::ops::Stage;
 
@@ -14,6 +14,12 @@ use crate::ops::Stage;
 pub(super) const WORKERS: RangeInclusive<usize> = 1..=1024;
 /// Every crate in flight has a folder on the disk.
 pub(super) const IN_FLIGHT: RangeInclusive<usize> = 1..=10_000;
+
+/// With more, memory is as good as not looked at; with less than a tenth, most hosts would run one op at a time.
+const OVERCOMMIT: RangeInclusive<f64> = 0.1..=100.0;
+/// The expected peaks are those of the whole of an op, which holds less most of the time, and ops rarely peak at once;
+/// but what a crate needs that never ran is a guess.
+pub const DEFAULT_OVERCOMMIT: f64 = 1.0;
 
 /// Fetching waits for the network, not for the CPU.
 const FETCH: usize = 8;
@@ -98,6 +104,16 @@ pub fn workers(text: &str) -> Result<WorkersPatch, BadValue> {
 /// Crates in flight as a flag has them.
 pub fn in_flight(text: &str) -> Result<usize, BadValue> {
     in_flag(text, IN_FLIGHT)
+}
+
+/// How much of the memory is given out, as a flag has it: `1.5` is half as much again as there is.
+pub fn overcommit(text: &str) -> Result<f64, BadValue> {
+    limits::number_in(text, OVERCOMMIT)
+}
+
+/// Reads an `overcommit` key.
+pub(super) fn read_overcommit(value: &Value<'_>, problems: &mut Problems) -> Option<f64> {
+    limits::number(value, "a number such as 1.5", problems, overcommit)
 }
 
 /// The stage of that name.

@@ -17,6 +17,7 @@ fn experiment(ops: &[Op]) -> Experiment {
         ops: ops.to_vec(),
         workers: Workers { fetch: 1, build: 1, test: 1 },
         in_flight: 1,
+        overcommit: 1.0,
         limits: DEFAULT_LIMITS,
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),

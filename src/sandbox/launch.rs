@@ -16,7 +16,7 @@ use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
-use super::supervise::{self, CpuMeter, Observed, Watched};
+use super::supervise::{self, CpuMeter, Watched};
 use super::suspect;
 use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
@@ -92,13 +92,22 @@ impl Launcher {
         let (mut control, child) = self.spawn(slave)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
-        let cpu = CpuMeter::new(&group, child.id());
         let mut disk = Allowance::new(&writes_to, limits.disk);
-        let (disk_used, child) = (&mut disk, Some(child));
-        let watched =
-            supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
+        let cpu = CpuMeter::new(&group, child.id());
+        let watched = supervise::watch(Watched {
+            pty,
+            control,
+            child: Some(child),
+            cpu,
+            kills: Some(&group),
+            disk: &mut disk,
+            limits,
+            stop,
+            label,
+        })
+        .await?;
 
-        let breaches = Breaches { ooms: group.oom_kills(), refused: group.refused_processes() };
+        let (ooms, refused) = (group.oom_kills(), group.refused_processes());
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
         group.remove().await?;
         let (ended, cpu) = match watched.report {
@@ -107,8 +116,14 @@ impl Launcher {
             // Even the helper can be the kernel's choice when the group's memory is used up.
             None => (Ended::Killed, metered_cpu.unwrap_or_default()),
         };
-        let counted = |controller| self.cgroups.has(controller);
-        let end = end_of(&watched, ended, breaches, &mut disk, counted).await?;
+        let counts = Counts { ooms, refused };
+        let end = match end_of(watched.killed_for, ended, counts, &mut disk).await? {
+            End::Code(0) => End::Code(0),
+            end @ (End::Code(_) | End::Signal(_)) => {
+                suspect::suspect(&watched.output, |controller| self.cgroups.has(controller)).unwrap_or(end)
+            }
+            end => end,
+        };
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
 
@@ -134,34 +149,32 @@ impl Launcher {
     }
 }
 
-/// What the kernel did to a command that went beyond its limits.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Breaches {
-    /// Processes that it killed for lack of memory.
+/// What the kernel refused a command, as far as controllers count it.
+pub(super) struct Counts {
+    /// How many of its processes were killed for lack of memory.
     pub(super) ooms: u64,
-    /// Processes and threads that it refused.
+    /// How many processes or threads it was refused.
     pub(super) refused: u64,
 }
 
-/// What the way a command ended means; `counted` knows whose breaches are counted.
+/// What the way a command ended means, given why it was killed, what it was refused, and what it may hold on the disk.
 pub(super) async fn end_of(
-    watched: &Observed,
+    killed_for: Option<End>,
     ended: Ended,
-    breaches: Breaches,
+    counts: Counts,
     disk: &mut Allowance,
-    counted: impl Fn(Controller) -> bool,
 ) -> Result<End, SandboxError> {
-    Ok(match (watched.killed_for, ended) {
+    Ok(match (killed_for, ended) {
         (Some(reason), _) => reason,
         (None, Ended::Code(0)) => End::Code(0),
-        (None, _) if breaches.ooms > 0 => End::OutOfMemory,
-        (None, _) if breaches.refused > 0 => End::OutOfProcesses,
+        (None, _) if counts.ooms > 0 => End::OutOfMemory,
+        (None, _) if counts.refused > 0 => End::OutOfProcesses,
         (None, Ended::Killed) => return Err(SandboxError::HelperLost),
         (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
         (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
         (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
-        (None, Ended::Code(code)) => suspect::suspect(&watched.output, counted).unwrap_or(End::Code(code)),
-        (None, Ended::Signal(signal)) => suspect::suspect(&watched.output, counted).unwrap_or(End::Signal(signal)),
+        (None, Ended::Code(code)) => End::Code(code),
+        (None, Ended::Signal(signal)) => End::Signal(signal),
     })
 }
 

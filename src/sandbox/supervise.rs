@@ -36,6 +36,8 @@ pub(super) struct Watched<'a> {
     /// The helper, where it is a child of ours.
     pub(super) child: Option<Child>,
     pub(super) cpu: CpuMeter<'a>,
+    /// The group to kill at once where the command is to die; none where others live in it.
+    pub(super) kills: Option<&'a Group>,
     pub(super) disk: &'a mut Allowance,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
@@ -75,7 +77,7 @@ enum Event {
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, disk, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, cpu, kills, disk, limits, stop, label } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -123,6 +125,9 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         }
     };
     if killed_for.is_some() {
+        if let Some(group) = kills {
+            group.kill();
+        }
         drop(orders);
         if tokio::time::timeout(GRACE, report).await.is_err() {
             if let Some(child) = &mut child {

@@ -3,6 +3,7 @@
 //! Many connections read, also those of other processes, while one thread writes results. Does not know how results
 //! came to be nor what they mean.
 
+mod costs;
 mod error;
 mod packed;
 mod plan;

@@ -9,9 +9,10 @@ use rusqlite::Connection;
 
 use super::{ExperimentRecord, Record, Store, StoreError, Writer};
 use crate::compare::{CrateResults, sample};
-use crate::ops::Stage;
+use crate::ops::{Op, Stage};
 use crate::plan::CratePlan;
 use crate::sandbox::Output;
+use crate::schedule::Recorded;
 
 /// A home of its own, and made-up results to keep in it.
 struct Home {
@@ -108,6 +109,28 @@ fn a_run_is_there_from_its_beginning_and_its_cost_from_its_end() {
     assert!(matches!(&error, StoreError::Unknown { name, .. } if name == "nobody"), "{error}");
     store.fresh("sample").unwrap();
     assert!(store.results("sample").unwrap().unwrap().runs.is_empty());
+}
+
+#[tokio::test]
+async fn what_an_op_of_a_crate_cost_is_known_across_experiments() {
+    let home = Home::new();
+    let mut store = home.open();
+    for (name, seconds, peak) in [("one", 10, Some(100)), ("two", 30, Some(300)), ("three", 20, None)] {
+        let mut crates = [sample::named("a", "1.0.0", 'p', &["p"]), sample::named("b", "1.0.0", 'p', &["p"])];
+        for (_, result) in crates.iter_mut().flat_map(|krate| &mut krate.steps) {
+            let result = result.as_mut().unwrap();
+            (result.wall, result.peak_memory) = (Duration::from_secs(seconds), peak.map(ByteSize::mib));
+        }
+        store.begin(&record_of(name, &crates)).unwrap();
+        append_all(&store.writer().unwrap(), records(name, &crates)).await;
+    }
+    let cost = |op: Op| Recorded {
+        krate: "a".parse().unwrap(),
+        op: op.name(),
+        wall: Duration::from_secs(20),
+        peak: Some(ByteSize::mib(300)),
+    };
+    assert_eq!(store.costs(|krate| krate.as_str() == "a").unwrap(), [cost(Op::Build), cost(Op::Prepare)]);
 }
 
 #[tokio::test]

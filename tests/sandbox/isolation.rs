@@ -87,7 +87,11 @@ fn nothing_of_the_host_is_seen_that_was_not_shown() {
         End::Code(0),
         "/dev/shm:\n\n/home:\nmaar\n\n/run:\n\n/sys:\n\n/tmp:\n\n/var:\ntmp\n\n/var/tmp:\n",
     );
-    bench.check("ls /etc | grep -e shadow -e ssh -e sudo; ls -A /etc/ssl | grep private; true", End::Code(0), "");
+    bench.check(
+        "ls /etc | grep -e shadow -e ssh -e sudo; ls -A /etc/ssl 2>/dev/null | grep private; true",
+        End::Code(0),
+        "",
+    );
     bench.check(
         "ls -1 /dev",
         End::Code(0),

@@ -9,3 +9,8 @@ mod limits;
 mod probe;
 mod rootless;
 mod unconfined;
+
+#[test]
+fn the_same_holds_for_an_ordinary_user() {
+    rootless::again(&[]);
+}

@@ -3,7 +3,7 @@
 use maar::sandbox::probe::{Status, probe};
 use maar::sandbox::{Cores, Sandbox};
 
-use crate::bench::{block_on, native};
+use crate::bench::{CGROUPS, block_on, native};
 
 #[test]
 fn a_host_that_runs_this_suite_passes() {
@@ -14,6 +14,9 @@ fn a_host_that_runs_this_suite_passes() {
     assert_eq!(names, ["kernel", "namespaces", "overlay", "cgroups", "disk"]);
     let failed: Vec<_> = checks.iter().filter(|check| check.status == Status::Fail).collect();
     assert!(failed.is_empty(), "{failed:?}");
+    if let Ok(version) = std::env::var(CGROUPS) {
+        assert_eq!(checks[3].detail, format!("version {version}, limits by cpu, memory, pids, cpuset"));
+    }
     if checks[3].status == Status::Ok {
         assert_eq!(bench.sandbox.unenforced(Cores::Own), Vec::<String>::new());
     }

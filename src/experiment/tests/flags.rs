@@ -30,6 +30,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         skip: Vec::new(),
         workers: WorkersPatch { build: Some(3), ..WorkersPatch::default() },
         in_flight: Some(7),
+        overcommit: Some(2.5),
         limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
         sandbox: Some(SandboxName::None),
         image: None,
@@ -50,7 +51,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
     assert_eq!(experiment.crates, [Selection::Newest(name("ryu"))]);
     assert_eq!(experiment.ops, [Op::Prepare, Op::Check]);
     assert_eq!(experiment.workers, Workers { fetch: 2, build: 3, test: 1 });
-    assert_eq!(experiment.in_flight, 7);
+    assert_eq!((experiment.in_flight, experiment.overcommit), (7, 2.5));
     assert_eq!(experiment.limits, Limits { memory: ByteSize::gib(1), cpus: 2.0, ..DEFAULT_LIMITS });
     assert_eq!(experiment.lockfile, LockfileMode::Packaged);
     assert_eq!(experiment.sandbox, SandboxKind::None);

@@ -183,6 +183,8 @@ fn units_are_known_and_limits_within_their_ranges() {
 #[test]
 fn counts_are_within_their_ranges() {
     check("in-flight = 0", "2:13 0: `0` is out of range; a whole number from 1 to 10000");
+    check("overcommit = 0", "2:14 0: `0` is out of range; it must be from 0.1 to 100");
+    check("overcommit = \"1\"", "2:14 \"1\": expected a number such as 1.5, found a text");
     check("workers = { test = 0 }", "2:20 0: `0` is out of range; a whole number from 1 to 1024");
     check("workers = 3", "2:11 3: expected a table, found a whole number");
     check(

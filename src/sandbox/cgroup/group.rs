@@ -11,6 +11,7 @@ use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuset::CpuSetController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
+use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{self, Version};
 use super::{Controller, Place};
@@ -28,6 +29,15 @@ pub(crate) const KEEPERS: u64 = 2;
 /// How often and how far apart a group is tried to be removed: the kernel lets go of the last processes a little late.
 const REMOVALS: usize = 200;
 const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
+
+/// How a process gets into a group.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Entrances {
+    /// Files of version 1 to which it writes "0".
+    pub(crate) files: Vec<PathBuf>,
+    /// The folder of version 2 into which it is born.
+    pub(crate) folder: Option<PathBuf>,
+}
 
 /// The group of one command. Removed by [`Group::remove`]; dropping it tries once.
 #[derive(Debug)]
@@ -89,9 +99,21 @@ impl Group {
         Self { members: members.collect(), maker: Maker::Others }
     }
 
-    /// The files to which a process writes "0" to enter.
-    pub(crate) fn entrances(&self) -> Vec<PathBuf> {
-        self.members.iter().map(|member| member.folder.join("cgroup.procs")).collect()
+    /// How a process enters.
+    pub(crate) fn entrances(&self) -> Entrances {
+        let folder = |version| move |member: &&Member| member.version == version;
+        let of_version_1 = self.members.iter().filter(folder(Version::One));
+        Entrances {
+            files: of_version_1.map(|member| member.folder.join("cgroup.procs")).collect(),
+            folder: self.members.iter().find(folder(Version::Two)).map(|member| member.folder.clone()),
+        }
+    }
+
+    /// Kills all that is in the group at once, where the kernel can. Elsewhere the helper does.
+    pub(crate) fn kill(&self) {
+        for member in self.members.iter().filter(|member| member.version == Version::Two) {
+            super::sweep::kill_all(&member.folder);
+        }
     }
 
     /// User and system time so far; `None`: the host doesn't account for it.

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use self::group::{Group, KEEPERS};
+pub(crate) use self::group::{Entrances, Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
 use super::{Limits, SandboxError};
 
@@ -55,7 +55,7 @@ impl Controller {
     pub(crate) const LIMITING: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet];
     const ALL: [Self; 5] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet, Self::CpuAccounting];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",

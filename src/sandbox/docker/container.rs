@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 
 use super::door::{Door, Steward};
 use super::{DockerError, Shared, request};
-use crate::sandbox::cgroup::{Controller, Group};
+use crate::sandbox::cgroup::{Entrances, Group};
 use crate::sandbox::disk::Allowance;
 use crate::sandbox::helper::protocol::{self, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
-use crate::sandbox::launch::{Breaches, end_of, not_begun};
+use crate::sandbox::launch::{Counts, end_of, not_begun};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
 use crate::sandbox::{Command, Cores, Exit, MountKind, SandboxError, Spec, Usage};
@@ -97,16 +97,16 @@ impl Container {
                 () = stop.reached(StopLevel::Kill) => return Ok(not_begun()),
             },
         };
-        let counted = |controller: Controller| shared.daemon.missing.iter().all(|(name, _)| *name != controller.name());
+        let has_memory_limit = !shared.daemon.missing.iter().any(|(name, _)| *name == "memory");
         let job = Job {
-            cgroups: Vec::new(),
+            cgroups: Entrances::default(),
             cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
             isolation: Isolation::None,
             command: command.clone(),
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
             rlimits: Rlimits {
                 processes: None,
-                data: (!counted(Controller::Memory)).then_some(limits.memory.as_u64()),
+                data: (!has_memory_limit).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
             },
         };
@@ -117,7 +117,7 @@ impl Container {
         let theirs = OwnedFd::from(theirs.into_std().and_then(blocking).map_err(SandboxError::Terminal)?);
         let ready = tokio::time::timeout(CLEANING, self.steward.ready());
         ready.await.map_err(|_| DockerError::Lost)?.map_err(|_| DockerError::Lost)?;
-        let before = self.breaches();
+        let (ooms_before, refused_before) = (self.group.oom_kills(), self.group.refused_processes());
         let peak_before = if self.group.forget_peak() { None } else { self.group.peak_memory() };
         self.steward.hand(&theirs, &slave).map_err(|_| DockerError::Lost)?;
         drop((theirs, slave));
@@ -127,13 +127,13 @@ impl Container {
         let cpu = CpuMeter::Processes { helper: self.steward.pid };
         let writes_to: Vec<&Path> = spec.written_folders().collect();
         let mut disk = Allowance::new(&writes_to, limits.disk);
-        let (disk_used, child) = (&mut disk, None);
+        // The steward lives in the container's group, so it kills the command itself.
+        let (child, kills) = (None, None);
         let watched =
-            supervise::watch(Watched { pty, control, child, cpu, disk: disk_used, limits, stop, label }).await?;
-        let after = self.breaches();
-        let breaches = Breaches {
-            ooms: after.ooms.saturating_sub(before.ooms),
-            refused: after.refused.saturating_sub(before.refused),
+            supervise::watch(Watched { pty, control, child, cpu, kills, disk: &mut disk, limits, stop, label }).await?;
+        let counts = Counts {
+            ooms: self.group.oom_kills().saturating_sub(ooms_before),
+            refused: self.group.refused_processes().saturating_sub(refused_before),
         };
         // A peak that an earlier command reached tells nothing of this one.
         let peak_memory = self.group.peak_memory().filter(|peak| peak_before.is_none_or(|before| *peak > before));
@@ -143,16 +143,11 @@ impl Container {
             Some(Report::Failed(fault)) => return Err(fault.into()),
             None => (Ended::Killed, Duration::ZERO),
         };
-        let end = end_of(&watched, ended, breaches, &mut disk, counted).await.map_err(|error| match error {
+        let end = end_of(watched.killed_for, ended, counts, &mut disk).await.map_err(|error| match error {
             SandboxError::HelperLost => DockerError::Lost.into(),
             other => other,
         })?;
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
-    }
-
-    /// What the kernel did to it so far.
-    fn breaches(&self) -> Breaches {
-        Breaches { ooms: self.group.oom_kills(), refused: self.group.refused_processes() }
     }
 
     /// Ends it and waits until the daemon has cleared it away.

@@ -9,7 +9,7 @@ use nix::unistd::{ForkResult, Pid};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
-use super::{Streams, Wait, errno_of, fork, identity, init, reap, wait_for};
+use super::{Streams, Wait, errno_of, fork_into, identity, init, reap, wait_for};
 use crate::sandbox::error::{Fault, Step};
 
 /// What the inside says to the outside.
@@ -36,7 +36,7 @@ pub(super) fn run(job: &Job, namespaces: &Namespaces, streams: Streams) -> Resul
 
     let (mut words, theirs) = UnixStream::pair().map_err(|error| Fault::new(Step::Handshake, errno_of(&error)))?;
     let Streams { control, terminal } = streams;
-    let init = match fork()? {
+    let init = match fork_into(&job.cgroups)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop((control, words));

@@ -1,6 +1,6 @@
 //! The helper: maar's own binary, executed again, single-threaded, one for each command.
 //!
-//! It enters the cgroups, makes the namespaces, forks the command's keeper and waits. When maar closes the control
+//! It enters cgroups of version 1, makes the namespaces, forks the command's keeper and waits. When maar closes the control
 //! socket, or dies, the helper kills everything; when the helper dies, the kernel does.
 
 mod cell;
@@ -31,6 +31,7 @@ use nix::sys::time::TimeValLike;
 use nix::unistd::{ForkResult, Pid};
 
 use self::protocol::{ARGV0, Ended, Isolation, Job, MAX_JOB, MAX_REPORT, Report};
+use super::cgroup::Entrances;
 use super::error::{Fault, Step};
 
 /// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
@@ -60,7 +61,7 @@ fn serve() -> io::Result<()> {
 }
 
 fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
-    for file in &job.cgroups {
+    for file in &job.cgroups.files {
         // "0" is whoever writes.
         std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
     }
@@ -174,6 +175,35 @@ fn reap(which: Option<Pid>, wait: Wait) -> nix::Result<Option<(Pid, Ended)>> {
 fn fork() -> Result<ForkResult, Fault> {
     // SAFETY: helpers are single-threaded, so the child may do whatever the parent may.
     unsafe { nix::unistd::fork() }.map_err(|errno| Fault::new(Step::Fork, errno))
+}
+
+/// Forks a child that is born in the job's cgroup of version 2, if there is one. This process stays outside: it is
+/// neither killed with the group nor charged to it.
+fn fork_into(cgroups: &Entrances) -> Result<ForkResult, Fault> {
+    /// Of linux/sched.h; libc's own constant is too narrow.
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let Some(folder) = &cgroups.folder else { return fork() };
+    let failed = |errno| Fault::at(Step::EnterCgroup, folder, errno);
+    let group = mounts::open_folder(folder).map_err(failed)?;
+    // SAFETY: arguments of zeros are valid ones.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = CLONE_INTO_CGROUP;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
+    // SAFETY: helpers are single-threaded, and without CLONE_VM the child goes on with a copy of everything.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    match Errno::result(child) {
+        Ok(0) => Ok(ForkResult::Child),
+        Ok(child) => i32::try_from(child)
+            .map(|child| ForkResult::Parent { child: Pid::from_raw(child) })
+            .map_err(|_| failed(Errno::EOVERFLOW)),
+        // A container around maar may hide the call: then this process enters too.
+        Err(Errno::ENOSYS) => {
+            tell_kernel(folder.join("cgroup.procs"), "0").map_err(failed)?;
+            fork()
+        }
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 /// Ends this process without running anything else: what a parent would do at exit is not a child's to do.

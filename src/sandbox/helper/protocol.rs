@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::cgroup::Entrances;
 use crate::sandbox::error::Fault;
 use crate::sandbox::{Command, Mount, Network, Owner};
 
@@ -21,8 +22,8 @@ pub(crate) const MAX_REPORT: usize = 64 << 10;
 /// What a helper is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// The `cgroup.procs` files of the cgroups to enter.
-    pub(crate) cgroups: Vec<PathBuf>,
+    /// The cgroups to enter.
+    pub(crate) cgroups: Entrances,
     /// The cores to run on; none: any.
     pub(crate) cores: Vec<usize>,
     /// What keeps the command in.

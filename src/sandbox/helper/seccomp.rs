@@ -152,6 +152,8 @@ fn forbidden() -> Filtered<Rules> {
     rules.insert(libc::SYS_clone, NEW_NAMESPACES.into_iter().map(new_namespace).collect::<Filtered<_>>()?);
     let terminal_input = |request| argument(1, SeccompCmpOp::Eq, request).and_then(|is| all([is]));
     rules.insert(libc::SYS_ioctl, TERMINAL_INPUT.into_iter().map(terminal_input).collect::<Filtered<_>>()?);
+    // The command has init's user, and could let init use no more CPU time than it has had: the kernel would kill it.
+    rules.insert(libc::SYS_prlimit64, vec![all([argument(0, SeccompCmpOp::Ne, 0)?])?]);
     let none_of = PERSONALITIES.into_iter().map(|allowed| argument(0, SeccompCmpOp::Ne, allowed));
     rules.insert(libc::SYS_personality, vec![all(none_of.collect::<Filtered<Vec<_>>>()?)?]);
     Ok(rules)
@@ -255,6 +257,12 @@ mod tests {
             check(libc::SYS_ioctl, [u64::MAX, 1 << 32 | request, 0], Err(Errno::EPERM));
         }
         check(libc::SYS_ioctl, [u64::MAX, libc::TIOCGWINSZ, 0], Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn limits_are_set_for_oneself_only() {
+        check(libc::SYS_prlimit64, [1, 0, 0], Err(Errno::EPERM));
+        check(libc::SYS_prlimit64, [0, 0, 0], Ok(()));
     }
 
     #[test]

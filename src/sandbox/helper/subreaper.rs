@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, Pid};
 
 use super::cell::Word;
 use super::protocol::{self, Ended, Job, MAX_REPORT};
-use super::{Streams, Wait, command, errno_of, fork, reap, wait_for};
+use super::{Streams, Wait, command, errno_of, fork_into, reap, wait_for};
 use crate::sandbox::error::{Fault, Step};
 
 /// Runs a job. When this returns, no process of it is left.
@@ -28,7 +28,7 @@ pub(super) fn run(job: &Job, streams: Streams) -> Result<Ended, Fault> {
 
     let (mut words, mut theirs) = UnixStream::pair().map_err(|error| Fault::new(Step::Handshake, errno_of(&error)))?;
     let Streams { control, terminal } = streams;
-    let main = match fork()? {
+    let main = match fork_into(&job.cgroups)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => command::main(job, &mut theirs, &terminal),
     };

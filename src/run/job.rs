@@ -1,0 +1,167 @@
+//! One crate's way through the pools, as work of the engine.
+//!
+//! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::share::Left;
+use super::{Setup, pool_of};
+use crate::experiment::CrateSettings;
+use crate::krate::CrateName;
+use crate::ops::workspace::{Workspace, WorkspaceError};
+use crate::ops::{Done, Op, Order};
+use crate::pipeline::{PoolId, Stepped, Work};
+use crate::plan::{self, Queue, Step};
+use crate::schedule;
+use crate::stop::Stop;
+use crate::store::{Store, StoreError};
+
+/// One crate on its way.
+pub(super) struct Job {
+    shared: Arc<Setup>,
+    krate: usize,
+    queue: Queue,
+    /// How many steps of the plan are behind it.
+    depth: u32,
+    workspace: Option<Workspace>,
+    /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
+    lockfile: Result<Option<Vec<u8>>, StoreError>,
+    /// How many packages its lockfile has, once there is one.
+    packages: Option<u32>,
+    left: Left,
+}
+
+/// Which step an event is about.
+#[derive(Debug, Clone)]
+pub(super) struct Tag {
+    pub(super) krate: usize,
+    pub(super) step: Step,
+}
+
+/// What a step found out, when it began and how long the op took: removing the folder is on nobody's account.
+pub(super) struct StepReport {
+    pub(super) done: Done,
+    pub(super) began: SystemTime,
+    pub(super) wall: Duration,
+}
+
+impl Job {
+    /// The job of a crate; none if nothing is left to do.
+    pub(super) fn new(shared: &Arc<Setup>, krate: usize, left: Left, reader: &Store) -> Option<Self> {
+        let plan = &shared.plans[krate];
+        let queue = plan::remaining(&shared.experiment, plan, &shared.finished);
+        let first = queue.front()?;
+        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
+        let packages = lockfile.as_ref().ok().and_then(|lockfile| lockfile.as_deref()).map(packages);
+        Some(Self { shared: Arc::clone(shared), krate, queue, depth: 0, workspace: None, lockfile, packages, left })
+    }
+
+    async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
+        if let Err(error) = self.make_workspace() {
+            return Done::failed_on_host(&error);
+        }
+        let lockfile = match &self.lockfile {
+            Ok(lockfile) => lockfile.as_deref(),
+            Err(error) => return Done::failed_on_host(error),
+        };
+        let Setup { experiment, tools, plans, cores, .. } = &*self.shared;
+        let krate = &plans[self.krate].krate;
+        let limits = experiment.limits_of(&krate.id.name, &step.op.name());
+        let defaults = CrateSettings::default();
+        let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&defaults);
+        let order = Order {
+            op: &step.op,
+            krate,
+            toolchain: step.toolchain,
+            limits: self.left.limits(limits, step.op.stage(), *cores),
+            features: &settings.features,
+            env: &settings.env,
+            lockfile_mode: experiment.lockfile,
+            lockfile,
+            stop,
+        };
+        let workspace = self.workspace.as_ref().expect("it was made above");
+        Op::run(tools, workspace, &order).await
+    }
+
+    fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
+        if self.workspace.is_none() {
+            let Setup { tools, jobs, .. } = &*self.shared;
+            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
+        }
+        Ok(())
+    }
+
+    /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
+    async fn retire(self) {
+        let Some(workspace) = self.workspace else { return };
+        // What can't be given up now goes when maar does.
+        let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        // A panic in there is the removal's own and harms no result.
+        let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
+    }
+}
+
+impl Work for Job {
+    type Report = StepReport;
+    type Tag = Tag;
+
+    fn pool(&self) -> PoolId {
+        pool_of(self.next_step().op.stage())
+    }
+
+    fn tag(&self) -> Tag {
+        Tag { krate: self.krate, step: self.next_step().clone() }
+    }
+
+    fn priority(&self) -> u64 {
+        let expected = self.shared.expectations.wall(self.name(), self.next_step(), self.packages);
+        schedule::priority(self.depth, expected)
+    }
+
+    /// Bytes.
+    fn weight(&self) -> u64 {
+        let step = self.next_step();
+        let limit = self.shared.experiment.limits_of(self.name(), &step.op.name()).memory;
+        self.shared.expectations.peak(self.name(), step).min(limit).as_u64()
+    }
+
+    async fn step(mut self, stop: Stop) -> Stepped<Self> {
+        let step = self.queue.pop_front().expect("a job that is queued has a step");
+        let (began, clock) = (SystemTime::now(), Instant::now());
+        let done = self.carry_out(&step, stop).await;
+        let wall = clock.elapsed();
+        match &done.outcome {
+            Some(outcome) => plan::after(&mut self.queue, &step, outcome),
+            None => self.queue.clear(),
+        }
+        self.depth += 1;
+        if let Some(lockfile) = &done.lockfile {
+            self.packages = Some(packages(lockfile));
+        }
+        let report = StepReport { done, began, wall };
+        if self.queue.is_empty() {
+            self.retire().await;
+            Stepped { report, next: None }
+        } else {
+            Stepped { report, next: Some(self) }
+        }
+    }
+}
+
+impl Job {
+    fn name(&self) -> &CrateName {
+        &self.shared.plans[self.krate].krate.id.name
+    }
+
+    fn next_step(&self) -> &Step {
+        self.queue.front().expect("a job that is queued has a step")
+    }
+}
+
+/// How many packages a lockfile has, itself included.
+fn packages(lockfile: &[u8]) -> u32 {
+    let lines = lockfile.split(|byte| *byte == b'\n');
+    u32::try_from(lines.filter(|line| line.starts_with(b"[[package]]")).count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,65 @@
+//! What an op may use beyond its limits, while there are fewer crates left than cores.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::ops::Stage;
+use crate::sandbox::{Cores, Limits};
+
+/// How many crates are left, the one that holds this included. Dropped with its crate's job.
+#[derive(Debug)]
+pub(super) struct Left(Arc<AtomicUsize>);
+
+impl Left {
+    /// One of these for each of so many crates.
+    pub(super) fn all(crates: usize) -> impl FnMut() -> Self {
+        let left = Arc::new(AtomicUsize::new(crates));
+        move || Self(Arc::clone(&left))
+    }
+
+    /// The limits of an op that starts now. A build gets the cores that nobody else will use, unless it has cores of its
+    /// own. A test doesn't: how many threads run may decide what it finds, and must be the same for every toolchain.
+    pub(super) fn limits(&self, limits: Limits, stage: Stage, cores: usize) -> Limits {
+        match (stage, limits.cores) {
+            (Stage::Fetch | Stage::Test, _) | (Stage::Build, Cores::Own) => limits,
+            (Stage::Build, Cores::Shared) => {
+                let share = cores as f64 / self.0.load(Ordering::Relaxed).max(1) as f64;
+                Limits { cpus: limits.cpus.max(share), ..limits }
+            }
+        }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::DEFAULT_LIMITS;
+
+    #[test]
+    fn the_last_crates_build_on_the_cores_that_are_left_over() {
+        let mut left = Left::all(3);
+        let crates = [left(), left(), left()];
+        let cpus = |left: &Left, stage| left.limits(DEFAULT_LIMITS, stage, 8).cpus;
+        assert_eq!(cpus(&crates[0], Stage::Build), 8.0 / 3.0);
+        let [last, second, third] = crates;
+        drop((second, third));
+        assert_eq!(cpus(&last, Stage::Build), 8.0);
+        assert_eq!(cpus(&last, Stage::Test), DEFAULT_LIMITS.cpus);
+        let own = Limits { cores: Cores::Own, ..DEFAULT_LIMITS };
+        assert_eq!(last.limits(own, Stage::Build, 8), own);
+    }
+
+    #[test]
+    fn many_crates_keep_to_their_limits() {
+        let mut left = Left::all(100);
+        let one = left();
+        assert_eq!(one.limits(DEFAULT_LIMITS, Stage::Build, 8), DEFAULT_LIMITS);
+        assert_eq!(one.limits(Limits { cpus: 4.0, ..DEFAULT_LIMITS }, Stage::Build, 2).cpus, 4.0);
+    }
+}

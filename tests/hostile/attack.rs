@@ -1,0 +1,157 @@
+//! What a hostile crate might do that a shell can't: one program, an attack per argument. Compiled by the suite itself,
+//! without any crate. Prints how the attack went; the exit code is 0 unless the attack decides otherwise.
+
+use std::ffi::{CString, c_char, c_int, c_long, c_void};
+use std::io::{Error, Write};
+use std::time::Duration;
+
+unsafe extern "C" {
+    fn chdir(path: *const c_char) -> c_int;
+    fn connect(socket: c_int, address: *const c_void, length: u32) -> c_int;
+    fn ioctl(file: c_int, request: u64, ...) -> c_int;
+    fn memfd_create(name: *const c_char, flags: u32) -> c_int;
+    fn mkdir(path: *const c_char, mode: u32) -> c_int;
+    fn ptrace(request: c_long, ...) -> c_long;
+    fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn syscall(number: c_long, ...) -> c_long;
+    fn write(file: c_int, bytes: *const c_void, length: usize) -> isize;
+}
+
+#[cfg(target_arch = "x86_64")]
+const CALLS: [(&str, c_long); 12] = [
+    ("bpf", 321),
+    ("fsopen", 430),
+    ("init_module", 175),
+    ("io_uring_setup", 425),
+    ("keyctl", 250),
+    ("kexec_load", 246),
+    ("open_by_handle_at", 304),
+    ("perf_event_open", 298),
+    ("process_vm_readv", 310),
+    ("reboot", 169),
+    ("setns", 308),
+    ("userfaultfd", 323),
+];
+#[cfg(target_arch = "aarch64")]
+const CALLS: [(&str, c_long); 12] = [
+    ("bpf", 280),
+    ("fsopen", 430),
+    ("init_module", 105),
+    ("io_uring_setup", 425),
+    ("keyctl", 219),
+    ("kexec_load", 104),
+    ("open_by_handle_at", 265),
+    ("perf_event_open", 241),
+    ("process_vm_readv", 270),
+    ("reboot", 142),
+    ("setns", 268),
+    ("userfaultfd", 282),
+];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let attack = arguments.next().unwrap_or_default();
+    let argument = arguments.next().unwrap_or_default();
+    match attack.as_str() {
+        "threads" => threads(),
+        "files" => files(),
+        "memory" => memory(),
+        "memfd" => memfd(),
+        "deep" => deep(argument.parse().expect("a number of levels")),
+        "calls" => CALLS.iter().for_each(|(name, number)| tell(name, unsafe { syscall(*number, 0, 0, 0, 0, 0, 0) })),
+        "trace" => tell("trace", unsafe { ptrace(16, 1, 0, 0) }),
+        "limit" => limit_init(),
+        "type" => tell("type", unsafe { ioctl(1, 0x5412, c"x".as_ptr()) }.into()),
+        "socket" => {
+            let numbers: Vec<c_int> = argument.split(',').map(|number| number.parse().expect("a number")).collect();
+            tell("socket", unsafe { socket(numbers[0], numbers[1], numbers[2]) }.into());
+        }
+        "abstract" => abstract_socket(&argument),
+        #[cfg(target_arch = "x86_64")]
+        "int80" => int80(),
+        unknown => panic!("no attack is called `{unknown}`"),
+    }
+}
+
+fn tell(what: &str, result: c_long) {
+    match result {
+        -1 => println!("{what}: {}", Error::last_os_error()),
+        result => println!("{what}: {result}"),
+    }
+}
+
+/// Starts threads until it may no more.
+fn threads() {
+    let mut started = 0;
+    while std::thread::Builder::new().stack_size(64 << 10).spawn(|| std::thread::sleep(Duration::from_secs(1000))).is_ok()
+    {
+        started += 1;
+        assert!(started < 10_000, "there is no limit");
+    }
+    println!("refused");
+    std::process::exit(3);
+}
+
+/// Opens files until it may no more.
+fn files() {
+    let mut open = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        open.push(file);
+        assert!(open.len() < 1_000_000, "there is no limit");
+    }
+    drop(open);
+    println!("refused");
+}
+
+fn memory() {
+    let mut held = Vec::new();
+    loop {
+        held.push(vec![1u8; 1 << 20]);
+    }
+}
+
+fn memfd() {
+    let file = unsafe { memfd_create(c"x".as_ptr(), 0) };
+    let chunk = vec![1u8; 1 << 20];
+    loop {
+        if unsafe { write(file, chunk.as_ptr().cast(), chunk.len()) } < 0 {
+            std::process::exit(9);
+        }
+    }
+}
+
+/// A folder in a folder in a folder…
+fn deep(levels: usize) {
+    let name = CString::new("d").expect("no zeros");
+    for _ in 0..levels {
+        unsafe { mkdir(name.as_ptr(), 0o777) };
+        assert_eq!(unsafe { chdir(name.as_ptr()) }, 0);
+    }
+    println!("made");
+}
+
+/// Lets init use no CPU time: the kernel would kill it.
+fn limit_init() {
+    #[cfg(target_arch = "x86_64")]
+    const PRLIMIT: c_long = 302;
+    #[cfg(target_arch = "aarch64")]
+    const PRLIMIT: c_long = 261;
+    let nothing = [0u64; 2];
+    tell("limit", unsafe { syscall(PRLIMIT, 1, 0, nothing.as_ptr(), 0, 0, 0) });
+}
+
+fn abstract_socket(name: &str) {
+    let socket = unsafe { socket(1, 1, 0) };
+    let mut address = vec![1, 0, 0];
+    address.extend_from_slice(name.as_bytes());
+    tell("connect", unsafe { connect(socket, address.as_ptr().cast(), address.len() as u32) }.into());
+}
+
+/// Asks for process 1 by the numbers of another architecture.
+#[cfg(target_arch = "x86_64")]
+fn int80() {
+    let _ = std::io::stdout().flush();
+    let result: i64;
+    unsafe { std::arch::asm!("int 0x80", inlateout("rax") 20i64 => result) };
+    println!("answered {result}");
+}

@@ -1,0 +1,95 @@
+//! What is the host's, other crates' or the next op's, seen or changed from inside.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use maar::sandbox::{End, Mount, MountKind};
+
+use crate::arena::attack;
+use crate::bench::native;
+
+#[test]
+fn accounts_keys_and_homes_are_out_of_sight() {
+    for path in
+        ["/etc/shadow", "/root", "/root/.ssh", "/home/*/.ssh", "~/.ssh", "~/.cargo/credentials.toml", "/etc/ssh"]
+    {
+        attack(&format!("ls -d {path} 2>/dev/null || echo nothing")).prints("nothing\n");
+    }
+}
+
+#[test]
+fn other_crates_work_is_out_of_sight() {
+    let other = native();
+    let path = other.dir.path().display();
+    attack(&format!("ls {path} 2>/dev/null || echo nothing")).prints("nothing\n");
+    attack(&format!("ls /proc/1/root{path} /proc/1/cwd{path} 2>/dev/null || echo nothing")).prints("nothing\n");
+}
+
+#[test]
+fn the_environment_and_files_of_init_are_out_of_sight() {
+    attack("cat /proc/1/environ /proc/1/mem /proc/1/maps 2>/dev/null; ls /proc/1/fd 2>/dev/null; echo nothing")
+        .prints("nothing\n");
+}
+
+#[test]
+fn toolchains_caches_and_system_folders_can_not_be_written() {
+    let shown = native();
+    let cache = shown.folder("cache");
+    shown.file(&cache.join("file"), "kept");
+    attack(
+        "for f in /cache/file /cache/new /usr/bin/cargo /attack /etc/ld.so.cache /lib/x /new; do
+           (echo x > $f) 2>/dev/null && echo wrote $f; done
+         rm -rf /cache 2>/dev/null; chmod 777 /cache/file 2>/dev/null; ln /cache/file /cache/hard 2>/dev/null; cat /cache/file",
+    )
+    .with(|bench| bench.spec.mounts.push(Mount { at: "/cache".into(), what: MountKind::ReadOnly(cache.clone()) }))
+    .prints("kept");
+    assert_eq!(std::fs::read_to_string(cache.join("file")).unwrap(), "kept");
+}
+
+#[test]
+fn the_programs_that_keep_a_cell_can_not_be_written() {
+    attack(
+        "(echo x > /proc/1/exe) 2>/dev/null || echo refused; (echo x > /proc/$PPID/exe) 2>/dev/null || echo refused",
+    )
+    .prints("refused\nrefused\n");
+}
+
+#[test]
+fn files_of_the_system_can_not_be_linked_into_the_work() {
+    attack("ln /etc/passwd mine 2>/dev/null || echo refused").prints("refused\n");
+}
+
+#[test]
+fn planted_links_lead_the_next_op_nowhere() {
+    let mut next = native();
+    let victim = next.dir.path().join("victim");
+    next.file(&victim, "kept");
+    next.check(&format!("ln -s {} plant; ln -s /proc/1/root up", victim.display()), End::Code(0), "");
+    next.check("cat plant up/etc/shadow 2>/dev/null; echo x 2>/dev/null > plant; echo", End::Code(0), "\n");
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+    // Nor does removing them.
+    maar::sandbox::remove_folder(&next.dir.path().join("work")).unwrap();
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+    next.spec.mounts.clear();
+}
+
+#[test]
+fn a_set_user_id_file_is_an_ordinary_one() {
+    attack("cp /usr/bin/id mine; chmod 6777 mine; ./mine -u; ./mine -ru").prints("1000\n1000\n");
+}
+
+#[test]
+fn abstract_sockets_of_the_host_are_out_of_reach() {
+    let name = format!("maar-test-{}", std::process::id());
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    attack(&format!("/attack abstract {name}")).prints("connect: Connection refused (os error 111)\n");
+    drop(listener);
+}
+
+#[test]
+fn the_hosts_network_is_out_of_reach() {
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    attack(&format!("bash -c ': > /dev/tcp/127.0.0.1/{port}' 2>/dev/null || echo refused")).prints("refused\n");
+    attack("bash -c ': > /dev/udp/192.0.2.1/53' 2>/dev/null || echo unreachable").prints("unreachable\n");
+}
