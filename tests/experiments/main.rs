@@ -12,6 +12,7 @@ mod cases;
 mod commands;
 mod host;
 mod mounts;
+mod shell;
 mod stops;
 mod user;
 mod verdicts;
