@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use maar::experiment::{DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
+use maar::experiment::{Caching, DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
 use maar::krate::{CrateId, Origin, Selected};
 use maar::ops::{LockfileMode, Op, Stage};
 use maar::pipeline::sim::{Random, SimJob, SimStep, heavy_tailed, lower_bound};
@@ -60,11 +60,13 @@ fn experiment() -> Experiment {
         workers: Workers { fetch: 16, build: 32, test: 16 },
         in_flight: 256,
         overcommit: 1.0,
+        cache: Caching::Off,
         limits: DEFAULT_LIMITS,
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        cache: Caching::On,
     }
 }
 

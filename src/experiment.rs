@@ -63,6 +63,8 @@ pub struct Experiment {
     pub lockfile: LockfileMode,
     /// Where ops run.
     pub sandbox: SandboxKind,
+    /// Whether crates share compiled dependencies.
+    pub cache: Caching,
 }
 
 /// How many workers each stage has, each at least 1.
@@ -106,6 +108,15 @@ impl SandboxName {
             Self::None => SandboxKind::None,
         }
     }
+}
+
+/// Whether crates share compiled dependencies. Decides how long a run takes, never what it finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Caching {
+    #[default]
+    On,
+    Off,
 }
 
 /// Limits of which only some are given.

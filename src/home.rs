@@ -95,6 +95,11 @@ impl Home {
         self.dir.join("cache")
     }
 
+    /// The layers of compiled dependencies; all of it can be compiled again.
+    pub fn layers(&self) -> PathBuf {
+        self.cache().join("layers")
+    }
+
     /// The HTML reports, a folder per experiment.
     pub fn reports(&self) -> PathBuf {
         self.dir.join("reports")

@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: selection → plan → pipeline → store → compare → report. ARCHITECTURE.md has the map.
 
+pub mod cache;
 pub mod cli;
 pub mod compare;
 pub mod experiment;

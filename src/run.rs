@@ -92,7 +92,7 @@ pub async fn run(
     let mut left = Left::all(order.len());
     let jobs = order.into_iter().filter_map({
         let shared = Arc::clone(&shared);
-        move |(krate, _)| Job::new(&shared, krate, left(), &reader)
+        move |krate| Job::new(&shared, krate, left(), &reader)
     });
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
     let engine = pipeline::run(&config, jobs, stop.clone(), events);
@@ -131,15 +131,14 @@ pub async fn run(
     Ok(summary?)
 }
 
-/// The crates of which something is left to do, in the order in which they begin, with the time they should take.
-fn order(setup: &Setup) -> Vec<(usize, Duration)> {
+/// The crates of which something is left to do, in the order in which they begin.
+fn order(setup: &Setup) -> Vec<usize> {
     let expected = |(place, plan): (usize, &CratePlan)| {
         let left = plan::remaining(&setup.experiment, plan, &setup.finished);
         (!left.is_empty()).then(|| (place, setup.expectations.total(&plan.krate.id.name, &left)))
     };
-    let mut order: Vec<_> = setup.plans.iter().enumerate().filter_map(expected).collect();
-    schedule::large_first(&mut order);
-    order
+    let workers = setup.experiment.workers;
+    schedule::order(setup.plans.iter().enumerate().filter_map(expected), workers.build + workers.test)
 }
 
 /// What the sink waits for.

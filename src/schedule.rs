@@ -2,7 +2,6 @@
 //!
 //! Expectations only order the work and fit it into memory; a wrong one costs time, never a result.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -87,14 +86,23 @@ impl Expectations {
     }
 }
 
-/// Puts the large ones, those of more than twice the mean, in front, the largest first: one that starts last makes all wait
-/// for it. The others stay in the order given. Sorting them too would part a run into a time when all crates are slow to
-/// test and one when all are fetched in no time, and no number of workers fits both.
-pub fn large_first<T>(jobs: &mut [(T, Duration)]) {
-    let sum = jobs.iter().map(|(_, wall)| *wall).fold(Duration::ZERO, Duration::saturating_add);
-    let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
-    let Some(large) = sum.checked_div(count).and_then(|mean| mean.checked_mul(2)) else { return };
-    jobs.sort_by_key(|(_, wall)| Reverse(if *wall > large { *wall } else { Duration::ZERO }));
+/// The jobs in the order in which they should begin, when so many run at a time: each begins ahead of its turn by twice the
+/// time that it takes, so that a large one at the end doesn't make all wait for it.
+///
+/// In a short run that is the largest first; a long one keeps the order given nearly everywhere. Sorting all by size would
+/// part it into a time when everything is slow to test and one when everything is fetched in no time, and no number of
+/// workers fits both.
+pub fn order<T>(jobs: impl IntoIterator<Item = (T, Duration)>, at_once: usize) -> Vec<T> {
+    let mut turn = 0.0;
+    let begin = |(job, wall): (T, Duration)| {
+        let wall = wall.as_secs_f64();
+        let begin = turn - 2.0 * wall;
+        turn += wall / at_once.max(1) as f64;
+        (begin, job)
+    };
+    let mut jobs: Vec<(f64, T)> = jobs.into_iter().map(begin).collect();
+    jobs.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    jobs.into_iter().map(|(_, job)| job).collect()
 }
 
 /// The priority of a step: crates that are further along first, so that what is started ends before more starts; among
@@ -151,12 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn the_large_go_first_and_the_others_keep_their_order() {
-        let mut jobs: Vec<_> = [3, 1, 2, 50, 3, 90, 1].map(|wall| (wall, second(wall))).into();
-        large_first(&mut jobs);
-        let order: Vec<u64> = jobs.into_iter().map(|(wall, _)| wall).collect();
-        assert_eq!(order, [90, 50, 3, 1, 2, 3, 1]);
-        large_first::<()>(&mut []);
+    fn in_a_short_run_the_large_begin_first() {
+        let jobs = [3, 1, 2, 50, 3, 90, 1].map(|wall| (wall, second(wall)));
+        assert_eq!(order(jobs, 1), [90, 50, 3, 2, 1, 3, 1]);
+        assert!(order::<()>([], 1).is_empty());
+    }
+
+    #[test]
+    fn a_long_run_keeps_its_order_but_for_the_large_at_its_end() {
+        let walls = |job| if job == 999 { 20 } else { 1 };
+        let order = order((0..1000).map(|job| (job, second(walls(job)))), 1);
+        assert_eq!(order.iter().position(|job| *job == 999), Some(962));
+        let others: Vec<u64> = order.into_iter().filter(|job| *job != 999).collect();
+        assert_eq!(others, (0..999).collect::<Vec<_>>());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("host", &[]),
     ("krate", &[]),
     ("nearest", &[]),
@@ -21,7 +21,8 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("pipeline", &["stop"]),
     ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
-    ("ops", &["krate", "outcome", "owner", "registry", "sandbox", "stop", "toolchain"]),
+    ("cache", &["owner", "registry", "sandbox", "toolchain"]),
+    ("ops", &["cache", "krate", "outcome", "owner", "printable", "registry", "sandbox", "stop", "toolchain"]),
     ("experiment", &["krate", "nearest", "ops", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),

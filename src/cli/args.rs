@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
-use crate::experiment::{self, LimitsPatch, Overrides, WorkersPatch};
+use crate::experiment::{self, Caching, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
@@ -55,6 +55,8 @@ pub enum Command {
     Image(ImageCommand),
     /// Remove what experiments left behind
     Clean(CleanArgs),
+    /// Show how much room compiled dependencies take, or make some
+    Cache(CacheArgs),
     /// List every op with its stage and what it runs
     Ops(OpsArgs),
     /// Print a completion script for a shell
@@ -89,6 +91,9 @@ pub struct RunOptions {
     /// Keep the results under this name [default: demo, or the name of the file]
     #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
     pub name: Option<String>,
+    /// Compile every dependency anew for every crate
+    #[arg(long, help_heading = "What to run")]
+    pub no_cache: bool,
     /// Forget earlier results and start over
     #[arg(long, help_heading = "What to run")]
     pub fresh: bool,
@@ -121,6 +126,9 @@ pub struct RunOptions {
     /// Give an op cores of its own, as many as its CPUs
     #[arg(long, help_heading = "Limits of one op")]
     pub cpuset: bool,
+    /// Fail where the host can't enforce a limit, instead of saying so and going on
+    #[arg(long, help_heading = "Limits of one op")]
+    pub require_limits: bool,
     /// End an op after this time [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = experiment::timeout, help_heading = "Limits of one op")]
     pub timeout: Option<Duration>,
@@ -266,6 +274,36 @@ pub struct CleanArgs {
     pub home: Home,
 }
 
+/// `maar cache`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CacheArgs {
+    /// What to do; nothing given: show it.
+    #[command(subcommand)]
+    pub command: Option<CacheCommand>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// The subcommands of `maar cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Remove what was not used for the longest time, until the rest is small enough
+    Gc(GcArgs),
+}
+
+/// `maar cache gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Leave at most this much
+    #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+    pub budget: ByteSize,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
 /// `maar ops`.
 #[derive(Debug, Args)]
 pub struct OpsArgs {
@@ -339,6 +377,7 @@ impl RunOptions {
             },
             sandbox: self.sandbox.map(Into::into),
             image: self.image.clone(),
+            cache: self.no_cache.then_some(Caching::Off),
         }
     }
 }

@@ -12,6 +12,7 @@ use args::{Cli, Command};
 use exit::{Exit, Misuse};
 
 pub mod args;
+mod cache;
 mod clean;
 mod closing;
 mod completions;
@@ -49,6 +50,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Shell(args)) => shell::run(&args, out),
         Some(Command::Image(args)) => image::run(&args, out),
         Some(Command::Clean(args)) => clean::run(&args, out),
+        Some(Command::Cache(args)) => cache::run(&args, out),
         Some(Command::Ops(args)) => ops::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
     }

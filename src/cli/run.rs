@@ -4,18 +4,18 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
 use super::{closing, sandbox, select, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Host, Loaded};
+use crate::experiment::{self, Caching, Host, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateName, Selected};
-use crate::ops::{Op, Tools};
+use crate::ops::{self, Op, Tools};
 use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan};
 use crate::progress::{self, Progress, Update};
@@ -47,6 +47,14 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 
     let trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
+    let notes = sandbox.unenforced(experiment.cores());
+    if options.require_limits && !notes.is_empty() {
+        bail!(
+            "this host doesn't enforce every limit, as --require-limits demands:\n  {}\n\
+             help: `maar doctor` says how to change that",
+            notes.join("\n  ")
+        );
+    }
     let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
     let mut store = Store::open(&home.database())?;
     let pins = if options.fresh { Vec::new() } else { store.pins(&experiment.name)? };
@@ -56,7 +64,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     };
     let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();
     let plans = plan::plan(&experiment, &toolchains, &crates);
-    let notes = sandbox.unenforced(experiment.cores());
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
@@ -71,7 +78,13 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let finished = store.finished(&experiment.name)?;
 
     let proxy = registry.serve().await?;
-    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, cargo_bin: registry::cargo_bin() };
+    let index = Upstream::configured()?.index;
+    let layers = match experiment.cache {
+        Caching::On => ops::layers(&home.layers(), &sandbox, index.as_str(), &toolchains)?,
+        Caching::Off => Vec::new(),
+    };
+    let cargo_bin = registry::cargo_bin();
+    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, layers, cargo_bin };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();

@@ -9,7 +9,7 @@ use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
-use super::{DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
+use super::{Caching, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
 use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
@@ -48,6 +48,8 @@ pub struct Overrides {
     pub sandbox: Option<SandboxName>,
     /// `--image`.
     pub image: Option<Image>,
+    /// `--no-cache`.
+    pub cache: Option<Caching>,
 }
 
 /// What the defaults and checks depend on besides the user.
@@ -201,6 +203,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     raw.limits = overrides.limits.or(raw.limits);
     raw.sandbox = overrides.sandbox.unwrap_or(raw.sandbox);
     raw.image = overrides.image.clone().or(raw.image);
+    raw.cache = overrides.cache.unwrap_or(raw.cache);
     Overridden { raw, skipped }
 }
 
@@ -242,6 +245,7 @@ impl Overridden {
             op_limits: raw.op_limits,
             lockfile: raw.lockfile,
             sandbox: raw.sandbox.with(raw.image.unwrap_or_default()),
+            cache: raw.cache,
         }
     }
 }

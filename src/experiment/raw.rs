@@ -6,11 +6,11 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
-use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts};
+use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
 use super::settings::{self, RawSettings};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
-use super::{LimitsPatch, SandboxName, limits, name};
+use super::{Caching, LimitsPatch, SandboxName, limits, name};
 use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Selection};
@@ -31,13 +31,14 @@ pub(super) struct RawExperiment {
     pub(super) lockfile: LockfileMode,
     pub(super) sandbox: SandboxName,
     pub(super) image: Option<Image>,
+    pub(super) cache: Caching,
     pub(super) limits: LimitsPatch,
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "toolchains",
     "crates",
@@ -49,6 +50,7 @@ const KEYS: [&str; 14] = [
     "lockfile",
     "sandbox",
     "image",
+    "cache",
     "limits",
     "op",
     "crate",
@@ -92,6 +94,7 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
         lockfile: root.get("lockfile").and_then(|value| one_of(value, &LOCKFILES, problems)).unwrap_or_default(),
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
         image: root.get("image").and_then(|value| parsed(value, "the name of an image", problems, image)),
+        cache: root.get("cache").and_then(|value| caching(value, problems)).unwrap_or_default(),
         limits: limits::read_key(root, problems).unwrap_or_default(),
         crate_settings: root
             .get("crate")
@@ -108,6 +111,17 @@ const SANDBOXES: [(&str, SandboxName); 3] =
 
 fn image(name: &str) -> Result<Image, BadValue> {
     name.parse().map_err(|error: BadImage| BadValue::new(error.to_string(), None))
+}
+
+fn caching(value: &Value<'_>, problems: &mut Problems) -> Option<Caching> {
+    match value.get_ref().as_bool() {
+        Some(true) => Some(Caching::On),
+        Some(false) => Some(Caching::Off),
+        None => {
+            wrong_type(value, "true or false", problems);
+            None
+        }
+    }
 }
 
 fn toolchains(value: &Value<'_>, problems: &mut Problems) -> Vec<Located<ToolchainSpec>> {

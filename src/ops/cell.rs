@@ -13,10 +13,12 @@ use crate::toolchain::Toolchain;
 pub(crate) const CRATE: &str = "/crate";
 const CARGO_HOME: &str = "/cargo/home";
 const CARGO_BIN: &str = "/cargo/bin";
-const VENDOR: &str = "/cargo/vendor";
+pub(crate) const VENDOR: &str = "/cargo/vendor";
 const SOURCES: &str = "/cargo/sources";
 const TARGET: &str = "/target";
-const TOOLCHAIN: &str = "/toolchain";
+pub(crate) const TOOLCHAIN: &str = "/toolchain";
+/// Where something may stand in for rustc; there is nothing while the crate's own code runs.
+const STAND_IN: &str = "/maar/bin";
 
 /// Why an op could not be run at all.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +29,22 @@ pub(crate) enum CellError {
     Sandbox(#[from] SandboxError),
 }
 
+/// The variables that decide what cargo makes of a dependency.
+pub(crate) fn build_environment(op: &Op) -> Vec<(String, String)> {
+    let lints = op.lints().into_iter().flat_map(|flag| [("RUSTFLAGS", flag), ("RUSTDOCFLAGS", flag)]);
+    let all = [("CARGO_INCREMENTAL", "0")].into_iter().chain(lints);
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// Runs one command of an op with its toolchain: offline, on the crate's sources under the toolchain's own overlay.
+///
+/// The target folder lies over `base`, where there is one.
 pub(crate) async fn run(
     tools: &Tools,
     workspace: &Workspace,
     order: &Order<'_>,
     toolchain: usize,
+    base: Option<&Path>,
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
     let cell = open(tools, workspace, order, toolchain).await?;
@@ -61,13 +73,51 @@ pub(crate) async fn enter(
 
 async fn open(tools: &Tools, workspace: &Workspace, order: &Order<'_>, toolchain: usize) -> Result<Cell, CellError> {
     let dirs = workspace.toolchain(toolchain)?;
+    let target = match base {
+        Some(base) => MountKind::Overlay { lower: base.to_owned(), upper: dirs.target, work: dirs.target_work },
+        None => MountKind::Writable(dirs.target),
+    };
     let mut mounts = vec![
         read_only(CARGO_HOME, workspace.cargo_home()),
         Mount {
             at: CRATE.into(),
             what: MountKind::Overlay { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
         },
-        Mount { at: TARGET.into(), what: MountKind::Writable(dirs.target) },
+        Mount { at: TARGET.into(), what: target },
+    ];
+    mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
+    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    finish(cell, order, Network::Loopback, argv).await
+}
+
+/// The folders of a cell that compiles dependencies ahead of their crate.
+pub(crate) struct Ahead<'a> {
+    /// Holds a `rustc`, which commands find before the toolchain's.
+    pub(crate) stand_in: &'a Path,
+    /// What the target folder lies over.
+    pub(crate) base: &'a Path,
+    /// Where changes of the target folder go.
+    pub(crate) upper: &'a Path,
+    /// Beside `upper`, for the kernel's own use.
+    pub(crate) work: &'a Path,
+}
+
+/// Runs one cargo command ahead of an op: offline, on the pristine sources, which it can't change.
+pub(crate) async fn run_ahead(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: usize,
+    ahead: Ahead<'_>,
+    argv: Vec<String>,
+) -> Result<Exit, CellError> {
+    let Ahead { stand_in, base, upper, work } = ahead;
+    let target = MountKind::Overlay { lower: base.to_owned(), upper: upper.to_owned(), work: work.to_owned() };
+    let mut mounts = vec![
+        read_only(CARGO_HOME, workspace.cargo_home()),
+        read_only(CRATE, workspace.source()),
+        read_only(STAND_IN, stand_in.to_owned()),
+        Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
     if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
@@ -95,15 +145,20 @@ pub(crate) async fn resolve(
 
 /// Puts two commands' results together, as if they had been one.
 pub(crate) fn join(first: Exit, second: Exit) -> Exit {
-    let usage = Usage {
-        wall: first.usage.wall + second.usage.wall,
-        cpu: first.usage.cpu + second.usage.cpu,
-        peak_memory: first.usage.peak_memory.max(second.usage.peak_memory),
-    };
+    let usage = sum(first.usage, second.usage);
     // Only commands of `prepare` are joined, which are cargo's own and print little.
     let head = [first.output.head, first.output.tail, second.output.head].concat();
     let dropped = first.output.dropped + second.output.dropped;
     Exit { end: second.end, usage, output: Output { head, tail: second.output.tail, dropped } }
+}
+
+/// What two commands cost that ran one after the other.
+pub(crate) fn sum(first: Usage, second: Usage) -> Usage {
+    Usage {
+        wall: first.wall + second.wall,
+        cpu: first.cpu + second.cpu,
+        peak_memory: first.peak_memory.max(second.peak_memory),
+    }
 }
 
 async fn finish(mut cell: Cell, order: &Order<'_>, network: Network, argv: Vec<String>) -> Result<Exit, CellError> {
@@ -152,7 +207,10 @@ fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String,
     let path = |at: &str| cell.path(Path::new(at)).display().to_string();
     let jobs = order.limits.cpus.ceil().max(1.0);
     let mut env: Vec<(String, String)> = [
-        ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(TOOLCHAIN), path(CARGO_BIN))),
+        (
+            "PATH",
+            format!("{}:{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(STAND_IN), path(TOOLCHAIN), path(CARGO_BIN)),
+        ),
         ("HOME", path(sandbox::HOME)),
         ("USER", "maar".to_owned()),
         ("LOGNAME", "maar".to_owned()),
@@ -161,16 +219,13 @@ fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String,
         ("CARGO_HOME", path(CARGO_HOME)),
         ("CARGO_TARGET_DIR", path(TARGET)),
         ("CARGO_BUILD_JOBS", format!("{jobs}")),
-        ("CARGO_INCREMENTAL", "0".to_owned()),
         ("CARGO_NET_OFFLINE", (network == Network::Loopback).to_string()),
         ("CARGO_TERM_COLOR", "always".to_owned()),
         ("CARGO_TERM_PROGRESS_WHEN", "never".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if let Some(flag) = order.op.lints() {
-        env.extend(["RUSTFLAGS", "RUSTDOCFLAGS"].map(|name| (name.to_owned(), flag.to_owned())));
-    }
+    env.extend(build_environment(order.op));
     for (name, value) in order.env {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));

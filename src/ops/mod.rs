@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{Layers, Tally};
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::Registry;
@@ -15,6 +16,7 @@ use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
+mod ahead;
 mod build;
 pub mod cell;
 mod check;
@@ -27,6 +29,8 @@ mod test;
 mod verdict;
 pub mod workspace;
 
+use ahead::Compiled;
+pub use ahead::layers;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
 
@@ -95,6 +99,8 @@ pub struct Tools {
     pub proxy: String,
     /// The toolchains of the experiment, the baseline first; at least one.
     pub toolchains: Vec<Toolchain>,
+    /// The layers of compiled dependencies of each toolchain, in the same order; empty: none are used.
+    pub layers: Vec<Layers>,
     /// Where the user's cargo subcommands are installed, for ops of the user's own.
     pub cargo_bin: Option<PathBuf>,
 }
@@ -133,6 +139,8 @@ pub struct Done {
     pub output: Output,
     /// The lockfile that `prepare` made.
     pub lockfile: Option<Vec<u8>>,
+    /// What became of the dependencies.
+    pub dependencies: Tally,
 }
 
 impl Done {
@@ -140,7 +148,7 @@ impl Done {
     pub fn without_commands(outcome: Outcome) -> Self {
         let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
         let output = Output { head: log.into_bytes(), ..Output::default() };
-        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None }
+        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, dependencies: Tally::default() }
     }
 
     /// The host could not do what was needed.
@@ -156,16 +164,25 @@ impl Op {
             return prepare::run(tools, workspace, order).await;
         };
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        match cell::run(tools, workspace, order, toolchain, argv).await {
-            Ok(exit) => Done {
-                outcome: match order.op {
+        let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
+            Ok(compiled) => compiled,
+            Err(error) => return Done::failed_on_host(&error),
+        };
+        let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
+        match cell::run(tools, workspace, order, toolchain, base, argv).await {
+            Ok(mut exit) => {
+                let outcome = match order.op {
                     Self::Command(_) => verdict::of_own_command(exit.end, &exit.output, &order.limits),
                     _ => verdict::of_command(exit.end, &exit.output, &order.limits),
-                },
-                usage: exit.usage,
-                output: exit.output,
-                lockfile: None,
-            },
+                };
+                let (mut usage, mut dependencies) = (exit.usage, Tally::default());
+                if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
+                    (usage, dependencies) = (cell::sum(ahead, usage), tally);
+                    let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
+                    exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
+                }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
+            }
             Err(error) => Done::failed_on_host(&error),
         }
     }
@@ -234,6 +251,14 @@ impl Op {
             Self::Test => Stage::Test,
             Self::Command(command) => command.stage,
         }
+    }
+}
+
+/// Runs what blocks on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

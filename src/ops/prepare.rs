@@ -8,10 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, LockfileMode, Order, Tools, verdict};
+use crate::ops::{Done, LockfileMode, Order, Tools, blocking, verdict};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
@@ -60,7 +61,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
         Some(exit) => (exit.usage, exit.output),
         None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
     };
-    Done { outcome, usage, output, lockfile }
+    Done { outcome, usage, output, lockfile, dependencies: Tally::default() }
 }
 
 enum Prepared {
@@ -205,13 +206,6 @@ fn give_to_owner(workspace: &Workspace, path: &Path) -> Result<(), PrepareError>
 fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
     let path = path.to_owned();
     move |source| PrepareError::Io { what, path, source }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }
 
 /// Whose fault an error is.

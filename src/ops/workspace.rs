@@ -5,7 +5,10 @@
 //! cargo/home/      cargo's home: its configuration, and git checkouts where there are any
 //! cargo/vendor/    a link per dependency, into sources/
 //! cargo/sources    a link to the shared store, for commands that run outside a cell of their own root
-//! 0/, 1/, …        of each toolchain: upper/ and work/ of the overlay, target/
+//! 0/, 1/, …        of each toolchain: upper/ and work/ of the overlay, target/ and target-work/ of the one over base/
+//! N/base/          links to layers of compiled dependencies, made anew for each op
+//! N/ahead/         while dependencies are compiled ahead of the crate: what stands in for rustc, and upper/ and work/
+//!                  of the target folder
 //! scratch/         of the cell that is open now
 //! ```
 
@@ -32,12 +35,24 @@ pub struct WorkspaceError {
     source: io::Error,
 }
 
+/// Who writes to a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    Cells,
+    Maar,
+}
+
 /// The folders of one toolchain.
 #[derive(Debug, Clone)]
 pub(crate) struct ToolchainDirs {
     pub(crate) upper: PathBuf,
     pub(crate) work: PathBuf,
     pub(crate) target: PathBuf,
+    pub(crate) target_work: PathBuf,
+    /// Not made here.
+    pub(crate) base: PathBuf,
+    /// Not made here.
+    pub(crate) ahead: PathBuf,
 }
 
 impl Workspace {
@@ -89,14 +104,31 @@ impl Workspace {
     /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
     pub(crate) fn toolchain(&self, index: usize) -> Result<ToolchainDirs, WorkspaceError> {
         let dir = self.dir.join(index.to_string());
-        let dirs = ToolchainDirs { upper: dir.join("upper"), work: dir.join("work"), target: dir.join("target") };
+        let dirs = ToolchainDirs {
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            target: dir.join("target"),
+            target_work: dir.join("target-work"),
+            base: dir.join("base"),
+            ahead: dir.join("ahead"),
+        };
         if !dir.exists() {
             self.make(&dir)?;
             self.make_owned(&dirs.upper)?;
             self.make_owned(&dirs.work)?;
             self.make_owned(&dirs.target)?;
+            self.make_owned(&dirs.target_work)?;
         }
         Ok(dirs)
+    }
+
+    /// Makes an empty folder, whatever was there before.
+    pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
+        remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;
+        match made_for {
+            For::Cells => self.make_owned(path),
+            For::Maar => self.make(path),
+        }
     }
 
     fn make(&self, path: &Path) -> Result<(), WorkspaceError> {

@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use semver::Version;
 
 use super::*;
-use crate::experiment::{DEFAULT_LIMITS, Workers};
+use crate::experiment::{Caching, DEFAULT_LIMITS, Workers};
 use crate::krate::CrateId;
 use crate::ops::{CommandOp, Stage};
 use crate::outcome::{Cause, Failure};
@@ -23,6 +23,7 @@ fn experiment(ops: &[Op]) -> Experiment {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        cache: Caching::On,
     }
 }
 

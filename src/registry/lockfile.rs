@@ -1,6 +1,7 @@
-//! Reads a `Cargo.lock`, of any of cargo's formats: which packages it pins, and where they come from.
+//! Reads a `Cargo.lock`, of any of cargo's formats: which packages it pins, where they come from, and
+//! which depends on which.
 //!
-//! Doesn't read the graph between them.
+//! Doesn't know which of these dependencies a build really has: features, platforms and kinds are cargo's business.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,6 +24,8 @@ const MAX_FORMAT: u32 = 4;
 pub struct Lockfile {
     /// In the order of the file.
     pub packages: Vec<Locked>,
+    /// The dependencies of each package, by their places in `packages`.
+    pub dependencies: Vec<Vec<usize>>,
 }
 
 /// One package of a lockfile.
@@ -124,6 +127,9 @@ struct RawPackage {
     version: Version,
     source: Option<String>,
     checksum: Option<String>,
+    /// Each `NAME`, `NAME VERSION` or `NAME VERSION (SOURCE)`, as long as it must be to be unambiguous.
+    #[serde(default)]
+    dependencies: Vec<String>,
 }
 
 impl Lockfile {
@@ -156,13 +162,36 @@ impl Lockfile {
         if let Some(format) = raw.version.filter(|&format| format > MAX_FORMAT) {
             return Err(LockfileError::TooNew { path: path.to_owned(), format });
         }
+        let dependencies = edges(&raw.package);
         let packages = raw.package.into_iter().map(|package| locked(package, &raw.metadata, path));
-        Ok(Self { packages: packages.collect::<Result<_, _>>()? })
+        Ok(Self { packages: packages.collect::<Result<_, _>>()?, dependencies })
     }
 }
 
+/// The places that every package's dependencies name. What fits several packages means all of them, and what fits none
+/// means none: cargo, which reads the file too, will say so.
+fn edges(packages: &[RawPackage]) -> Vec<Vec<usize>> {
+    let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, package) in packages.iter().enumerate() {
+        by_name.entry(&package.name).or_default().push(place);
+    }
+    let places = |dependency: &String| {
+        let mut words = dependency.split(' ');
+        let namesakes = words.next().and_then(|name| by_name.get(name)).map_or(&[][..], Vec::as_slice);
+        let version = words.next().map(str::to_owned);
+        let source = words.next().map(|source| source.trim_matches(['(', ')']).to_owned());
+        let fits = move |&&place: &&usize| {
+            let package = &packages[place];
+            version.as_ref().is_none_or(|version| package.version.to_string() == *version)
+                && source.as_deref().is_none_or(|source| package.source.as_deref() == Some(source))
+        };
+        namesakes.iter().filter(fits).copied().collect::<Vec<_>>()
+    };
+    packages.iter().map(|package| package.dependencies.iter().flat_map(places).collect()).collect()
+}
+
 fn locked(package: RawPackage, metadata: &BTreeMap<String, toml::Value>, path: &Path) -> Result<Locked, LockfileError> {
-    let RawPackage { name, version, source, checksum } = package;
+    let RawPackage { name, version, source, checksum, dependencies: _ } = package;
     let Some(origin) = source else { return Ok(Locked::Local { name, version }) };
     if !is_default_registry(&origin) {
         return Ok(Locked::Foreign { name, version, origin });
@@ -248,6 +277,20 @@ mod tests {
                 Locked::Local { name: "_me".into(), version: version("0.0.0") },
             ]
         );
+    }
+
+    #[test]
+    fn dependencies_lead_to_the_packages_that_they_name() {
+        let text = r#"
+            package = [
+                { name = "a", version = "1.0.0", dependencies = ["b 1.0.0", "c", "gone"] },
+                { name = "b", version = "1.0.0", source = "x" },
+                { name = "b", version = "2.0.0", source = "x", dependencies = ["b 1.0.0 (x)", "b 1.0.0 (y)"] },
+                { name = "c", version = "0.1.0", dependencies = ["b 2.0.0"] },
+            ]
+        "#;
+        let lockfile = Lockfile::parse(text, Path::new("Cargo.lock")).unwrap();
+        assert_eq!(lockfile.dependencies, [vec![1, 3], vec![], vec![1], vec![2]]);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::{End, Output};
 
 /// What Rust's and the C library's messages say when memory is refused.
 const MEMORY: [&str; 3] = ["memory allocation of ", "Cannot allocate memory", "std::bad_alloc"];
-/// What they say when a process or thread is.
-const PROCESSES: [&str; 1] = ["Resource temporarily unavailable"];
+/// What they, and the shell of Debian, say when a process or thread is.
+const PROCESSES: [&str; 2] = ["Resource temporarily unavailable", "Cannot fork"];
 
 /// The limit that a failed command probably hit, of those that none of the controllers counts.
 pub(super) fn suspect(output: &Output, counted: impl Fn(Controller) -> bool) -> Option<End> {

@@ -65,14 +65,12 @@ impl Recording {
 
     /// So many crates, ordered as in a run that knows them: all that were recorded as often as they fit, and the rest at
     /// random, though always the same.
-    pub(super) fn sample(&self, count: usize) -> Vec<u32> {
+    pub(super) fn sample(&self, count: usize, at_once: usize) -> Vec<u32> {
         let recorded = self.crates.len();
         let mut random = Random::new(recorded as u64);
         let whole = count - count % recorded;
         let place = |n| if n < whole { n % recorded } else { random.below(recorded as u64) as usize };
-        let mut sample: Vec<_> = (0..count).map(place).map(|place| (place as u32, self.crates[place].wall())).collect();
-        schedule::large_first(&mut sample);
-        sample.into_iter().map(|(place, _)| place).collect()
+        schedule::order((0..count).map(place).map(|place| (place as u32, self.crates[place].wall())), at_once)
     }
 }
 
@@ -126,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_takes_all_equally_often_and_the_large_first() {
+    fn a_sample_takes_all_equally_often_and_begins_with_the_large() {
         let mut crates: Vec<_> = (0..3).map(|_| sample::crate_of('p', &["p"])).collect();
         crates[1].steps[0].1.as_mut().unwrap().wall *= 9;
         let recording = Recording::of(&sample::results(1, crates)).unwrap();
-        assert_eq!(recording.sample(6), [1, 1, 0, 2, 0, 2]);
-        assert_eq!(recording.sample(2).len(), 2);
-        assert_eq!(recording.sample(100), recording.sample(100));
+        assert_eq!(recording.sample(6, 1), [1, 0, 1, 2, 0, 2]);
+        assert_eq!(recording.sample(2, 1).len(), 2);
+        assert_eq!(recording.sample(100, 8), recording.sample(100, 8));
     }
 
     #[test]

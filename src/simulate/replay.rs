@@ -18,7 +18,7 @@ use crate::stop::Stop;
 /// # Errors
 /// When the machine's pools can't be set up.
 pub fn replay(recording: &Arc<Recording>, crates: usize, machine: &Machine) -> Result<Replayed, SimulateError> {
-    let sample = recording.sample(crates);
+    let sample = recording.sample(crates, machine.workers.build + machine.workers.test);
     let used = || sample.iter().map(|place| &recording.crates[*place as usize]);
     let cpu: f64 = used().flat_map(|krate| &krate.ops).map(RecordedOp::cpu).sum();
     let longest = used().map(|krate| krate.wall()).max().unwrap_or_default();

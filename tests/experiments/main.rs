@@ -7,10 +7,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounting;
 mod again;
 mod cases;
 mod commands;
 mod host;
+mod layers;
 mod mounts;
 mod shell;
 mod stops;

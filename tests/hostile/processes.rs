@@ -11,7 +11,7 @@ fn a_fork_bomb_ends_with_its_time() {
 
 #[test]
 fn a_thread_bomb_is_refused_threads() {
-    attack("/attack threads").ends(End::Code(3));
+    attack("/attack threads").ends(End::OutOfProcesses);
 }
 
 #[test]

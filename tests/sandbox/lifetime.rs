@@ -55,10 +55,10 @@ fn a_kill_ends_everything_and_a_drain_nothing() {
     stopper.raise(StopLevel::Drain);
     let exit = block_on(async {
         let kill = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            wait_until(|| bench.dir.path().join("work/up").exists()).await;
             stopper.raise(StopLevel::Kill);
         };
-        tokio::join!(bench.run_until("echo begun; setsid sleep 7770002 & sleep 7770002", &stop), kill).0
+        tokio::join!(bench.run_until("echo begun; touch up; setsid sleep 7770002 & sleep 7770002", &stop), kill).0
     });
     assert_eq!((exit.end, exit.output.head.as_slice()), (End::Stopped, b"begun\n".as_slice()));
     assert!(!is_running("7770002"));

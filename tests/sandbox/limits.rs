@@ -53,7 +53,7 @@ fn running_out_of_memory_is_told_even_when_only_a_child_dies() {
 fn processes_are_limited() {
     let bench = native();
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do for j in 1 2 3 4 5 6 7 8; do sleep 1000 & done; done";
-    assert_eq!(ends(&bench, script), End::Code(2));
+    assert_eq!(ends(&bench, script), End::OutOfProcesses);
     // A fork bomb hurts nobody outside and ends with its time.
     let mut bench = bench;
     bench.spec.limits.timeout = Duration::from_secs(1);

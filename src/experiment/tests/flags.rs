@@ -34,6 +34,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
         sandbox: Some(SandboxName::None),
         image: None,
+        cache: Some(Caching::Off),
     };
     let file = r#"
         name = "theirs"
@@ -55,6 +56,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
     assert_eq!(experiment.limits, Limits { memory: ByteSize::gib(1), cpus: 2.0, ..DEFAULT_LIMITS });
     assert_eq!(experiment.lockfile, LockfileMode::Packaged);
     assert_eq!(experiment.sandbox, SandboxKind::None);
+    assert_eq!(experiment.cache, Caching::Off);
 }
 
 #[test]

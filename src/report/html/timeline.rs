@@ -13,28 +13,40 @@ use crate::outcome::OutcomeKind;
 use crate::printable::{duration, thousands};
 use crate::report::figures::{figures, percent};
 
-/// The most bars that a run is drawn with: browsers stay quick, and the page some MB.
+/// The most bars that all runs are drawn with, unless they had very many workers: browsers stay quick, and the page some
+/// MB.
 const BARS: usize = 20_000;
 /// How finely the load of a pool is drawn.
 const LOAD_COLUMNS: usize = 200;
 /// The height of a pool's load, in pixels.
 const LOAD_HEIGHT: f64 = 36.0;
 
+/// What all that is drawn on the page needs.
+struct Context<'a> {
+    report: &'a Report,
+    /// The names of the crates' pages.
+    slugs: &'a [String],
+    /// The most bars of one run.
+    bars: usize,
+}
+
 pub(super) fn page(report: &Report, slugs: &[String]) -> Markup {
+    let runs: Vec<&RunReport> = report.runs.iter().rev().filter(|run| run.ops() > 0).collect();
+    let context = Context { report, slugs, bars: BARS / runs.len().max(1) };
     let body = html! {
         header.top {
             p.kicker { a href="index.html" { "maar · " (report.experiment) } }
             h1 { "How it ran" }
         }
         main {
-            @for run in report.runs.iter().rev().filter(|run| run.ops() > 0) { (section(report, run, slugs)) }
-            @if report.runs.iter().all(|run| run.ops() == 0) { p.empty { "No op has run." } }
+            @for run in &runs { (section(&context, run)) }
+            @if runs.is_empty() { p.empty { "No op has run." } }
         }
     };
     page::shell(&format!("How {} ran · maar", report.experiment), Script::None, &body)
 }
 
-fn section(report: &Report, run: &RunReport, slugs: &[String]) -> Markup {
+fn section(context: &Context<'_>, run: &RunReport) -> Markup {
     html! {
         section.run {
             h2 { "Run of " @if let Some(started) = run.started { (page::time(started)) } }
@@ -42,7 +54,7 @@ fn section(report: &Report, run: &RunReport, slugs: &[String]) -> Markup {
                 // The rest of the figures is said of each pool.
                 @for (label, text) in figures(run).into_iter().take(1) { div { dt { (label) } dd { (text) } } }
             }
-            @for pool in run.pools.iter().filter(|pool| pool.workers > 0) { (pool_of(report, run, pool, slugs)) }
+            @for pool in run.pools.iter().filter(|pool| pool.workers > 0) { (pool_of(context, run, pool)) }
             (axis_and_legend(run))
         }
     }
@@ -62,11 +74,11 @@ fn axis_and_legend(run: &RunReport) -> Markup {
     }
 }
 
-fn pool_of(report: &Report, run: &RunReport, pool: &PoolReport, slugs: &[String]) -> Markup {
+fn pool_of(context: &Context<'_>, run: &RunReport, pool: &PoolReport) -> Markup {
     // Spans are sorted by pool, worker and time.
     let of_pool = part(&run.spans, |span| span.stage.cmp(&pool.stage));
     let all_workers: usize = run.pools.iter().map(|pool| pool.workers).sum();
-    let columns = (BARS / all_workers.max(1)).clamp(50, 1000);
+    let columns = (context.bars / all_workers.max(1)).clamp(50, 1000);
     let height = match pool.workers {
         0..=16 => 14.0,
         17..=64 => 7.0,
@@ -94,7 +106,7 @@ fn pool_of(report: &Report, run: &RunReport, pool: &PoolReport, slugs: &[String]
                 @for worker in 0..pool.workers {
                     g transform={ "translate(0 " (height * worker as f64) ")" } {
                         @for bar in bars(part(of_pool, |span| span.worker.cmp(&worker)), run.wall, columns) {
-                            (draw(report, &bar, height, slugs))
+                            (draw(context, &bar, height))
                         }
                     }
                 }
@@ -126,14 +138,14 @@ fn load_column(run: &RunReport, pool: &PoolReport, column: usize, load: Load) ->
     }
 }
 
-fn draw(report: &Report, bar: &Bar<'_>, height: f64, slugs: &[String]) -> Markup {
+fn draw(context: &Context<'_>, bar: &Bar<'_>, height: f64) -> Markup {
     let drawn = html! {
         rect class={ "k-" (bar.worst) } x=(short(bar.from)) width=(short((bar.to - bar.from).max(0.6)))
             height=(short(height * 0.86)) {
-            title { (describe(report, bar)) }
+            title { (describe(context.report, bar)) }
         }
     };
-    match slugs.get(bar.first.krate) {
+    match context.slugs.get(bar.first.krate) {
         // Not for the tab key: there may be thousands, and the table of crates links to the same pages.
         Some(slug) if bar.ops == 1 => html! { a href={ "crates/" (slug) ".html" } tabindex="-1" { (drawn) } },
         Some(_) | None => drawn,

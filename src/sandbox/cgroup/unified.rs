@@ -39,6 +39,7 @@ pub(super) fn make(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
     let root = nix::unistd::geteuid().is_root().then_some(hierarchy.mounted.as_path());
     // Another sandbox of this process may have made room already.
     let own = hierarchy.own.parent().filter(|_| hierarchy.own.ends_with(leaf_name())).unwrap_or(&hierarchy.own);
+    [Some(own), root].into_iter().flatten().for_each(sweep::sweep);
     make_in(own, root, &hierarchy.controllers, name)
 }
 
@@ -48,18 +49,21 @@ fn place(parent: &Path, wanted: &[Controller], name: &str) -> Result<Place, Stri
     if wanted.is_empty() {
         return Err(format!("{} has no controllers to give; a delegated group has", parent.display()));
     }
-    sweep::sweep(parent);
     let folder = parent.join(name);
     let lock = sweep::make(&folder)?;
-    let undo = match enable(parent, &wanted) {
-        Ok(()) => None,
-        Err(refused) => match make_room(parent, &wanted) {
-            Some(undo) => Some(undo),
-            None => {
-                let _ = fs::remove_dir(&folder);
-                return Err(refused);
-            }
-        },
+    // Controllers of threads, such as `cpu`, can be given to a group that has processes: the groups below are then good
+    // for nothing. Only the root of the hierarchy is free of this.
+    let made_room = if is_root(parent) || is_empty(parent) {
+        enable(parent, &wanted).map(|()| None)
+    } else {
+        make_room(parent, &wanted).map(Some)
+    };
+    let undo = match made_room {
+        Ok(undo) => undo,
+        Err(reason) => {
+            let _ = fs::remove_dir(&folder);
+            return Err(reason);
+        }
     };
     let made = enable(&folder, &wanted);
     let place = Place { version: Version::Two, folder, controllers: wanted, _lock: lock, undo };
@@ -76,19 +80,37 @@ fn place(parent: &Path, wanted: &[Controller], name: &str) -> Result<Place, Stri
 }
 
 /// Moves this process to a leaf, if it is alone in the group, so that the group may have controllers for its children.
-fn make_room(own: &Path, wanted: &[Controller]) -> Option<Undo> {
+fn make_room(own: &Path, wanted: &[Controller]) -> Result<Undo, String> {
     let pid = std::process::id().to_string();
-    if fs::read_to_string(own.join("cgroup.procs")).ok()?.trim() != pid {
-        return None;
+    if processes(own) != pid {
+        return Err(format!("{} has other processes too: run maar in a group of its own", own.display()));
     }
     let leaf = own.join(leaf_name());
-    let lock = sweep::make(&leaf).ok()?;
+    let lock = sweep::make(&leaf)?;
     let undo = Undo { own: own.to_owned(), leaf, _lock: lock, enabled: wanted.to_vec() };
-    let moved = fs::write(undo.leaf.join("cgroup.procs"), &pid).is_ok() && enable(own, wanted).is_ok();
-    if !moved {
-        undo.run();
+    let moved = fs::write(undo.leaf.join("cgroup.procs"), &pid)
+        .map_err(|error| format!("failed to move to {}: {error}", undo.leaf.display()))
+        .and_then(|()| enable(own, wanted));
+    match moved {
+        Ok(()) => Ok(undo),
+        Err(reason) => {
+            undo.run();
+            Err(reason)
+        }
     }
-    moved.then_some(undo)
+}
+
+/// Whether a group is the root of its hierarchy, which has no type.
+fn is_root(group: &Path) -> bool {
+    !group.join("cgroup.type").exists()
+}
+
+fn is_empty(group: &Path) -> bool {
+    processes(group).is_empty()
+}
+
+fn processes(group: &Path) -> String {
+    fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().trim().to_owned()
 }
 
 /// What the leaf is called that this process moves to.
@@ -107,15 +129,17 @@ impl Undo {
     }
 }
 
-/// Lets the children of a group have controllers.
+/// Lets the children of a group have controllers: all of them, or none.
 fn enable(group: &Path, wanted: &[Controller]) -> Result<(), String> {
     let file = group.join("cgroup.subtree_control");
     let enabled = controllers(&file)?;
-    for which in wanted.iter().filter(|which| !enabled.contains(&which.name().to_owned())) {
-        fs::write(&file, format!("+{}", which.name()))
-            .map_err(|error| format!("failed to enable it in {}: {error}", file.display()))?;
+    let missing = wanted.iter().map(|which| which.name()).filter(|name| enabled.iter().all(|other| other != name));
+    let orders: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if orders.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let orders = orders.join(" ");
+    fs::write(&file, &orders).map_err(|error| format!("failed to write {orders} to {}: {error}", file.display()))
 }
 
 fn controllers(file: &Path) -> Result<Vec<String>, String> {
@@ -144,7 +168,22 @@ mod tests {
         let place = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, own.join("maar-1"));
         assert_eq!(place.controllers, Controller::LIMITING);
-        assert_eq!(fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(), "+cpuset");
+        assert_eq!(
+            fs::read_to_string(own.join("maar-1/cgroup.subtree_control")).unwrap(),
+            "+cpu +memory +pids +cpuset"
+        );
+    }
+
+    #[test]
+    fn a_group_with_others_in_it_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        group(&own, "cpu memory\n", "", "1\n2\n");
+        fs::write(own.join("cgroup.type"), "domain\n").unwrap();
+        let reason = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap_err();
+        assert_eq!(reason, format!("{} has other processes too: run maar in a group of its own", own.display()));
+        assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control")).unwrap(), "");
+        assert!(!own.join("maar-1").exists());
     }
 
     #[test]

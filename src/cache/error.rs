@@ -1,0 +1,26 @@
+//! What can go wrong with layers. None of it is a crate's fault, and none of it keeps an op from running.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with layers.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// A file or folder couldn't be used.
+    #[error("failed to {what} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl CacheError {
+    pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}

@@ -1,0 +1,250 @@
+//! Reads the units that cargo has completed in a target folder: which files are whose.
+//!
+//! The folder was written by strangers, who are all dead by now. Names are checked, links and devices make a unit
+//! useless, and nothing is opened. Whether a unit may be shared is not decided here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::CacheError;
+
+/// The folder below a target folder that the `dev` and `test` profiles use.
+pub(super) const PROFILE: &str = "debug";
+/// Where cargo notes what each unit was made from, a folder per unit, `PACKAGE-HASH`.
+pub(super) const FINGERPRINTS: &str = ".fingerprint";
+/// Where cargo puts libraries, `NAME-HASH.*`.
+const DEPS: &str = "deps";
+/// Where cargo puts build scripts and what they write, a folder per unit.
+const BUILD: &str = "build";
+
+/// How many files and folders one package's units may have.
+const MAX_ITEMS: usize = 50_000;
+/// How deep folders may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// What cargo made of one package, and completed.
+#[derive(Debug, Default)]
+pub(super) struct Crop {
+    /// The names of the units, `PACKAGE-HASH`.
+    pub(super) units: BTreeSet<String>,
+    /// Their folders, by their paths below the target folder, parents first.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// Their files.
+    pub(super) files: Vec<UnitFile>,
+}
+
+/// One file of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct UnitFile {
+    /// Its path below the target folder.
+    pub(super) path: PathBuf,
+    /// In bytes.
+    pub(super) size: u64,
+    /// Whether it is a program.
+    pub(super) executable: bool,
+}
+
+/// The completed units in `target`, by the name of their package. `None`: they can't be shared.
+pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, CacheError> {
+    let mut crops: BTreeMap<String, Crop> = BTreeMap::new();
+    if !is_cargos_own(target) {
+        return Ok(BTreeMap::new());
+    }
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    let mut useless = BTreeSet::new();
+    for unit in units_in(target)? {
+        let Some((package, hash)) = split(&unit) else { continue };
+        let fingerprint = Path::new(PROFILE).join(FINGERPRINTS).join(&unit);
+        if !is_complete(&target.join(&fingerprint)) {
+            continue;
+        }
+        owners.insert(hash.to_owned(), package.to_owned());
+        let crop = crops.entry(package.to_owned()).or_default();
+        let taken = crop.take(target, &fingerprint, 0).and_then(|()| {
+            let build = Path::new(PROFILE).join(BUILD).join(&unit);
+            if target.join(&build).symlink_metadata().is_ok() { crop.take(target, &build, 0) } else { Ok(()) }
+        });
+        crop.units.insert(unit.clone());
+        if taken.is_err() {
+            useless.insert(package.to_owned());
+        }
+    }
+    let deps = Path::new(PROFILE).join(DEPS);
+    for name in names_in(&target.join(&deps))? {
+        let Some(package) = hash_of(&name).and_then(|hash| owners.get(hash)) else { continue };
+        let Some(crop) = crops.get_mut(package) else { continue };
+        if crop.take(target, &deps.join(&name), 0).is_err() {
+            useless.insert(package.clone());
+        }
+    }
+    let kept = |(package, crop)| if useless.contains(&package) { (package, None) } else { (package, Some(crop)) };
+    Ok(crops.into_iter().map(kept).collect())
+}
+
+/// The names of all units that a target folder has something of, completed or not.
+pub(super) fn units_in(target: &Path) -> Result<BTreeSet<String>, CacheError> {
+    Ok(names_in(&target.join(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
+}
+
+/// Whether the folders that cargo makes are folders, and not links that lead away from here.
+fn is_cargos_own(target: &Path) -> bool {
+    let profile = target.join(PROFILE);
+    let folders = [profile.clone(), profile.join(FINGERPRINTS), profile.join(DEPS), profile.join(BUILD)];
+    folders.iter().all(|folder| folder.symlink_metadata().map_or(true, |metadata| metadata.is_dir()))
+}
+
+/// Something in a unit that can't be shared: a link, a device, a name that is no text, or too much of it.
+struct Useless;
+
+impl Crop {
+    fn take(&mut self, target: &Path, path: &Path, depth: usize) -> Result<(), Useless> {
+        let metadata = target.join(path).symlink_metadata().map_err(|_| Useless)?;
+        if depth > MAX_DEPTH || self.files.len() + self.folders.len() >= MAX_ITEMS {
+            return Err(Useless);
+        }
+        if metadata.is_file() {
+            self.files.push(UnitFile {
+                path: path.to_owned(),
+                size: metadata.len(),
+                executable: metadata.permissions().mode() & 0o100 != 0,
+            });
+            return Ok(());
+        }
+        if !metadata.is_dir() {
+            return Err(Useless);
+        }
+        self.folders.insert(path.to_owned());
+        for entry in fs::read_dir(target.join(path)).map_err(|_| Useless)? {
+            let name = entry.map_err(|_| Useless)?.file_name().into_string().map_err(|_| Useless)?;
+            self.take(target, &path.join(name), depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Cargo writes `NAME` and `NAME.json` into a fingerprint when, and only when, the unit is done.
+fn is_complete(fingerprint: &Path) -> bool {
+    let is_written = |metadata: Metadata| metadata.is_file() && metadata.len() > 0;
+    let Ok(names) = names_in(fingerprint) else { return false };
+    names.iter().filter_map(|name| name.strip_suffix(".json")).any(|done| {
+        [done.to_owned(), format!("{done}.json")]
+            .iter()
+            .all(|name| fingerprint.join(name).symlink_metadata().is_ok_and(is_written))
+    })
+}
+
+/// The names in a folder that are texts; none where there is no folder.
+fn names_in(folder: &Path) -> Result<Vec<String>, CacheError> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(CacheError::io("list", folder)(error)),
+    }
+}
+
+/// `serde_json-0123456789abcdef` → package and hash.
+fn split(unit: &str) -> Option<(&str, &str)> {
+    unit.rsplit_once('-').filter(|(_, hash)| is_hash(hash))
+}
+
+/// `libserde_json-0123456789abcdef.rlib` → hash.
+fn hash_of(file: &str) -> Option<&str> {
+    let (stem, _) = file.split_once('.')?;
+    split(stem).map(|(_, hash)| hash)
+}
+
+/// Cargo's hashes have 64 bits.
+fn is_hash(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H: &str = "0123456789abcdef";
+
+    fn target(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(PROFILE).join(file.replace('H', H));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        dir
+    }
+
+    fn files(dir: &Path, package: &str) -> Option<Vec<String>> {
+        let mut crops = harvest(dir).unwrap();
+        let crop = crops.remove(package)??;
+        let mut files: Vec<String> = crop.files.iter().map(|file| file.path.display().to_string()).collect();
+        files.sort();
+        Some(files.into_iter().map(|file| file.replace(H, "H")).collect())
+    }
+
+    #[test]
+    fn a_completed_unit_has_its_fingerprint_its_libraries_and_its_build_folder() {
+        let dir = target(&[
+            ".fingerprint/a-b-H/lib-a_b",
+            ".fingerprint/a-b-H/lib-a_b.json",
+            "deps/liba_b-H.rlib",
+            "deps/a_b-H.d",
+            "deps/liba_b-fedcba9876543210.rlib",
+            "build/a-b-H/out/x/y",
+            "build/other-H/out/x",
+            "liba_b.rlib",
+        ]);
+        let expected = [
+            "debug/.fingerprint/a-b-H/lib-a_b",
+            "debug/.fingerprint/a-b-H/lib-a_b.json",
+            "debug/build/a-b-H/out/x/y",
+            "debug/deps/a_b-H.d",
+            "debug/deps/liba_b-H.rlib",
+        ];
+        assert_eq!(files(dir.path(), "a-b").unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_completed_is_nothing() {
+        for unfinished in [&[".fingerprint/a-H/invoked.timestamp"][..], &[".fingerprint/a-H/lib-a.json"], &[]] {
+            let dir = target(&[unfinished, &["deps/liba-H.rlib"]].concat());
+            assert_eq!(files(dir.path(), "a"), None);
+        }
+    }
+
+    #[test]
+    fn a_unit_with_a_link_is_not_taken() {
+        let dir = target(&[".fingerprint/a-H/lib-a", ".fingerprint/a-H/lib-a.json", "build/a-H/out/x"]);
+        assert!(files(dir.path(), "a").is_some());
+        let out = dir.path().join(format!("debug/build/a-{H}/out"));
+        std::os::unix::fs::symlink("/etc/passwd", out.join("link")).unwrap();
+        assert_eq!(files(dir.path(), "a"), None);
+        fs::remove_file(out.join("link")).unwrap();
+        nix::unistd::mkfifo(&out.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(files(dir.path(), "a"), None);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_folder_of_cargos_is_not_followed() {
+        let dir = target(&[".fingerprint/a-H/lib-a", ".fingerprint/a-H/lib-a.json", "deps/liba-H.rlib"]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        for folder in ["debug/deps", "debug"] {
+            let (from, to) = (dir.path().join(folder), elsewhere.path().join(folder.replace('/', "-")));
+            fs::rename(&from, &to).unwrap();
+            std::os::unix::fs::symlink(&to, &from).unwrap();
+            assert!(harvest(dir.path()).unwrap().is_empty(), "{folder}");
+        }
+    }
+
+    #[test]
+    fn only_names_that_cargo_would_give_are_looked_at() {
+        for unit in ["a", "a-0123", "a-0123456789abcdeg", "-"] {
+            let dir = target(&[&format!(".fingerprint/{unit}/lib-a"), &format!(".fingerprint/{unit}/lib-a.json")]);
+            assert!(harvest(dir.path()).unwrap().is_empty(), "{unit}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One layer on disk: `record.json` says what it holds and what it was made on, `files/` holds it.
+//!
+//! A layer is written beside its place and moved there whole; after that nothing in it changes but the time of its
+//! record, which says when it was last used.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::CacheError;
+use super::graph::{Code, Graph};
+use super::harvest::{Crop, UnitFile};
+use crate::owner::Owner;
+
+/// The place of a layer among those of its key: the next one is always larger, and stands on smaller ones only.
+pub(super) type Id = u64;
+
+const RECORD: &str = "record.json";
+const FILES: &str = "files";
+
+/// A use is noted when the last one that was is older than this.
+const USE_RESOLUTION: Duration = Duration::from_secs(600);
+
+/// What a layer holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Layer {
+    /// The packages, as `NAME-VERSION`, that its units may belong to: one, or several versions of one name.
+    pub(super) packages: BTreeSet<String>,
+    /// The packages whose code has run in the cell that it was made in.
+    pub(super) code: Code,
+    /// The layers that it was compiled against.
+    pub(super) needs: BTreeSet<Id>,
+    /// Its units, as `NAME-HASH`.
+    pub(super) units: BTreeSet<String>,
+    /// Its folders, parents first.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// Its files.
+    pub(super) files: Vec<UnitFile>,
+    /// The time of all its files: not before that of any layer that it needs, for cargo compares.
+    pub(super) made: SystemTime,
+}
+
+impl Layer {
+    /// Whether a crate may be given this layer: it depends on a package that is in it, and below that package it has
+    /// every package whose code could have changed it.
+    pub(super) fn is_for(&self, graph: &Graph) -> bool {
+        self.packages.iter().filter_map(|package| graph.code(package)).any(|code| self.code.is_subset(code))
+    }
+
+    /// The disk space of its files.
+    pub(super) fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Reads the record of a layer. `None`: it is not there, or was damaged by a power loss.
+    pub(super) fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
+    }
+
+    /// Moves the files of a crop from `target` into a new layer at `folder`.
+    pub(super) fn write(&self, folder: &Path, target: &Path) -> Result<(), CacheError> {
+        fs::create_dir(folder).map_err(CacheError::io("make", folder))?;
+        let files = folder.join(FILES);
+        fs::create_dir(&files).map_err(CacheError::io("make", &files))?;
+        for UnitFile { path, executable, .. } in &self.files {
+            let (from, to) = (target.join(path), files.join(path));
+            if let Some(parent) = to.parent() {
+                fs::create_dir_all(parent).map_err(CacheError::io("make", parent))?;
+            }
+            fs::rename(&from, &to).map_err(CacheError::io("move", &from))?;
+            let mode = if *executable { 0o755 } else { 0o644 };
+            let times = FileTimes::new().set_modified(self.made);
+            fs::set_permissions(&to, Permissions::from_mode(mode))
+                .and_then(|()| File::open(&to)?.set_times(times))
+                .map_err(CacheError::io("seal", &to))?;
+        }
+        let record = folder.join(RECORD);
+        let json = serde_json::to_vec(self).map_err(io::Error::from);
+        json.and_then(|json| fs::write(&record, json)).map_err(CacheError::io("write", &record))
+    }
+
+    /// Links all files of the layer at `folder` into `base`, or none.
+    pub(super) fn link(&self, folder: &Path, base: &Path, owner: Option<Owner>) -> Result<Linked, CacheError> {
+        for path in &self.folders {
+            make_below(base, path, owner)?;
+        }
+        let files = folder.join(FILES);
+        for (done, UnitFile { path, size, .. }) in self.files.iter().enumerate() {
+            let (from, to) = (files.join(path), base.join(path));
+            if let Some(parent) = path.parent() {
+                make_below(base, parent, owner)?;
+            }
+            // A power loss may have cut it short.
+            let is_whole = from.symlink_metadata().is_ok_and(|metadata| metadata.len() == *size);
+            let linked = if is_whole { fs::hard_link(&from, &to) } else { Err(io::ErrorKind::NotFound.into()) };
+            match linked {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                    for UnitFile { path, .. } in &self.files[..done] {
+                        fs::remove_file(base.join(path)).map_err(CacheError::io("remove", &base.join(path)))?;
+                    }
+                    return Ok(Linked::Nothing);
+                }
+                Err(error) => return Err(CacheError::io("link", &from)(error)),
+            }
+        }
+        note_use(&folder.join(RECORD));
+        Ok(Linked::All)
+    }
+}
+
+/// Whether a layer could be linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Linked {
+    All,
+    /// Another process has removed some of it, or a file of another layer is in the way.
+    Nothing,
+}
+
+impl Layer {
+    /// A layer of what was harvested.
+    pub(super) fn new(packages: BTreeSet<String>, code: &Code, needs: BTreeSet<Id>, crop: Crop) -> Self {
+        let Crop { units, folders, files } = crop;
+        Self { packages, code: code.clone(), needs, units, folders, files, made: SystemTime::now() }
+    }
+}
+
+/// When a layer was last used.
+pub(super) fn last_used(folder: &Path) -> SystemTime {
+    fs::metadata(folder.join(RECORD)).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Best effort: a use that isn't noted makes a layer look older than it is.
+fn note_use(record: &Path) {
+    let now = SystemTime::now();
+    let noted = File::open(record).and_then(|file| Ok((file.metadata()?.modified()?, file)));
+    if let Ok((last, file)) = noted
+        && now.duration_since(last).is_ok_and(|age| age > USE_RESOLUTION)
+    {
+        let _ = file.set_times(FileTimes::new().set_modified(now));
+    }
+}
+
+/// Makes a folder below `base`, and its parents, for cells to write to.
+fn make_below(base: &Path, path: &Path, owner: Option<Owner>) -> Result<(), CacheError> {
+    let full = base.join(path);
+    match fs::create_dir(&full) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                make_below(base, parent, owner)?;
+            }
+            fs::create_dir(&full).map_err(CacheError::io("make", &full))?;
+        }
+        made => made.map_err(CacheError::io("make", &full))?,
+    }
+    let given = owner.map_or(Ok(()), |Owner { uid, gid }| chown(&full, Some(uid), Some(gid)));
+    given
+        .and_then(|()| fs::set_permissions(&full, Permissions::from_mode(0o755)))
+        .map_err(CacheError::io("open up", &full))
+}

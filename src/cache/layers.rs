@@ -1,0 +1,263 @@
+//! The layers of one key: gives a crate those that are for it, and takes in what it compiled.
+//!
+//! Processes share them through the file system. Only adding takes a lock, and only for as long as files are renamed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::error::CacheError;
+use super::graph::{Code, Graph};
+use super::harvest::{self, harvest};
+use super::key::Key;
+use super::layer::{Id, Layer, Linked};
+use super::tally::Tally;
+use crate::owner::Owner;
+use crate::sandbox::remove_folder;
+
+/// The layers of one key. Clones are the same layers.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    dir: PathBuf,
+    owner: Option<Owner>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What this process knows of the layers on disk.
+#[derive(Debug, Default)]
+struct Known {
+    layers: BTreeMap<Id, Arc<Layer>>,
+    by_package: BTreeMap<String, BTreeSet<Id>>,
+    /// Those that could not be read, or whose files were not whole.
+    damaged: BTreeSet<Id>,
+}
+
+/// The folder that a crate's target folder is laid over: links to the files of the layers that are for it.
+#[derive(Debug, Clone)]
+pub struct Base {
+    dir: PathBuf,
+    /// What may not be laid under the units that are there already: they were made without it.
+    occupied: BTreeSet<String>,
+    laid: BTreeMap<Id, Arc<Layer>>,
+}
+
+/// The key in words; it also tells a folder of layers from anything else.
+pub(super) const KEY: &str = "key.txt";
+const LOCK: &str = ".lock";
+/// What a layer is called until it is whole.
+const NEW: &str = ".new";
+/// Where notes on crates are kept.
+const NOTES: &str = "notes";
+
+impl Base {
+    /// An empty base in `dir`, for a target folder whose own changes are in `upper`.
+    pub fn new(dir: PathBuf, upper: &Path) -> Result<Self, CacheError> {
+        Ok(Self { dir, occupied: harvest::units_in(upper)?, laid: BTreeMap::new() })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn has_unit_of(&self, layer: &Layer) -> bool {
+        let laid = |unit| self.occupied.contains(unit) || self.laid.values().any(|layer| layer.units.contains(unit));
+        layer.units.iter().any(laid)
+    }
+}
+
+impl Layers {
+    /// Opens the layers of a key in `cache`, which are made if absent. `owner` is who cells are.
+    pub fn open(cache: &Path, key: &Key, owner: Option<Owner>) -> Result<Self, CacheError> {
+        let dir = cache.join(key.name());
+        let notes = dir.join(NOTES);
+        fs::create_dir_all(&notes).map_err(CacheError::io("make", &notes))?;
+        let path = dir.join(KEY);
+        if !path.exists() {
+            fs::write(&path, key.text()).map_err(CacheError::io("write", &path))?;
+        }
+        Ok(Self { dir, owner, known: Arc::default() })
+    }
+
+    /// Links every layer that is for a crate into its base, except those that are there.
+    pub fn lay(&self, graph: &Graph, base: &mut Base) -> Result<(), CacheError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.refresh(&self.dir)?;
+        let candidates = known.candidates(graph);
+        drop(known);
+        // In the order in which they were made, each comes after what it needs.
+        for (id, layer) in candidates {
+            let is_founded = layer.needs.iter().all(|need| base.laid.contains_key(need));
+            if !is_founded || base.laid.contains_key(&id) || base.has_unit_of(&layer) {
+                continue;
+            }
+            match layer.link(&self.folder(id), &base.dir, self.owner)? {
+                Linked::All => drop(base.laid.insert(id, layer)),
+                Linked::Nothing => self.known.lock().unwrap_or_else(PoisonError::into_inner).forget(id),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what was completed in `upper`, over `base`, in a cell where no code ran but `code`, and lays it.
+    ///
+    /// Takes units of packages with exactly this code, and only if all that they were compiled against is laid. Says
+    /// how many packages it took; `upper` is of no use afterwards.
+    pub fn take(&self, graph: &Graph, code: &Code, upper: &Path, base: &mut Base) -> Result<usize, CacheError> {
+        let mut crops = harvest(upper)?;
+        // What a package needs comes before it: its closure is smaller.
+        let mut packages: Vec<&str> = graph.with_code(code).collect();
+        packages.sort_by_key(|package| graph.closure(package).map_or(0, BTreeSet::len));
+
+        let _lock = self.lock()?;
+        // What another process has compiled in the meantime comes first: two copies of a unit may differ.
+        self.lay(graph, base)?;
+        let mut taken: BTreeMap<Id, BTreeSet<String>> = BTreeMap::new();
+        let mut refused: BTreeSet<String> = BTreeSet::new();
+        for package in packages {
+            let Some(name) = graph.name(package) else { continue };
+            let Some(crop) = crops.remove(name) else { continue };
+            let versions: BTreeSet<String> =
+                graph.with_code(code).filter(|other| graph.name(other) == Some(name)).map(str::to_owned).collect();
+            let Some(crop) = crop else {
+                refused.extend(versions);
+                continue;
+            };
+            let below: BTreeSet<&String> = versions.iter().filter_map(|one| graph.closure(one)).flatten().collect();
+            let laid = base.laid.iter().map(|(id, layer)| (*id, &layer.packages));
+            let needs = laid.chain(taken.iter().map(|(id, packages)| (*id, packages)));
+            let needs = needs.filter(|(_, packages)| packages.iter().any(|one| below.contains(one)));
+            let layer = Layer::new(versions.clone(), code, needs.map(|(id, _)| id).collect(), crop);
+            if below.iter().any(|one| refused.contains(*one)) || base.has_unit_of(&layer) {
+                refused.extend(versions);
+                continue;
+            }
+            taken.insert(self.add(layer, upper)?, versions);
+        }
+        self.lay(graph, base)?;
+        Ok(taken.len())
+    }
+
+    fn add(&self, mut layer: Layer, upper: &Path) -> Result<Id, CacheError> {
+        let id = next_id(&self.dir)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back must not make a layer older than what it was compiled against.
+        let needed = layer.needs.iter().filter_map(|need| known.layers.get(need)).map(|need| need.made).max();
+        layer.made = needed.map_or(layer.made, |made| made.max(layer.made));
+        let new = self.dir.join(NEW);
+        layer.write(&new, upper)?;
+        let folder = self.folder(id);
+        fs::rename(&new, &folder).map_err(CacheError::io("make", &folder))?;
+        known.insert(id, layer);
+        Ok(id)
+    }
+
+    /// Keeps other processes from adding. What one that died left half done is removed.
+    fn lock(&self) -> Result<File, CacheError> {
+        let lock = lock(&self.dir)?;
+        let new = self.dir.join(NEW);
+        remove_folder(&new).map_err(CacheError::io("remove", &new))?;
+        Ok(lock)
+    }
+
+    fn folder(&self, id: Id) -> PathBuf {
+        self.dir.join(folder_name(id))
+    }
+
+    /// Adds an op's tally to that of all runs.
+    pub fn count(&self, tally: Tally) -> Result<(), CacheError> {
+        let _lock = lock(&self.dir)?;
+        tally.add(&self.dir);
+        Ok(())
+    }
+
+    /// What was noted of `subject`, if all that was laid then is laid in `base`.
+    pub fn noted(&self, subject: &str, base: &Base) -> Option<String> {
+        let text = fs::read_to_string(self.dir.join(NOTES).join(subject)).ok()?;
+        let (ids, note) = text.split_once('\n')?;
+        let is_laid = |id: &str| id.parse().is_ok_and(|id: Id| base.laid.contains_key(&id));
+        ids.split_whitespace().all(is_laid).then(|| note.to_owned())
+    }
+
+    /// Notes a line on `subject`, a file name, that is true wherever all that is laid in `base` is laid.
+    pub fn note(&self, subject: &str, base: &Base, note: &str) -> Result<(), CacheError> {
+        let notes = self.dir.join(NOTES);
+        let path = notes.join(subject);
+        let ids: String = base.laid.keys().map(|id| format!("{id} ")).collect();
+        let draft = tempfile::NamedTempFile::new_in(&notes).map_err(CacheError::io("write", &path))?;
+        fs::write(draft.path(), format!("{ids}\n{note}")).map_err(CacheError::io("write", &path))?;
+        draft.persist(&path).map(drop).map_err(|error| CacheError::io("write", &path)(error.error))
+    }
+}
+
+impl Known {
+    /// Reads the layers that other processes have added, and forgets those that they removed.
+    fn refresh(&mut self, dir: &Path) -> Result<(), CacheError> {
+        let there: BTreeSet<Id> = ids_in(dir)?.into_iter().collect();
+        let gone: Vec<Id> = self.layers.keys().filter(|id| !there.contains(id)).copied().collect();
+        gone.into_iter().for_each(|id| self.forget(id));
+        for id in there {
+            if self.layers.contains_key(&id) || self.damaged.contains(&id) {
+                continue;
+            }
+            match Layer::read(&dir.join(folder_name(id))) {
+                Some(layer) => self.insert(id, layer),
+                None => drop(self.damaged.insert(id)),
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, id: Id, layer: Layer) {
+        for package in &layer.packages {
+            self.by_package.entry(package.clone()).or_default().insert(id);
+        }
+        self.layers.insert(id, Arc::new(layer));
+    }
+
+    fn forget(&mut self, id: Id) {
+        self.damaged.insert(id);
+        let Some(layer) = self.layers.remove(&id) else { return };
+        for package in &layer.packages {
+            if let Some(ids) = self.by_package.get_mut(package) {
+                ids.remove(&id);
+            }
+        }
+    }
+
+    /// The layers that a crate may be given, the oldest first.
+    fn candidates(&self, graph: &Graph) -> Vec<(Id, Arc<Layer>)> {
+        let ids: BTreeSet<Id> =
+            graph.folders().filter_map(|folder| self.by_package.get(folder)).flatten().copied().collect();
+        let layers = ids.into_iter().filter_map(|id| Some((id, Arc::clone(self.layers.get(&id)?))));
+        layers.filter(|(_, layer)| layer.is_for(graph)).collect()
+    }
+}
+
+/// Takes the lock of a key's folder.
+pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
+    let path = dir.join(LOCK);
+    let lock = File::options().write(true).create(true).truncate(false).open(&path);
+    let lock = lock.map_err(CacheError::io("open", &path))?;
+    lock.lock().map_err(CacheError::io("lock", &path))?;
+    Ok(lock)
+}
+
+pub(super) fn folder_name(id: Id) -> String {
+    format!("{id:020}")
+}
+
+/// The layers in a key's folder, in no order.
+pub(super) fn ids_in(dir: &Path) -> Result<Vec<Id>, CacheError> {
+    let entries = fs::read_dir(dir).map_err(CacheError::io("list", dir))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Larger than all there are, and never one that was given before and is gone: other processes may remember it.
+fn next_id(dir: &Path) -> Result<Id, CacheError> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = Id::try_from(now.as_micros()).unwrap_or(0);
+    Ok(ids_in(dir)?.into_iter().max().map_or(now, |last| now.max(last + 1)))
+}

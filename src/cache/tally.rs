@@ -1,0 +1,34 @@
+//! How often dependencies were compiled, and how often they were there: the hit rate of a key, over all runs.
+//!
+//! Never decides anything, and never fails: a count that is lost is lost.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "tally.json";
+
+/// How many dependencies were compiled ahead of ops, and how many were there from earlier ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Tally {
+    pub compiled: usize,
+    pub reused: usize,
+}
+
+impl Tally {
+    pub(super) fn read(key: &Path) -> Self {
+        let text = fs::read(key.join(FILE)).ok();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Adds an op's tally to that of its key, whose lock the caller holds.
+    pub(super) fn add(self, key: &Path) {
+        let before = Self::read(key);
+        let sum = Self { compiled: before.compiled + self.compiled, reused: before.reused + self.reused };
+        let Ok(text) = serde_json::to_vec(&sum) else { return };
+        let draft = key.join(".tally.json");
+        let _ = fs::write(&draft, text).and_then(|()| fs::rename(&draft, key.join(FILE)));
+    }
+}

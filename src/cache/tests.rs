@@ -1,0 +1,318 @@
+//! Layers on disk, filled with units that no cargo made.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use tempfile::TempDir;
+
+use super::*;
+use crate::registry::lockfile::Lockfile;
+use crate::toolchain::Toolchain;
+
+/// A cache with one key.
+struct World {
+    dir: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.dir.path().join("layers")
+    }
+
+    /// The layers as a process that has just started sees them.
+    fn open(&self) -> Layers {
+        let toolchain = Toolchain {
+            spec: "x".parse().unwrap(),
+            version: "1.95.0".parse().unwrap(),
+            identity: "rustc x".to_owned(),
+            sysroot: PathBuf::from("/nowhere"),
+        };
+        let env = [("RUSTFLAGS".to_owned(), "-x".to_owned())];
+        Layers::open(&self.cache(), &Key::new(&toolchain, "index", &env), None).unwrap()
+    }
+
+    fn base(&self) -> Base {
+        let (base, upper) = (self.fresh(), self.fresh());
+        Base::new(base, &upper).unwrap()
+    }
+
+    fn fresh(&self) -> PathBuf {
+        tempfile::tempdir_in(self.dir.path()).unwrap().keep()
+    }
+
+    /// A target folder in which these units were completed: the unit's name ends in this digit, and its library holds
+    /// this text.
+    fn upper(&self, units: &[(&str, char, &str)]) -> PathBuf {
+        let upper = self.fresh();
+        for (package, digit, text) in units {
+            let hash: String = std::iter::repeat_n(*digit, 16).collect();
+            for (path, text) in [
+                (format!("debug/.fingerprint/{package}-{hash}/lib-x"), "x"),
+                (format!("debug/.fingerprint/{package}-{hash}/lib-x.json"), "x"),
+                (format!("debug/deps/lib{package}-{hash}.rlib"), text),
+            ] {
+                let path = upper.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+        }
+        upper
+    }
+
+    fn key_folder(&self) -> PathBuf {
+        let mut keys = fs::read_dir(self.cache()).unwrap();
+        keys.next().unwrap().unwrap().path()
+    }
+}
+
+/// The graph of a lockfile: each package with what it depends on. Those in `code` run code.
+fn graph(packages: &[(&str, &[&str])], code: &[&str]) -> Graph {
+    let mut text = String::new();
+    for (name, dependencies) in packages {
+        let source = format!("registry+{}", crates_index::git::URL);
+        text += &format!(
+            "[[package]]\nname = {name:?}\nversion = \"1.0.0\"\nsource = {source:?}\ndependencies = {dependencies:?}\n"
+        );
+    }
+    let lockfile = Lockfile::parse(&text, Path::new("Cargo.lock")).unwrap();
+    let vendor = tempfile::tempdir().unwrap();
+    for (name, _) in packages {
+        let folder = vendor.path().join(format!("{name}-1.0.0"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("Cargo.toml"), format!("[package]\nbuild = {}", code.contains(name))).unwrap();
+    }
+    Graph::new(&lockfile, vendor.path())
+}
+
+fn code(packages: &[&str]) -> Code {
+    packages.iter().map(|name| format!("{name}-1.0.0")).collect()
+}
+
+/// The libraries in a base, with their contents.
+fn libraries(base: &Base) -> BTreeSet<String> {
+    let deps = base.dir().join("debug/deps");
+    let Ok(entries) = fs::read_dir(&deps) else { return BTreeSet::new() };
+    let library = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().trim_start_matches("lib").to_owned();
+        format!("{}={}", name.split_once('-').unwrap().0, fs::read_to_string(path).unwrap())
+    };
+    entries.map(|entry| library(entry.unwrap().path())).collect()
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[test]
+fn what_one_crate_compiled_the_next_one_gets_as_far_as_it_needs_it() {
+    let world = World::new();
+    let both = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+    let mut base = world.base();
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B"), ("c", '3', "C"), ("other", '4', "no")]);
+    assert_eq!(world.open().take(&both, &Code::new(), &upper, &mut base).unwrap(), 3);
+    assert_eq!(libraries(&base), set(&["a=A", "b=B", "c=C"]));
+
+    let mut base = world.base();
+    world.open().lay(&graph(&[("a", &[]), ("b", &["a"])], &[]), &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["a=A", "b=B"]));
+    // What it was compiled against must be there, too.
+    let mut base = world.base();
+    world.open().lay(&graph(&[("b", &[]), ("c", &[])], &[]), &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["c=C"]));
+}
+
+#[test]
+fn a_crate_gets_nothing_that_code_it_does_not_have_could_have_changed() {
+    let world = World::new();
+    let layers = world.open();
+    let with = graph(&[("evil", &[]), ("a", &["evil"])], &["evil"]);
+    let upper = world.upper(&[("a", '1', "A"), ("evil", '2', "E"), ("planted", '3', "P")]);
+    assert_eq!(layers.take(&with, &code(&["evil"]), &upper, &mut world.base()).unwrap(), 2);
+
+    let mut base = world.base();
+    layers.lay(&graph(&[("a", &[]), ("planted", &[])], &[]), &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&[]));
+    // One that has all of it below the same package, and more.
+    layers.lay(&graph(&[("evil", &["more"]), ("a", &["evil"]), ("more", &[])], &["evil", "more"]), &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["a=A", "evil=E"]));
+}
+
+#[test]
+fn a_cell_only_gives_units_of_packages_whose_code_it_was_made_for() {
+    let world = World::new();
+    let graph = graph(&[("pure", &[]), ("script", &[]), ("uses", &["script"])], &["script"]);
+    let upper = world.upper(&[("pure", '1', "tampered"), ("script", '2', "S")]);
+    let mut base = world.base();
+    assert_eq!(world.open().take(&graph, &code(&["script"]), &upper, &mut base).unwrap(), 1);
+    assert_eq!(libraries(&base), set(&["script=S"]));
+}
+
+#[test]
+fn of_two_that_compile_the_same_the_first_one_counts_and_nothing_stands_on_the_second() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+    let (mut first, mut second) = (world.base(), world.base());
+    let upper = world.upper(&[("a", '1', "first")]);
+    assert_eq!(world.open().take(&graph, &Code::new(), &upper, &mut first).unwrap(), 1);
+    let upper = world.upper(&[("a", '1', "second"), ("b", '2', "on second"), ("c", '3', "C")]);
+    assert_eq!(world.open().take(&graph, &Code::new(), &upper, &mut second).unwrap(), 1);
+    assert_eq!(libraries(&second), set(&["a=first", "c=C"]));
+}
+
+#[test]
+fn nothing_that_stands_on_what_cannot_be_shared_is_shared() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B"), ("c", '3', "C")]);
+    let out = upper.join("debug/build/a-1111111111111111");
+    fs::create_dir_all(&out).unwrap();
+    std::os::unix::fs::symlink("elsewhere", out.join("link")).unwrap();
+    let mut base = world.base();
+    assert_eq!(world.open().take(&graph, &Code::new(), &upper, &mut base).unwrap(), 1);
+    assert_eq!(libraries(&base), set(&["c=C"]));
+}
+
+#[test]
+fn nothing_is_laid_under_what_a_crate_compiled_itself() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"])], &[]);
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B")]);
+    world.open().take(&graph, &Code::new(), &upper, &mut world.base()).unwrap();
+    let own = world.upper(&[("a", '1', "own")]);
+    let mut base = Base::new(world.fresh(), &own).unwrap();
+    world.open().lay(&graph, &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&[]));
+}
+
+#[test]
+fn no_dependency_is_newer_than_its_dependent() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"])], &["b"]);
+    let (layers, mut base) = (world.open(), world.base());
+    layers.take(&graph, &Code::new(), &world.upper(&[("a", '1', "A")]), &mut base).unwrap();
+    layers.take(&graph, &code(&["b"]), &world.upper(&[("b", '2', "B")]), &mut base).unwrap();
+    let time = |name: &str| {
+        let path = base.dir().join(format!("debug/deps/lib{name}.rlib"));
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mtime(), metadata.mtime_nsec())
+    };
+    assert!(time("a-1111111111111111") <= time("b-2222222222222222"));
+}
+
+#[test]
+fn many_publishers_at_once_agree() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"])], &[]);
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let (world, graph) = (&world, &graph);
+            scope.spawn(move || {
+                let (of_a, of_b) = (format!("A{writer}"), format!("B{writer}"));
+                let upper = world.upper(&[("a", '1', &of_a), ("b", '2', &of_b)]);
+                world.open().take(graph, &Code::new(), &upper, &mut world.base()).unwrap();
+            });
+        }
+    });
+    let mut base = world.base();
+    world.open().lay(&graph, &mut base).unwrap();
+    let found: Vec<String> = libraries(&base).into_iter().collect();
+    assert_eq!(found.len(), 2);
+    // Both of the same writer.
+    assert_eq!(found[0].replace("a=A", ""), found[1].replace("b=B", ""));
+    assert_eq!(summarise(&world.cache()).unwrap()[0].layers, 2);
+}
+
+#[test]
+fn what_a_killed_process_left_half_done_is_never_seen_and_goes_with_the_next() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &[])], &[]);
+    world.open().take(&graph, &Code::new(), &world.upper(&[("a", '1', "A")]), &mut world.base()).unwrap();
+    let half = world.key_folder().join(".new/files/debug/deps");
+    fs::create_dir_all(&half).unwrap();
+    fs::write(half.join("libb-2222222222222222.rlib"), "half").unwrap();
+    let mut base = world.base();
+    world.open().lay(&graph, &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["a=A"]));
+    world.open().take(&graph, &Code::new(), &world.upper(&[("b", '2', "B")]), &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["a=A", "b=B"]));
+    assert!(!world.key_folder().join(".new").exists());
+}
+
+#[test]
+fn a_layer_that_a_power_loss_damaged_is_not_used_and_can_be_made_again() {
+    for damage in ["record.json", "files/debug/deps/liba-1111111111111111.rlib"] {
+        let world = World::new();
+        let graph = graph(&[("a", &[]), ("b", &["a"])], &[]);
+        let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B")]);
+        world.open().take(&graph, &Code::new(), &upper, &mut world.base()).unwrap();
+        let layers = fs::read_dir(world.key_folder()).unwrap().map(|entry| entry.unwrap().path().join(damage));
+        let path = layers.filter(|path| path.exists()).min().unwrap();
+        fs::write(path, "").unwrap();
+
+        let (layers, mut base) = (world.open(), world.base());
+        layers.lay(&graph, &mut base).unwrap();
+        assert_eq!(libraries(&base), set(&[]), "{damage}");
+        let upper = world.upper(&[("a", '1', "A2"), ("b", '2', "B2")]);
+        assert_eq!(layers.take(&graph, &Code::new(), &upper, &mut base).unwrap(), 2);
+        assert_eq!(libraries(&base), set(&["a=A2", "b=B2"]), "{damage}");
+    }
+}
+
+#[test]
+fn a_collection_takes_the_least_recently_used_first_and_what_stands_on_it() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B"), ("c", '3', "C")]);
+    let mut used = world.base();
+    world.open().take(&graph, &Code::new(), &upper, &mut used).unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(world.key_folder()).unwrap() {
+        let record = entry.unwrap().path().join("record.json");
+        if fs::read_to_string(&record).is_ok_and(|text| text.contains("a-1.0.0")) {
+            fs::File::open(&record).unwrap().set_modified(old).unwrap();
+        }
+    }
+    // Nine bytes each: one of them has to go.
+    let size = |layers: &[Summary]| layers[0].size.as_u64();
+    let before = size(&summarise(&world.cache()).unwrap());
+    let collected = collect(&world.cache(), ByteSize(before - 1)).unwrap();
+    assert_eq!(collected.removed, 2);
+    assert_eq!(size(&summarise(&world.cache()).unwrap()), collected.left.as_u64());
+    // A crate that is at work keeps what it was given.
+    assert_eq!(libraries(&used), set(&["a=A", "b=B", "c=C"]));
+    let mut base = world.base();
+    world.open().lay(&graph, &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["c=C"]));
+}
+
+#[test]
+fn a_note_holds_while_what_it_was_noted_over_is_there() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &[])], &[]);
+    let (layers, mut base) = (world.open(), world.base());
+    layers.take(&graph, &Code::new(), &world.upper(&[("a", '1', "A")]), &mut base).unwrap();
+    layers.note("subject", &base, "7").unwrap();
+    assert_eq!(layers.noted("subject", &base).as_deref(), Some("7"));
+    assert_eq!(layers.noted("other", &base), None);
+    layers.take(&graph, &Code::new(), &world.upper(&[("b", '2', "B")]), &mut base).unwrap();
+    assert_eq!(layers.noted("subject", &base).as_deref(), Some("7"));
+    collect(&world.cache(), ByteSize(0)).unwrap();
+    let mut base = world.base();
+    layers.lay(&graph, &mut base).unwrap();
+    assert_eq!(layers.noted("subject", &base), None);
+}
+
+#[test]
+fn tallies_of_all_processes_add_up() {
+    let world = World::new();
+    world.open().count(Tally { compiled: 2, reused: 1 }).unwrap();
+    world.open().count(Tally { compiled: 0, reused: 4 }).unwrap();
+    assert_eq!(summarise(&world.cache()).unwrap()[0].tally, Tally { compiled: 2, reused: 5 });
+}

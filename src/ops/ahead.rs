@@ -1,0 +1,320 @@
+//! Compiles a crate's dependencies ahead of the crate, in cells of their own, so that they can be shared.
+//!
+//! Cargo is run as the op will run it, but what it finds as `rustc` refuses all packages but a few: first those that
+//! run no code at all, then, in a new cell each time, those that run the same code. What a cell completes becomes
+//! layers, which later cells and at last the op itself lie over. The crate's own code is refused in all of them.
+//!
+//! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use semver::Version;
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Base, CacheError, Code, Graph, Key, Layers, Tally};
+use crate::ops::cell::{self, Ahead, CellError, TOOLCHAIN, VENDOR};
+use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
+use crate::ops::{Features, Op, Order, Tools, blocking};
+use crate::registry::lockfile::{Lockfile, LockfileError};
+use crate::sandbox::{End, Exit, Sandbox, Usage};
+use crate::toolchain::Toolchain;
+
+/// The first cargo that goes on after a package that doesn't compile.
+const KEEPS_GOING: Version = Version::new(1, 74, 0);
+
+/// The op whose flags all layers are made with.
+const SHARED: Op = Op::Build;
+
+/// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
+const REFUSED: &str = "maar-refused: ";
+
+/// Why no layers could be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AheadError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Lockfile(#[from] LockfileError),
+    #[error("failed to {what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// What an op lies over, and what that cost.
+pub(super) struct Compiled {
+    /// A folder of links to layers.
+    pub(super) base: PathBuf,
+    pub(super) usage: Usage,
+    pub(super) tally: Tally,
+    /// Why nothing is shared after all, if so.
+    pub(super) problem: Option<AheadError>,
+}
+
+/// The layers of each toolchain, in `cache`, for the registry at `index`; none where the sandbox can't lay them.
+pub fn layers(
+    cache: &Path,
+    sandbox: &Sandbox,
+    index: &str,
+    toolchains: &[Toolchain],
+) -> Result<Vec<Layers>, CacheError> {
+    match sandbox {
+        Sandbox::Native(_) => {
+            let key = |toolchain| Key::new(toolchain, index, &cell::build_environment(&SHARED));
+            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
+        }
+        // A container is kept from op to op, so that its folders can't be laid anew for each.
+        Sandbox::Docker(_) | Sandbox::Unconfined(_) => Ok(Vec::new()),
+        #[cfg(test)]
+        Sandbox::Fake(_) => Ok(Vec::new()),
+    }
+}
+
+/// Lays what is there for an op, and compiles what isn't. `None`: this crate uses no layers.
+pub(super) async fn compile(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: usize,
+) -> Result<Option<Compiled>, WorkspaceError> {
+    // Variables of a crate's own can change what any dependency becomes.
+    let Some(layers) = tools.layers.get(toolchain).filter(|_| order.env.is_empty()) else { return Ok(None) };
+    let dirs = workspace.toolchain(toolchain)?;
+    workspace.renew(&dirs.base, For::Cells)?;
+    let path = dirs.base.clone();
+    let work = Work { tools, workspace, order, toolchain, layers, dirs };
+    // What other flags make of a dependency is another thing, which a base would only be in the way of.
+    if order.op.lints() != SHARED.lints() {
+        let (usage, tally) = (Usage::default(), Tally::default());
+        return Ok(Some(Compiled { base: path, usage, tally, problem: None }));
+    }
+    match work.all().await {
+        Ok(Progress { usage, tally, .. }) => Ok(Some(Compiled { base: path, usage, tally, problem: None })),
+        Err(error) => {
+            // What earlier ops wrote over a base is no folder of its own: the next one needs a base, too, if an empty one.
+            workspace.renew(&path, For::Cells)?;
+            let (usage, tally) = (Usage::default(), Tally::default());
+            Ok(Some(Compiled { base: path, usage, tally, problem: Some(error) }))
+        }
+    }
+}
+
+/// The command that compiles what an op's own command will need, and says what of it is fresh.
+fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
+    let what: &[&str] = match op {
+        Op::Build => &["build"],
+        // `cargo test` itself would stop at the first package that is refused.
+        Op::Test => &["build", "--all-targets"],
+        Op::Check => &["check", "--all-targets"],
+        Op::Doc => &["check"],
+        Op::Prepare | Op::Clippy | Op::Command(_) => return None,
+    };
+    let how = ["--frozen", "--keep-going", "--verbose", "--color=never"];
+    let argv = ["cargo"].iter().chain(what).chain(&how).map(|&arg| arg.to_owned());
+    Some(argv.chain(features.flags()).collect())
+}
+
+/// What a note is about: the same crate, lockfile and command have the same dependencies.
+fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError> {
+    let mut digest = Sha256::new();
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        let path = workspace.source().join(name);
+        let text = fs::read(&path).map_err(at("read", &path))?;
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text);
+    }
+    argv.iter().for_each(|arg| digest.update(format!("{arg}\0")));
+    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whether everything was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Completion {
+    Whole,
+    /// A limit was hit, or everything is to stop.
+    CutShort,
+}
+
+/// The dependencies of one op.
+struct Work<'a> {
+    tools: &'a Tools,
+    workspace: &'a Workspace,
+    order: &'a Order<'a>,
+    toolchain: usize,
+    layers: &'a Layers,
+    dirs: ToolchainDirs,
+}
+
+/// How far the work on them is.
+struct Progress {
+    graph: Arc<Graph>,
+    base: Base,
+    usage: Usage,
+    tally: Tally,
+}
+
+impl Work<'_> {
+    async fn all(&self) -> Result<Progress, AheadError> {
+        let mut progress = self.lay().await?;
+        let Self { tools, workspace, order, layers, .. } = self;
+        let keeps_going = tools.toolchains[self.toolchain].version >= KEEPS_GOING;
+        let argv = argv(order.op, order.features).filter(|_| keeps_going && !progress.graph.is_empty());
+        let Some(argv) = argv else { return Ok(progress) };
+        let subject = subject(workspace, &argv)?;
+        if let Some(reused) = layers.noted(&subject, &progress.base).and_then(|note| note.parse().ok()) {
+            progress.tally.reused = reused;
+        } else if self.compile(&argv, &mut progress).await? == Completion::Whole {
+            let Tally { reused, compiled } = progress.tally;
+            layers.note(&subject, &progress.base, &(reused + compiled).to_string())?;
+        }
+        layers.count(progress.tally)?;
+        Ok(progress)
+    }
+
+    /// Lays what is there.
+    async fn lay(&self) -> Result<Progress, AheadError> {
+        let lockfile = Lockfile::read(&self.workspace.source().join("Cargo.lock"))?;
+        let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
+        let laid = blocking(move || {
+            let graph = Arc::new(Graph::new(&lockfile, &vendor));
+            let mut base = Base::new(dirs.base, &dirs.target)?;
+            layers.lay(&graph, &mut base)?;
+            Ok::<_, CacheError>(Progress { graph, base, usage: Usage::default(), tally: Tally::default() })
+        });
+        Ok(laid.await?)
+    }
+
+    /// Compiles what isn't.
+    async fn compile(&self, argv: &[String], progress: &mut Progress) -> Result<Completion, AheadError> {
+        let begun = Instant::now();
+        // Less code comes first: what a package needs has no more of it than the package itself.
+        let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::from([(0, Code::new())]);
+        let mut tried: BTreeSet<Code> = BTreeSet::new();
+        while let Some((_, code)) = ahead.pop_first() {
+            let exit = self.one(&code, argv, progress).await?;
+            progress.usage = cell::sum(progress.usage, exit.usage);
+            if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
+                return Ok(Completion::CutShort);
+            }
+            let text = String::from_utf8_lossy(&exit.output.head);
+            if tried.is_empty() {
+                progress.tally.reused = fresh(&text, &progress.graph);
+            }
+            tried.insert(code);
+            let refused = refused(&text).filter_map(|package| progress.graph.code(package));
+            ahead.extend(refused.filter(|code| !tried.contains(*code)).map(|code| (code.len(), code.clone())));
+        }
+        Ok(Completion::Whole)
+    }
+
+    /// Compiles the packages that run exactly this code, in a new cell, as far as what they need is there.
+    async fn one(&self, code: &Code, argv: &[String], progress: &mut Progress) -> Result<Exit, AheadError> {
+        let Self { tools, workspace, order, toolchain, layers, dirs } = self;
+        let (stand_in, upper, work) = (dirs.ahead.join("bin"), dirs.ahead.join("upper"), dirs.ahead.join("work"));
+        workspace.renew(&dirs.ahead, For::Maar)?;
+        workspace.renew(&stand_in, For::Maar)?;
+        workspace.renew(&upper, For::Cells)?;
+        workspace.renew(&work, For::Cells)?;
+        write_stand_in(&stand_in.join("rustc"), progress.graph.with_code(code))?;
+        let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
+        let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?;
+        // Only a cargo that came to its own end has left nothing half written.
+        if matches!(exit.end, End::Code(_)) {
+            let (layers, graph, code) = ((*layers).clone(), Arc::clone(&progress.graph), code.clone());
+            let mut base = progress.base.clone();
+            let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
+            let (taken, base) = taken.await?;
+            progress.tally.compiled += taken;
+            progress.base = base;
+        }
+        Ok(exit)
+    }
+}
+
+/// Writes what cargo finds as `rustc`: it answers questions, and compiles these packages and no others.
+///
+/// Cargo itself says which package it is about, in a variable that is not set when it asks for versions.
+fn write_stand_in<'a>(path: &Path, packages: impl Iterator<Item = &'a str>) -> Result<(), AheadError> {
+    let mut patterns = String::from("''");
+    for package in packages {
+        // Names and versions hold nothing that a shell would take for more than a letter.
+        patterns.push_str(&format!(" | '{VENDOR}/{package}'"));
+    }
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"${{CARGO_MANIFEST_DIR-}}\" in\n\
+         {patterns}) exec {TOOLCHAIN}/bin/rustc \"$@\" ;;\n\
+         esac\n\
+         echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
+         exit 1\n"
+    );
+    fs::write(path, script)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .map_err(at("write", path))
+}
+
+fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AheadError {
+    let path = path.to_owned();
+    move |source| AheadError::Io { what, path, source }
+}
+
+/// The packages, as `NAME-VERSION`, that were next but refused. Whatever else stands there does no harm.
+fn refused(text: &str) -> impl Iterator<Item = &str> {
+    let folders = text.lines().filter_map(|line| line.trim_end().strip_prefix(REFUSED));
+    folders.filter_map(|folder| folder.strip_prefix(VENDOR)?.strip_prefix('/'))
+}
+
+/// How many packages of the graph cargo found fresh: `       Fresh itoa v1.0.18`.
+fn fresh(text: &str, graph: &Graph) -> usize {
+    let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Fresh "));
+    let folders = packages.map(|package| package.replacen(" v", "-", 1));
+    folders.filter(|folder| graph.code(folder).is_some()).collect::<BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_packages_are_found_between_whatever_cargo_prints() {
+        let text = "   Compiling libc v0.2.1\r\nmaar-refused: /cargo/vendor/libc-0.2.1\r\nerror: could not compile\r\n\
+                    maar-refused: /crate\r\nmaar-refused: /cargo/vendor/a-1.0.0+b\n x maar-refused: /cargo/vendor/c-1.0.0\n";
+        assert_eq!(refused(text).collect::<Vec<_>>(), ["libc-0.2.1", "a-1.0.0+b"]);
+    }
+
+    #[test]
+    fn the_stand_in_compiles_what_it_is_told_to_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rustc");
+        write_stand_in(&path, ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
+        let script =
+            fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled");
+        fs::write(&path, script).unwrap();
+        let run = |folder: Option<&str>| {
+            let mut command = std::process::Command::new("/bin/sh");
+            command.arg(&path).arg("arg").env_clear();
+            command.envs(folder.map(|folder| ("CARGO_MANIFEST_DIR", folder)));
+            let output = command.output().unwrap();
+            (
+                output.status.code(),
+                String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+            )
+        };
+        let compiled = (Some(0), "compiled arg\n".to_owned());
+        assert_eq!(run(None), compiled);
+        assert_eq!(run(Some("/cargo/vendor/a-1.0.0")), compiled);
+        assert_eq!(run(Some("/cargo/vendor/b-2.0.0+x")), compiled);
+        for refused in ["/crate", "/cargo/vendor/a-1.0.0/", "/cargo/vendor/a-1.0.0/sub", "/cargo/vendor/a-1.0.01", "x"]
+        {
+            assert_eq!(run(Some(refused)), (Some(1), format!("maar-refused: {refused}\n")));
+        }
+    }
+}

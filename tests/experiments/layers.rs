@@ -1,0 +1,209 @@
+//! Compiled dependencies that crates share: nothing is compiled twice, nothing that a stranger wrote is believed, and
+//! verdicts are the same without.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::cases::two_toolchains;
+use crate::support::fixture::Fixture;
+use crate::world::{World, text};
+
+/// A library whose answer tests can check.
+fn library() -> Fixture {
+    Fixture::new("library", "1.0.0").lib("pub fn answer() -> u32 { 42 }")
+}
+
+/// A crate that passes only if the library is what its author wrote.
+fn checking(name: &str) -> Fixture {
+    Fixture::new(name, "1.0.0").dep("library", "1").lib("#[test] fn answer() { assert_eq!(library::answer(), 42); }")
+}
+
+/// Changes every file of the library that it can reach, each in every way, and adds one of its own.
+const POISON: &str = r#"
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    pub fn poison(dir: &Path) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                poison(&path);
+            } else if path.to_string_lossy().contains("library") {
+                let _ = fs::write(&path, "poison");
+                let _ = fs::File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+                let _ = fs::hard_link(&path, path.with_extension("linked"));
+                let _ = fs::remove_file(&path);
+                let _ = symlink("/etc/passwd", &path);
+            }
+        }
+        let planted = dir.join(".fingerprint/library-0123456789abcdef");
+        if dir.join(".fingerprint").exists() && fs::create_dir_all(&planted).is_ok() {
+            let _ = fs::write(planted.join("lib-library"), "0123456789abcdef");
+            let _ = fs::write(planted.join("lib-library.json"), "{}");
+            let _ = fs::write(dir.join("deps/liblibrary-0123456789abcdef.rlib"), "poison");
+        }
+    }
+"#;
+
+fn poisoning(name: &str) -> Fixture {
+    let main = format!("{POISON} fn main() {{ poison(Path::new(\"/target\")); }}");
+    Fixture::new(name, "1.0.0").file("build.rs", &main)
+}
+
+/// One crate after the other, in this order.
+fn experiment(world: &World, name: &str, crates: &[&str]) {
+    // The script spoils its own target folder too, as far as it is filled by then, which cargo doesn't promise.
+    let workers = "workers = { fetch = 1, build = 1, test = 1 }\nin-flight = 1\n[crate.script]\nskip = [\"test\"]";
+    world.write("maar.toml", &format!("name = {name:?}\ntoolchains = [\"stable\"]\ncrates = {crates:?}\n{workers}"));
+}
+
+/// Runs it with layers and without; gives the verdicts, which must be the same.
+fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
+    experiment(world, "shared", crates);
+    world.run(&[]);
+    let shared = world.verdicts("shared");
+    experiment(world, "alone", crates);
+    world.run(&["--no-cache"]);
+    assert_eq!(world.verdicts("alone"), shared);
+    shared
+}
+
+/// Every file of every layer: its contents and its times.
+fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
+    fn walk(dir: &Path, found: &mut BTreeMap<PathBuf, (Vec<u8>, i64, u64)>) {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            if metadata.is_dir() {
+                walk(&path, found);
+            } else if path.components().any(|part| part.as_os_str() == "files") {
+                found.insert(path.clone(), (fs::read(&path).unwrap(), metadata.mtime(), metadata.size()));
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&world.home().join("cache/layers"), &mut found);
+    found
+}
+
+/// Layers, compiled and reused, as `maar cache` prints them.
+fn tally(world: &World) -> [usize; 3] {
+    let ran = world.maar(&["cache"]);
+    let line = ran.stdout.lines().nth(1).unwrap_or_default();
+    let columns: Vec<&str> = line.split("  ").filter(|column| !column.is_empty()).map(str::trim).collect();
+    [columns[0], columns[3], columns[4]].map(|column| column.parse().unwrap())
+}
+
+#[test]
+fn a_dependency_is_compiled_once_for_all_crates_and_ops() {
+    if !two_toolchains() {
+        return;
+    }
+    let world = World::new([library(), checking("one"), checking("two")]);
+    experiment(&world, "fixtures", &["one", "two"]);
+    let ran = world.run(&[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(tally(&world), [1, 1, 3], "compiled for the first of four ops");
+    for krate in ["one", "two"] {
+        let log = world.log(&[krate, "--op", "build"]);
+        assert!(log.contains(&format!("Compiling {krate} v1.0.0")), "{log}");
+        assert!(!log.contains("Compiling library"), "{log}");
+    }
+    world.run(&["--fresh", "--no-cache"]);
+    let log = world.log(&["two", "--op", "build"]);
+    assert!(log.contains("Compiling library v1.0.0"), "{log}");
+    assert_eq!(tally(&world), [1, 1, 3]);
+}
+
+#[test]
+fn layers_outlive_the_experiment_until_they_are_collected() {
+    if !two_toolchains() {
+        return;
+    }
+    let world = World::new([library(), checking("one"), checking("two")]);
+    assert!(world.maar(&["cache"]).stdout.starts_with("no compiled dependencies yet"));
+    experiment(&world, "first", &["one"]);
+    world.run(&[]);
+    let before = layers(&world);
+    experiment(&world, "fixtures", &["two"]);
+    assert_eq!(world.run(&[]).code, Some(0));
+    assert_eq!(layers(&world), before);
+    assert!(!world.log(&["two", "--op", "build"]).contains("Compiling library"));
+
+    assert!(world.maar(&["cache", "gc", "--budget", "1GiB"]).stdout.starts_with("removed 0 layers"));
+    let ran = world.maar(&["cache", "gc", "--budget", "0B"]);
+    assert!(ran.stdout.starts_with("removed 1 layers") && ran.stdout.ends_with("; 0 B left\n"), "{}", ran.stdout);
+    assert_eq!(layers(&world), BTreeMap::new());
+    assert_eq!(world.run(&["--fresh"]).code, Some(0));
+    assert_eq!(tally(&world)[0], 1);
+}
+
+#[test]
+fn a_crate_cannot_get_anything_into_a_layer() {
+    if !two_toolchains() {
+        return;
+    }
+    // As a build script, as a test, and as a build script that had its own dependency compiled before.
+    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/target\")); }}");
+    let crates = [
+        library(),
+        poisoning("script").dep("library", "1"),
+        Fixture::new("tests", "1.0.0")
+            .dep("library", "1")
+            .lib(&test.replace("pub fn", "#[cfg(test)] fn").replace("    use", "    #[cfg(test)] use")),
+        checking("victim"),
+    ];
+    let world = World::new(crates);
+    experiment(&world, "before", &["script"]);
+    world.run(&[]);
+    let before = layers(&world);
+    assert!(!before.is_empty());
+    let verdicts = verdicts(&world, &["tests", "script", "victim"]);
+    assert_eq!(verdicts, ["tests@1.0.0 pass", "script@1.0.0 pass", "victim@1.0.0 pass"]);
+    assert_eq!(layers(&world), before);
+}
+
+#[test]
+fn a_dependency_cannot_change_the_layers_of_crates_that_do_not_have_it() {
+    if !two_toolchains() {
+        return;
+    }
+    let carrier = Fixture::new("carrier", "1.0.0").dep("hostile", "1").dep("library", "1");
+    let world = World::new([library(), poisoning("hostile"), carrier, checking("victim")]);
+    let verdicts = verdicts(&world, &["carrier", "victim"]);
+    assert_eq!(verdicts, ["carrier@1.0.0 pass", "victim@1.0.0 pass"]);
+    // Its own units are shared, with whoever depends on it too; those of the library are as rustc wrote them.
+    let of_library: Vec<_> =
+        layers(&world).into_iter().filter(|(path, _)| path.to_string_lossy().contains("library")).collect();
+    assert!(of_library.iter().all(|(_, (bytes, ..))| bytes != b"poison"), "{of_library:?}");
+    assert!(of_library.iter().all(|(path, _)| !path.to_string_lossy().contains("0123456789abcdef")));
+    assert_eq!(tally(&world)[0], 2);
+}
+
+#[test]
+fn what_a_dependency_sets_up_for_others_works_as_without_layers() {
+    if !two_toolchains() {
+        return;
+    }
+    let generated = Fixture::new("generated", "1.0.0")
+        .file(
+            "build.rs",
+            "fn main() { let out = std::env::var(\"OUT_DIR\").unwrap(); \
+             std::fs::write(format!(\"{out}/n.rs\"), \"42\").unwrap(); println!(\"cargo:rustc-cfg=probed\"); }",
+        )
+        .lib("#[cfg(probed)] pub const N: u32 = include!(concat!(env!(\"OUT_DIR\"), \"/n.rs\"));");
+    let broken = Fixture::new("broken-dep", "1.0.0").lib("compile_error!(\"no\");");
+    let using = |name: &str| {
+        Fixture::new(name, "1.0.0").dep("generated", "1").lib("#[test] fn n() { assert_eq!(generated::N, 42); }")
+    };
+    let unlucky = Fixture::new("unlucky", "1.0.0").dep("broken-dep", "1").dep("generated", "1");
+    let world = World::new([generated, broken, using("one"), using("two"), unlucky]);
+    let verdicts = verdicts(&world, &["one", "two", "unlucky"]);
+    let expected = ["one@1.0.0 pass", "two@1.0.0 pass", "unlucky@1.0.0 build-fail: build@stable: does not compile"];
+    assert_eq!(verdicts, expected);
+    let report = world.report("shared");
+    assert_eq!(text(&report["crates"][2]["results"][0]["outcome"]), "failed");
+}
