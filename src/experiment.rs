@@ -34,13 +34,16 @@ pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
 /// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Written down without the crates, which are in the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
     /// Its name, under which results are kept: ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit.
     pub name: String,
     /// The toolchains, the baseline first. Empty: the active one.
     pub toolchains: Vec<ToolchainSpec>,
     /// Which crates, in the order written; list and lock files are already read.
+    #[serde(skip)]
     pub crates: Vec<Selection>,
     /// The op list of every crate that has none of its own.
     pub ops: Vec<Op>,
@@ -117,7 +120,7 @@ pub enum Caching {
 }
 
 /// Limits of which only some are given.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `Limits`")]
 pub struct LimitsPatch {
     pub cpus: Option<f64>,
@@ -131,7 +134,7 @@ pub struct LimitsPatch {
 }
 
 /// What `[crate.NAME]` says of one crate.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CrateSettings {
     /// Its op list, with its `skip` already taken off; absent: the experiment's.
     pub ops: Option<Vec<Op>>,

@@ -44,6 +44,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what the ops of a crate printed
     Logs(LogsArgs),
+    /// Open a shell in the cell that a crate's op had, or repeat the op there
+    Shell(ShellArgs),
     /// Work out what a run would take with other workers, on another machine, over more crates
     Simulate(SimulateArgs),
     /// Say what this host can do, and how to mend what it can't
@@ -223,6 +225,25 @@ pub struct SimulateArgs {
 /// `maar doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The name of the experiment
+    pub name: String,
+    /// The crate, and its version if several were run
+    #[arg(value_name = "CRATE[@VERSION]", value_parser = crate_id)]
+    pub krate: CrateId,
+    /// Use this toolchain [default: the baseline]
+    #[arg(short, long, value_name = "SPEC")]
+    pub toolchain: Option<ToolchainSpec>,
+    /// Repeat this op instead of opening a shell
+    #[arg(long, value_name = "OP")]
+    pub run: Option<OpName>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,

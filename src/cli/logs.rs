@@ -51,7 +51,7 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
     Ok(Exit::Fine)
 }
 
-fn find<'a>(results: &'a Results, wanted: &CrateId) -> Result<&'a CrateResults, Misuse> {
+pub(super) fn find<'a>(results: &'a Results, wanted: &CrateId) -> Result<&'a CrateResults, Misuse> {
     let named = |krate: &&CrateResults| {
         let id = &krate.krate.id;
         id.name == wanted.name && (wanted.version.is_none() || id.version == wanted.version)

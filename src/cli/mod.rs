@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod sandbox;
 mod select;
+mod shell;
 mod signals;
 mod simulate;
 mod status;
@@ -46,6 +47,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Logs(args)) => logs::run(&args, out),
         Some(Command::Simulate(args)) => simulate::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
+        Some(Command::Shell(args)) => shell::run(&args, out),
         Some(Command::Image(args)) => image::run(&args, out),
         Some(Command::Clean(args)) => clean::run(&args, out),
         Some(Command::Cache(args)) => cache::run(&args, out),

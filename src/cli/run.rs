@@ -71,6 +71,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     store.begin(&ExperimentRecord {
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
+        settings: serde_json::to_string(&experiment).context("failed to write the settings down")?,
         notes: notes.clone(),
         crates: selected.into_iter().map(|(selection, _)| selection).zip(plans.iter().cloned()).collect(),
     })?;

@@ -54,6 +54,27 @@ fn op(text: &str) -> OpName {
 }
 
 #[test]
+fn settings_are_read_as_they_were_written_down() {
+    let file = r#"
+        crates = ["itoa"]
+        sandbox = "docker"
+        limits = { memory = "2GiB", timeout = "90s" }
+        [op.geiger]
+        stage = "build"
+        run = ["cargo", "geiger"]
+        [op.test.limits]
+        cpus = 2
+        [crate.itoa]
+        ops = ["prepare", "geiger"]
+        features = ["*"]
+        env = { A = "b" }
+    "#;
+    let experiment = load_text(file, &Overrides::default()).unwrap();
+    let read: Experiment = serde_json::from_str(&serde_json::to_string(&experiment).unwrap()).unwrap();
+    assert_eq!(read, Experiment { crates: Vec::new(), ..experiment });
+}
+
+#[test]
 fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
     let names = ["adler2", "cfg-if", "either", "fnv", "percent-encoding", "scopeguard", "strsim", "utf8parse"];
     let expected = Experiment {

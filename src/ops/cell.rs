@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Op, Order, Tools};
-use crate::sandbox::{self, Cell, Command, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage};
+use crate::sandbox::{
+    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage,
+};
 use crate::toolchain::Toolchain;
 
 /// Where things are in a cell.
@@ -45,6 +47,31 @@ pub(crate) async fn run(
     base: Option<&Path>,
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
+    let cell = open(tools, workspace, order, toolchain).await?;
+    finish(cell, order, Network::Loopback, argv).await
+}
+
+/// Opens the cell of an op to its user: a shell on their terminal.
+pub(crate) async fn enter(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: usize,
+    console: &mut Console,
+) -> Result<Exit, CellError> {
+    // What the image or the host has: bash is nicer to people.
+    const SHELL: &str = "command -v bash >/dev/null && exec bash --norc -i || exec sh -i";
+    let mut cell = open(tools, workspace, order, toolchain).await?;
+    let mut env = environment(&cell, order, Network::Loopback);
+    env.push(("PS1".to_owned(), format!("{}:\\w$ ", order.krate.id)));
+    let argv = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
+    let command = Command { env, cwd: cell.path(Path::new(CRATE)), argv };
+    let result = cell.attend(&command, &order.stop, console).await;
+    cell.close().await?;
+    Ok(result?)
+}
+
+async fn open(tools: &Tools, workspace: &Workspace, order: &Order<'_>, toolchain: usize) -> Result<Cell, CellError> {
     let dirs = workspace.toolchain(toolchain)?;
     let target = match base {
         Some(base) => MountKind::Overlay { lower: base.to_owned(), upper: dirs.target, work: dirs.target_work },
@@ -96,8 +123,7 @@ pub(crate) async fn run_ahead(
     if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
         mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
     }
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
-    finish(cell, order, Network::Loopback, argv).await
+    Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
 }
 
 /// Runs one cargo command of `prepare`: with the network, on the pristine sources themselves.

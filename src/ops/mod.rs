@@ -12,7 +12,7 @@ use crate::cache::{Layers, Tally};
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::Registry;
-use crate::sandbox::{Limits, Output, Sandbox, Usage};
+use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
@@ -195,6 +195,19 @@ impl Op {
             Self::Prepare | Self::Check | Self::Build | Self::Test | Self::Doc | Self::Command(_) => {
                 Some("--cap-lints=warn")
             }
+        }
+    }
+
+    /// Opens the cell that the op would have to its user. Whatever goes wrong is in the outcome.
+    ///
+    /// # Panics
+    /// For `prepare`, which has no toolchain.
+    pub async fn enter(tools: &Tools, workspace: &Workspace, order: &Order<'_>, console: &mut Console) -> Done {
+        let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
+        match cell::enter(tools, workspace, order, toolchain, console).await {
+            // How a user leaves says nothing of the crate.
+            Ok(exit) => Done { outcome: None, usage: exit.usage, output: Output::default(), lockfile: None },
+            Err(error) => Done::failed_on_host(&error),
         }
     }
 

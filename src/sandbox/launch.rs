@@ -14,11 +14,11 @@ use tokio::process::Child;
 use super::cgroup::{Cgroups, Controller, KEEPERS};
 use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
-use super::helper::protocol::{self, ARGV0, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
+use super::helper::protocol::{self, ARGV0, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
 use super::suspect;
-use super::{Command, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
+use super::{Command, Console, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
 
 /// What starting commands takes, the same for all cells of a sandbox.
@@ -42,6 +42,8 @@ pub(super) struct Launch<'a> {
     /// Folders on the file systems that it writes to.
     pub(super) writes_to: Vec<&'a Path>,
     pub(super) stop: &'a Stop,
+    /// The user's terminal, if the command is to have it.
+    pub(super) console: Option<&'a mut Console>,
 }
 
 impl Launcher {
@@ -61,7 +63,7 @@ impl Launcher {
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
-        let Launch { label, limits, command, isolation, owner, writes_to, stop } = launch;
+        let Launch { label, limits, command, isolation, owner, writes_to, stop, console } = launch;
         let lease = match limits.cores {
             Cores::Shared => None,
             Cores::Own => tokio::select! {
@@ -76,6 +78,7 @@ impl Launcher {
             cgroups: group.entrances(),
             cores: cores.to_vec(),
             isolation,
+            input: Input::of(console.as_deref()),
             command: command.clone(),
             rlimits: Rlimits {
                 // Outside a user namespace the number counts whatever else the user runs.
@@ -88,7 +91,7 @@ impl Launcher {
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
-        let (pty, slave) = Pty::open(owner).map_err(SandboxError::Terminal)?;
+        let (pty, slave) = Pty::open(owner, console.as_deref()).map_err(SandboxError::Terminal)?;
         let (mut control, child) = self.spawn(slave)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
@@ -100,6 +103,7 @@ impl Launcher {
             child: Some(child),
             cpu,
             kills: Some(&group),
+            console,
             disk: &mut disk,
             limits,
             stop,

@@ -4,6 +4,7 @@
 
 mod capture;
 mod cgroup;
+mod console;
 mod cores;
 mod disk;
 pub mod docker;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+pub use self::console::Console;
 pub use self::error::{Fault, SandboxError, Step};
 pub use self::helper::helper_main_if_asked;
 pub use self::remove::remove_folder;
@@ -293,10 +295,32 @@ impl Cell {
     /// # Errors
     /// When the command could not be started or kept; never because it failed.
     pub async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
+        self.run_on(command, stop, None).await
+    }
+
+    /// As [`run`](Self::run), but lends the command the user's terminal while it runs.
+    ///
+    /// # Errors
+    /// When the command could not be started or kept; never because it failed.
+    pub async fn attend(
+        &mut self,
+        command: &Command,
+        stop: &Stop,
+        console: &mut Console,
+    ) -> Result<Exit, SandboxError> {
+        self.run_on(command, stop, Some(console)).await
+    }
+
+    async fn run_on(
+        &mut self,
+        command: &Command,
+        stop: &Stop,
+        console: Option<&mut Console>,
+    ) -> Result<Exit, SandboxError> {
         match self {
-            Self::Native(cell) => cell.run(command, stop).await,
-            Self::Docker(cell) => cell.run(command, stop).await,
-            Self::Unconfined(cell) => cell.run(command, stop).await,
+            Self::Native(cell) => cell.run(command, stop, console).await,
+            Self::Docker(cell) => cell.run(command, stop, console).await,
+            Self::Unconfined(cell) => cell.run(command, stop, console).await,
             #[cfg(test)]
             Self::Fake(cell) => Ok(cell.run(command)),
         }

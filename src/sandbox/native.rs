@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::cgroup::Controller;
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher};
-use super::{Command, Cores, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
+use super::{Command, Console, Cores, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
 use crate::stop::Stop;
 
 /// Who commands are to the host when maar is root: no account of any distribution, and none that systemd or
@@ -80,7 +80,12 @@ impl Native {
 }
 
 impl NativeCell {
-    pub(super) async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
+    pub(super) async fn run(
+        &mut self,
+        command: &Command,
+        stop: &Stop,
+        console: Option<&mut Console>,
+    ) -> Result<Exit, SandboxError> {
         let Spec { label, limits, mounts, network, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.identity,
@@ -98,6 +103,7 @@ impl NativeCell {
             owner: self.sandbox.owner(),
             writes_to: self.spec.written_folders().collect(),
             stop,
+            console,
         };
         self.sandbox.launcher.run(launch).await
     }

@@ -1,6 +1,6 @@
 //! The pseudo-terminal that a command prints to.
 //!
-//! Bytes come through unchanged. Nothing is ever typed into it.
+//! Bytes come through unchanged. Nothing is typed into it, unless a user lends their own terminal.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Owner;
+use super::{Console, Owner};
 
 /// The terminal's size: wide enough for compilers not to wrap, the same on every host.
 static SIZE: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
@@ -36,7 +36,8 @@ pub(super) enum Read {
 
 impl Pty {
     /// Opens a pair; the second is the command's end, which belongs to `owner` so that it may be opened again by name.
-    pub(super) fn open(owner: Option<Owner>) -> io::Result<(Self, OwnedFd)> {
+    /// With a console it is like that: as large, echoing and interpreting keys.
+    pub(super) fn open(owner: Option<Owner>, console: Option<&Console>) -> io::Result<(Self, OwnedFd)> {
         // Close-on-exec from the start: other helpers are spawned at the same time.
         let master = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         nix::pty::grantpt(&master)?;
@@ -51,14 +52,16 @@ impl Pty {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         let slave = unsafe { OwnedFd::from_raw_fd(slave) };
 
-        // SAFETY: the request reads one `winsize`, which outlives the call.
-        if unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSWINSZ, &raw const SIZE) } < 0 {
-            return Err(io::Error::last_os_error());
+        match console {
+            Some(console) => set_size(&slave, &console.size()?)?,
+            None => {
+                set_size(&slave, &SIZE)?;
+                let mut modes = termios::tcgetattr(&slave)?;
+                modes.output_flags.remove(OutputFlags::OPOST);
+                modes.local_flags.remove(LocalFlags::ECHO);
+                termios::tcsetattr(&slave, SetArg::TCSANOW, &modes)?;
+            }
         }
-        let mut modes = termios::tcgetattr(&slave)?;
-        modes.output_flags.remove(OutputFlags::OPOST);
-        modes.local_flags.remove(LocalFlags::ECHO);
-        termios::tcsetattr(&slave, SetArg::TCSANOW, &modes)?;
         if let Some(Owner { uid, gid }) = owner {
             nix::unistd::fchown(&slave, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
@@ -66,7 +69,7 @@ impl Pty {
         // SAFETY: `into_raw_fd` has given up the ownership that is taken here.
         let master = unsafe { OwnedFd::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(master)) };
         // SAFETY: an `OwnedFd` stays open, and stays the same, until it is dropped; so does what owns it.
-        let master = unsafe { AsyncFd::register_with_interest(master, Interest::READABLE)? };
+        let master = unsafe { AsyncFd::register_with_interest(master, Interest::READABLE | Interest::WRITABLE)? };
         Ok((Self { master }, slave))
     }
 
@@ -81,6 +84,17 @@ impl Pty {
                 read => return read,
             }
         }
+    }
+
+    /// Types what a user typed. Keys that nobody takes are lost, as on any terminal whose buffer is full.
+    pub(super) fn write(&self, keys: &[u8]) {
+        let _ = nix::unistd::write(self.master.get_ref(), keys);
+    }
+
+    /// Has the command told that the window has another size.
+    pub(super) fn resize(&self, size: &Winsize) {
+        // One that can't be told goes on with the former size.
+        let _ = set_size(self.master.get_ref(), size);
     }
 
     /// Reads what is there already.
@@ -98,13 +112,19 @@ impl Pty {
     }
 }
 
+fn set_size(terminal: &OwnedFd, size: &Winsize) -> io::Result<()> {
+    // SAFETY: the request reads one `winsize`, which outlives the call.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) };
+    Ok(nix::errno::Errno::result(result).map(drop)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn bytes_come_through_unchanged_and_the_end_is_seen() {
-        let (pty, slave) = Pty::open(None).unwrap();
+        let (pty, slave) = Pty::open(None, None).unwrap();
         assert_eq!(nix::unistd::write(&slave, b"a\nb\r\xff\0\x1b[0m").unwrap(), 10);
         let mut buffer = [0; 64];
         assert_eq!(pty.read(&mut buffer).await, Read::Bytes(10));

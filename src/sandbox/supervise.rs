@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::capture::Capture;
 use super::cgroup::Group;
+use super::console::{Console, Did};
 use super::disk::Allowance;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::process_tree;
@@ -28,6 +29,9 @@ const IDLE_PART: u32 = 100;
 /// How much output is taken at once.
 const CHUNK: usize = 64 << 10;
 
+/// How many bytes of keys are taken at once: as many as a terminal keeps.
+const KEYS: usize = 4096;
+
 /// A command that runs.
 pub(super) struct Watched<'a> {
     pub(super) pty: Pty,
@@ -38,6 +42,8 @@ pub(super) struct Watched<'a> {
     pub(super) cpu: CpuMeter<'a>,
     /// The group to kill at once where the command is to die; none where others live in it.
     pub(super) kills: Option<&'a Group>,
+    /// The user's terminal, if the command has it.
+    pub(super) console: Option<&'a mut Console>,
     pub(super) disk: &'a mut Allowance,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
@@ -68,6 +74,7 @@ pub(super) struct Observed {
 /// What happens next.
 enum Event {
     Printed(Read),
+    Used(Did),
     Reported,
     Look,
     TimedOut,
@@ -77,7 +84,7 @@ enum Event {
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, kills, disk, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, cpu, kills, mut console, disk, limits, stop, label } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -86,6 +93,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
 
     let mut capture = Capture::new(limits.output);
     let mut buffer = vec![0; CHUNK];
+    let mut keys = [0; KEYS];
     let mut is_open = true;
     let look_every = (limits.idle_timeout / LOOKS).max(Duration::from_millis(1));
     let mut looks = tokio::time::interval_at(started + look_every, look_every);
@@ -98,6 +106,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     let killed_for = loop {
         let event = tokio::select! {
             read = pty.read(&mut buffer), if is_open => Event::Printed(read),
+            did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
             _ = &mut report => Event::Reported,
             _ = looks.tick() => Event::Look,
             () = &mut timeout => Event::TimedOut,
@@ -108,6 +117,9 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             Event::Printed(Read::Bytes(count)) => {
                 capture.push(&buffer[..count]);
                 activity.printed = true;
+                if let Some(console) = &mut console {
+                    console.show(&buffer[..count]).await;
+                }
                 if capture.taken() > MAX_PRINTED.as_u64() {
                     break Some(End::Flooded);
                 }
@@ -118,6 +130,13 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
                     break Some(End::Idle);
                 }
             }
+            Event::Used(Did::Typed(count)) => pty.write(&keys[..count]),
+            Event::Used(Did::Resized) => {
+                if let Some(Ok(size)) = console.as_deref().map(Console::size) {
+                    pty.resize(&size);
+                }
+            }
+            Event::Used(Did::Left) => break Some(End::Stopped),
             Event::Reported => break None,
             Event::TimedOut => break Some(End::TimedOut),
             Event::OverDisk => break Some(End::OverDisk),
@@ -144,9 +163,20 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     // Whoever wrote is dead, so that what is left is little and soon read.
     while let Read::Bytes(count) = pty.read_now(&mut buffer) {
         capture.push(&buffer[..count]);
+        if let Some(console) = &mut console {
+            console.show(&buffer[..count]).await;
+        }
     }
     let report = protocol::decode(&said).ok().flatten();
     Ok(Observed { report, killed_for, output: capture.finish(), wall })
+}
+
+/// Waits for what the user does, forever if there is none.
+async fn used(console: Option<&mut Console>, keys: &mut [u8]) -> Did {
+    match console {
+        Some(console) => console.next(keys).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<'a> CpuMeter<'a> {

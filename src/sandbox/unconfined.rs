@@ -10,7 +10,7 @@ use super::cgroup::Controller;
 use super::helper::protocol::Isolation;
 use super::launch::{Launch, Launcher};
 use super::native::Config;
-use super::{Command, Cores, Exit, Mount, MountKind, SandboxError, Spec};
+use super::{Command, Console, Cores, Exit, Mount, MountKind, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// Opens cells that are nothing but folders of the host.
@@ -56,7 +56,12 @@ impl UnconfinedCell {
         host_path(&self.spec.mounts, at)
     }
 
-    pub(super) async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
+    pub(super) async fn run(
+        &mut self,
+        command: &Command,
+        stop: &Stop,
+        console: Option<&mut Console>,
+    ) -> Result<Exit, SandboxError> {
         let launch = Launch {
             label: &self.spec.label,
             limits: &self.spec.limits,
@@ -65,6 +70,7 @@ impl UnconfinedCell {
             owner: None,
             writes_to: self.spec.written_folders().collect(),
             stop,
+            console,
         };
         self.launcher.run(launch).await
     }

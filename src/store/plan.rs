@@ -17,6 +17,8 @@ pub struct ExperimentRecord {
     pub name: String,
     /// Its toolchains, the baseline first.
     pub toolchains: Vec<Toolchain>,
+    /// What its runs are told, as JSON. The store doesn't look into it.
+    pub settings: String,
     /// What a reader must know of how it ran.
     pub notes: Vec<String>,
     /// Each crate's plan, with the selection, as the user wrote it, that chose the crate.
@@ -29,11 +31,17 @@ impl Store {
     pub fn begin(&mut self, record: &ExperimentRecord) -> Result<(), StoreError> {
         self.write("replace the plan", |transaction| {
             let id: i64 = transaction.query_row(
-                "INSERT INTO experiments (name, created, updated, toolchains, notes)
-                 VALUES (?1, ?2, ?2, ?3, ?4)
-                 ON CONFLICT (name) DO UPDATE SET updated = ?2, toolchains = ?3, notes = ?4
+                "INSERT INTO experiments (name, created, updated, toolchains, notes, settings)
+                 VALUES (?1, ?2, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (name) DO UPDATE SET updated = ?2, toolchains = ?3, notes = ?4, settings = ?5
                  RETURNING id",
-                params![record.name, epoch_millis(SystemTime::now()), json(&record.toolchains)?, json(&record.notes)?,],
+                params![
+                    record.name,
+                    epoch_millis(SystemTime::now()),
+                    json(&record.toolchains)?,
+                    json(&record.notes)?,
+                    record.settings,
+                ],
                 |row| row.get(0),
             )?;
             transaction.execute("DELETE FROM steps WHERE experiment = ?", [id])?;

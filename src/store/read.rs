@@ -195,6 +195,17 @@ impl Store {
         packed.map(|(head, tail, dropped)| Ok(Output { head: unpack(head)?, tail: unpack(tail)?, dropped })).transpose()
     }
 
+    /// What the latest run of an experiment was told, as JSON; none if there is no such experiment or an older maar ran
+    /// it.
+    pub fn settings(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let settings = self
+            .connection
+            .query_row("SELECT settings FROM experiments WHERE name = ?", [name], |row| row.get(0))
+            .optional()
+            .map_err(self.sql("read the settings"))?;
+        Ok(settings.flatten())
+    }
+
     /// The lockfile that the step made, if it did.
     pub fn lockfile(&self, name: &str, prepare: &Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
         let packed: Option<(Vec<u8>, u64)> = self

@@ -11,7 +11,8 @@ use super::{BUSY_TIMEOUT, StoreError};
 const APPLICATION_ID: i64 = 0x6d61_6172;
 
 /// The steps from an empty database to the newest schema; `user_version` counts those that were taken.
-const MIGRATIONS: &[&str] = &[include_str!("001_initial.sql"), include_str!("002_runs.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("001_initial.sql"), include_str!("002_runs.sql"), include_str!("003_settings.sql")];
 
 /// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -117,7 +118,7 @@ mod tests {
         let error = prepare(&mut connection, Path::new("home/maar.db")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "home/maar.db was written by a newer maar (schema 7, this one knows up to 2); \
+            "home/maar.db was written by a newer maar (schema 7, this one knows up to 3); \
              use that one, or another home"
         );
     }

@@ -37,6 +37,7 @@ fn record_of(name: &str, crates: &[CrateResults]) -> ExperimentRecord {
     ExperimentRecord {
         name: name.to_owned(),
         toolchains: sample::toolchains(2),
+        settings: "{}".to_owned(),
         notes: vec!["this host can't limit memory".to_owned()],
         crates: crates
             .iter()

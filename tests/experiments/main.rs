@@ -14,6 +14,7 @@ mod commands;
 mod host;
 mod layers;
 mod mounts;
+mod shell;
 mod stops;
 mod user;
 mod verdicts;

@@ -16,11 +16,11 @@ use super::door::{Door, Steward};
 use super::{DockerError, Shared, request};
 use crate::sandbox::cgroup::{Entrances, Group};
 use crate::sandbox::disk::Allowance;
-use crate::sandbox::helper::protocol::{self, Ended, Isolation, Job, MAX_JOB, Report, Rlimits};
+use crate::sandbox::helper::protocol::{self, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use crate::sandbox::launch::{Counts, end_of, not_begun};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
-use crate::sandbox::{Command, Cores, Exit, MountKind, SandboxError, Spec, Usage};
+use crate::sandbox::{Command, Console, Cores, Exit, MountKind, SandboxError, Spec, Usage};
 use crate::stop::{Stop, StopLevel};
 
 /// How long a container may take from its start to its steward's first sign of life.
@@ -88,6 +88,7 @@ impl Container {
         spec: &Spec,
         command: &Command,
         stop: &Stop,
+        console: Option<&mut Console>,
     ) -> Result<Exit, SandboxError> {
         let Spec { label, limits, .. } = spec;
         let lease = match limits.cores {
@@ -102,6 +103,7 @@ impl Container {
             cgroups: Entrances::default(),
             cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
             isolation: Isolation::None,
+            input: Input::of(console.as_deref()),
             command: command.clone(),
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
             rlimits: Rlimits {
@@ -112,7 +114,7 @@ impl Container {
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
-        let (pty, slave) = Pty::open(Some(shared.common.owner)).map_err(SandboxError::Terminal)?;
+        let (pty, slave) = Pty::open(Some(shared.common.owner), console.as_deref()).map_err(SandboxError::Terminal)?;
         let (mut control, theirs) = UnixStream::pair().map_err(SandboxError::Terminal)?;
         let theirs = OwnedFd::from(theirs.into_std().and_then(blocking).map_err(SandboxError::Terminal)?);
         let ready = tokio::time::timeout(CLEANING, self.steward.ready());
@@ -129,8 +131,19 @@ impl Container {
         let mut disk = Allowance::new(&writes_to, limits.disk);
         // The steward lives in the container's group, so it kills the command itself.
         let (child, kills) = (None, None);
-        let watched =
-            supervise::watch(Watched { pty, control, child, cpu, kills, disk: &mut disk, limits, stop, label }).await?;
+        let watched = supervise::watch(Watched {
+            pty,
+            control,
+            child,
+            cpu,
+            kills,
+            console,
+            disk: &mut disk,
+            limits,
+            stop,
+            label,
+        })
+        .await?;
         let counts = Counts {
             ooms: self.group.oom_kills().saturating_sub(ooms_before),
             refused: self.group.refused_processes().saturating_sub(refused_before),

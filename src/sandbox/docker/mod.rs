@@ -31,7 +31,7 @@ use self::request::Common;
 use super::cores::CorePool;
 use super::helper::protocol::Identity;
 use super::native::choose_identity;
-use super::{Command, Cores, Exit, Owner, SandboxError, Spec};
+use super::{Command, Console, Cores, Exit, Owner, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// What a Docker sandbox is made from.
@@ -150,10 +150,15 @@ impl Shared {
 }
 
 impl DockerCell {
-    pub(super) async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
+    pub(super) async fn run(
+        &mut self,
+        command: &Command,
+        stop: &Stop,
+        console: Option<&mut Console>,
+    ) -> Result<Exit, SandboxError> {
         // Out of the cell meanwhile: whoever drops this future has the container ended.
         let mut container = self.container.take().ok_or(DockerError::Lost)?;
-        match container.run(&self.shared, &self.spec, command, stop).await {
+        match container.run(&self.shared, &self.spec, command, stop, console).await {
             Ok(exit) => {
                 self.container = Some(container);
                 Ok(exit)

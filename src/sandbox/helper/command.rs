@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::cell::Word;
-use super::protocol::{self, Job, MAX_REPORT, Rlimits};
+use super::protocol::{self, Input, Job, MAX_REPORT, Rlimits};
 use super::{close_on_exec, exit, tell_kernel};
 use crate::sandbox::Command;
 use crate::sandbox::error::{Fault, Step};
@@ -39,7 +39,11 @@ fn prepare(job: &Job, terminal: &OwnedFd) -> Result<(), Fault> {
     nix::unistd::setsid().map_err(session)?;
     // SAFETY: the request takes no pointer; 0 steals the terminal from nobody.
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }).map_err(session)?;
-    // Standard input is /dev/null already.
+    match job.input {
+        // It is /dev/null already.
+        Input::Nothing => {}
+        Input::Terminal => nix::unistd::dup2_stdin(terminal).map_err(session)?,
+    }
     nix::unistd::dup2_stdout(terminal).map_err(session)?;
     nix::unistd::dup2_stderr(terminal).map_err(session)?;
     reset_signals().map_err(session)?;

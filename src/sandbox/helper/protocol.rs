@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox::cgroup::Entrances;
 use crate::sandbox::error::Fault;
-use crate::sandbox::{Command, Mount, Network, Owner};
+use crate::sandbox::{Command, Console, Mount, Network, Owner};
 
 /// The name under which a helper is started, as the first of its arguments.
 pub(crate) const ARGV0: &str = "maar-sandbox-helper";
@@ -28,10 +28,28 @@ pub(crate) struct Job {
     pub(crate) cores: Vec<usize>,
     /// What keeps the command in.
     pub(crate) isolation: Isolation,
+    /// What it reads from.
+    pub(crate) input: Input,
     /// The command itself.
     pub(crate) command: Command,
     /// What the kernel limits process by process.
     pub(crate) rlimits: Rlimits,
+}
+
+/// What a command's standard input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Input {
+    /// `/dev/null`.
+    Nothing,
+    /// The pseudo-terminal, to which a user types.
+    Terminal,
+}
+
+impl Input {
+    /// That of a command with or without a user.
+    pub(crate) fn of(console: Option<&Console>) -> Self {
+        console.map_or(Self::Nothing, |_| Self::Terminal)
+    }
 }
 
 /// What keeps a command in.
