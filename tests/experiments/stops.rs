@@ -19,8 +19,9 @@ impl Waiting {
     fn new(mark: &str) -> Self {
         let world = World::new(["first", "second"].map(|name| Fixture::new(name, "1.0.0")));
         let mark = format!("{mark}-{}", std::process::id());
+        // Without layers, what this test writes into a target folder is seen in its cell at once.
         let experiment = format!(
-            "name = \"stopped\"\ncrates = [\"first\", \"second\"]\nops = [\"prepare\", \"wait\", \"after\"]\n\
+            "cache = false\nname = \"stopped\"\ncrates = [\"first\", \"second\"]\nops = [\"prepare\", \"wait\", \"after\"]\n\
              toolchains = [\"stable\"]\nworkers = {{ build = 1, test = 1 }}\nin-flight = 1\n\
              [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
              [op.after]\nstage = \"test\"\nrun = [\"true\"]\n"
