@@ -111,7 +111,7 @@ impl SandboxName {
 }
 
 /// Whether crates share compiled dependencies. Decides how long a run takes, never what it finds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Caching {
     #[default]

@@ -99,6 +99,8 @@ impl Visit<'_> {
             registry,
             proxy: proxy.url(),
             toolchains: self.results.toolchains.clone(),
+            // What the cell compiles stays in it.
+            layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
         let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?;

@@ -47,7 +47,7 @@ pub(crate) async fn run(
     base: Option<&Path>,
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
-    let cell = open(tools, workspace, order, toolchain).await?;
+    let cell = open(tools, workspace, order, toolchain, base).await?;
     finish(cell, order, Network::Loopback, argv).await
 }
 
@@ -61,7 +61,7 @@ pub(crate) async fn enter(
 ) -> Result<Exit, CellError> {
     // What the image or the host has: bash is nicer to people.
     const SHELL: &str = "command -v bash >/dev/null && exec bash --norc -i || exec sh -i";
-    let mut cell = open(tools, workspace, order, toolchain).await?;
+    let mut cell = open(tools, workspace, order, toolchain, None).await?;
     let mut env = environment(&cell, order, Network::Loopback);
     env.push(("PS1".to_owned(), format!("{}:\\w$ ", order.krate.id)));
     let argv = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
@@ -71,7 +71,13 @@ pub(crate) async fn enter(
     Ok(result?)
 }
 
-async fn open(tools: &Tools, workspace: &Workspace, order: &Order<'_>, toolchain: usize) -> Result<Cell, CellError> {
+async fn open(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: usize,
+    base: Option<&Path>,
+) -> Result<Cell, CellError> {
     let dirs = workspace.toolchain(toolchain)?;
     let target = match base {
         Some(base) => MountKind::Overlay { lower: base.to_owned(), upper: dirs.target, work: dirs.target_work },
@@ -86,8 +92,10 @@ async fn open(tools: &Tools, workspace: &Workspace, order: &Order<'_>, toolchain
         Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
-    finish(cell, order, Network::Loopback, argv).await
+    if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
+        mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
+    }
+    Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
 }
 
 /// The folders of a cell that compiles dependencies ahead of their crate.
@@ -120,10 +128,8 @@ pub(crate) async fn run_ahead(
         Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
-    if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
-        mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
-    }
-    Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
+    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    finish(cell, order, Network::Loopback, argv).await
 }
 
 /// Runs one cargo command of `prepare`: with the network, on the pristine sources themselves.

@@ -206,7 +206,13 @@ impl Op {
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
         match cell::enter(tools, workspace, order, toolchain, console).await {
             // How a user leaves says nothing of the crate.
-            Ok(exit) => Done { outcome: None, usage: exit.usage, output: Output::default(), lockfile: None },
+            Ok(exit) => Done {
+                outcome: None,
+                usage: exit.usage,
+                output: Output::default(),
+                lockfile: None,
+                dependencies: Tally::default(),
+            },
             Err(error) => Done::failed_on_host(&error),
         }
     }
