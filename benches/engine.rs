@@ -66,7 +66,6 @@ fn experiment() -> Experiment {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
-        cache: Caching::On,
     }
 }
 
