@@ -99,7 +99,7 @@ impl Visit<'_> {
             registry,
             proxy: proxy.url(),
             toolchains: self.results.toolchains.clone(),
-            // What the crate compiles here is for this visit alone.
+            // What the cell compiles stays in it.
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
