@@ -70,9 +70,11 @@ fn status_lists_experiments_and_knows_the_nearest_name() {
     let status = world.maar(&["status"]);
     let [heading, line] = status.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{}", status.stdout) };
     let columns: Vec<&str> = heading.split_whitespace().collect();
-    assert_eq!(columns, ["EXPERIMENT", "CRATES", "STEPS", "TOOLCHAINS"]);
+    assert_eq!(columns, ["EXPERIMENT", "DONE", "VERDICTS"]);
     let cells: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!(cells[..2], ["fixtures", &cases.len().to_string()]);
+    assert_eq!(cells[..2], ["fixtures", &format!("{0}/{0}", cases.len())]);
+    let passes = cases.iter().filter(|case| case.kind() == "pass").count();
+    assert!(line.contains(&format!(" {passes} pass (")), "{line}");
     assert_eq!(world.maar(&["status", "fixtures"]).stdout, status.stdout);
     let words = "error: no experiment is named `fixture`; did you mean `fixtures`?\n";
     for args in [&["status", "fixture"][..], &["report", "fixture"], &["logs", "fixture", "a"], &["clean", "fixture"]] {

@@ -31,7 +31,7 @@ fn a_registry_that_is_down_is_said_before_anything_runs() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: can't fetch {url}1/a: Connection refused (os error 111)\n\
+            "error: can't fetch {url}config.json: Connection refused (os error 111)\n\
              `maar doctor` says whether the registry can be reached\n"
         )
     );
