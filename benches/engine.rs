@@ -42,8 +42,7 @@ fn ecosystem() -> Result<Ecosystem, Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let selected = (0..CRATES).map(selected).collect::<Result<Vec<_>, _>>()?;
     let toolchains = ["stable", "nightly"].map(toolchain).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let plans = plan::plan(&experiment(), &toolchains, &selected);
-    drop(selected);
+    let plans = plan::plan(&experiment(), &toolchains, selected);
     let mut random = Random::new(3);
     let jobs = plans.iter().enumerate().filter_map(|(id, plan)| simulated(id, plan, &mut random));
     let summary = drive(&virtual_time()?, &config([16, 32, 16], 256), jobs)?;

@@ -2,20 +2,23 @@
 //!
 //! Says what is to be done and in which order; never when, where or by whom.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::experiment::{CrateSettings, Experiment, SandboxKind};
+use crate::experiment::Experiment;
 use crate::krate::{Origin, Selected};
-use crate::ops::{Features, LockfileMode, Op};
+use crate::ops::Op;
 use crate::outcome::{Cause, Outcome};
 use crate::sandbox::{Limits, MAX_PRINTED};
 use crate::toolchain::Toolchain;
 
+mod fingerprint;
 #[cfg(test)]
 mod tests;
+
+use fingerprint::Particulars;
+pub use fingerprint::{BadFingerprint, Fingerprint};
 
 /// One step of a crate's way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,12 +32,6 @@ pub struct Step {
     /// What identifies the step's result.
     pub fingerprint: Fingerprint,
 }
-
-/// The SHA-256, in hexadecimal, of all that a step's result depends on: the crate and its checksum or digest, the op,
-/// the command it runs, the user's own ops before it, the identity of the toolchain, features, environment, lockfile mode and sandbox. Limits are not in it: a result
-/// that a limit cut short is not settled under a greater one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Fingerprint(pub String);
 
 /// The whole way of one crate, whether done or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +48,13 @@ pub type Queue = VecDeque<Step>;
 /// Lays out the way of every crate, in the order of `crates`.
 ///
 /// A crate that doesn't exist, and one whose op list is empty, has no steps.
-pub fn plan(experiment: &Experiment, toolchains: &[Toolchain], crates: &[Selected]) -> Vec<CratePlan> {
-    crates.iter().map(|krate| CratePlan { krate: krate.clone(), steps: steps(experiment, toolchains, krate) }).collect()
+pub fn plan(
+    experiment: &Experiment,
+    toolchains: &[Toolchain],
+    crates: impl IntoIterator<Item = Selected>,
+) -> Vec<CratePlan> {
+    let plan = |krate: Selected| CratePlan { steps: steps(experiment, toolchains, &krate), krate };
+    crates.into_iter().map(plan).collect()
 }
 
 /// What is still to be done of a plan, given the results of earlier runs, by the fingerprint of their steps.
@@ -90,7 +92,7 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
 fn leaves_files(op: &Op) -> bool {
     match op {
         Op::Prepare | Op::Command(_) => true,
-        Op::Check | Op::Build | Op::Test | Op::Clippy | Op::Doc => false,
+        Op::Check | Op::Build | Op::BuildTests | Op::Test | Op::Clippy | Op::Doc => false,
     }
 }
 
@@ -125,80 +127,19 @@ fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) ->
         Origin::Missing(_) | Origin::Unavailable(_) => return Vec::new(),
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
-    // As `prepare` chooses it: newer toolchains read what it writes.
-    let locked_by = toolchains.iter().map(|toolchain| &toolchain.version).min();
-    let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| Step {
-        op: ops[place].clone(),
-        toolchain: toolchain.map(|(place, _)| place),
-        attempt: 1,
-        fingerprint: fingerprint(
-            experiment,
-            krate,
-            &ops[..=place],
-            Compilers { locked_by, toolchain: toolchain.map(|(_, toolchain)| toolchain) },
-        ),
+    let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| {
+        let op = ops[place].clone().before(&ops[place + 1..]);
+        let particulars = Particulars {
+            op: &op,
+            before: &ops[..place],
+            toolchains,
+            toolchain: toolchain.map(|(_, toolchain)| toolchain.identity.as_str()),
+        };
+        let fingerprint = Fingerprint::new(experiment, krate, particulars);
+        Step { op, toolchain: toolchain.map(|(place, _)| place), attempt: 1, fingerprint }
     };
     let places = |once: bool| (0..ops.len()).filter(move |place| (ops[*place] == Op::Prepare) == once);
     let for_all = places(true).map(|place| step(place, None));
     let per_toolchain = toolchains.iter().enumerate().flat_map(|of| places(false).map(move |place| (place, of)));
     for_all.chain(per_toolchain.map(|(place, of)| step(place, Some(of)))).collect()
-}
-
-/// What a fingerprint is made of, written as JSON; the maps in it are sorted, so that equal inputs give equal texts.
-#[derive(Serialize)]
-struct Ingredients<'a> {
-    name: &'a str,
-    version: Option<&'a semver::Version>,
-    /// The checksum of the tarball, or the digest of the folder: where the folder is doesn't matter.
-    sources: Option<&'a str>,
-    /// What the op runs, so that a maar that runs it differently doesn't take over what an older one found.
-    command: Option<Vec<String>>,
-    op: &'a Op,
-    /// The ops of the user's own that come before it, which may change the sources that it sees.
-    after: &'a [&'a Op],
-    /// The version of the toolchain that makes the lockfile, which all steps share.
-    locked_by: Option<&'a semver::Version>,
-    /// Which lints stop the compiler, if any are kept from it.
-    lints: Option<&'a str>,
-    /// None for `prepare`: all toolchains share its sources and lockfile, in this run and in later ones with others.
-    toolchain: Option<&'a str>,
-    features: &'a Features,
-    env: &'a BTreeMap<String, String>,
-    lockfile: LockfileMode,
-    sandbox: &'a SandboxKind,
-}
-
-/// Which compilers a step's result depends on.
-#[derive(Clone, Copy)]
-struct Compilers<'a> {
-    locked_by: Option<&'a semver::Version>,
-    toolchain: Option<&'a Toolchain>,
-}
-
-/// The fingerprint of the last of these ops, before which the others come.
-fn fingerprint(experiment: &Experiment, krate: &Selected, ops: &[Op], compilers: Compilers<'_>) -> Fingerprint {
-    let (op, before) = ops.split_last().expect("a step has an op");
-    let default = CrateSettings::default();
-    let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&default);
-    let ingredients = Ingredients {
-        name: krate.id.name.as_str(),
-        version: krate.id.version.as_ref(),
-        sources: match &krate.origin {
-            Origin::Registry { checksum } => Some(checksum),
-            Origin::Path { digest, .. } => Some(digest),
-            Origin::Missing(_) | Origin::Unavailable(_) => None,
-        },
-        command: op.argv(&settings.features),
-        op,
-        after: &before.iter().filter(|op| matches!(op, Op::Command(_))).collect::<Vec<_>>(),
-        locked_by: compilers.locked_by,
-        lints: op.lints(),
-        toolchain: compilers.toolchain.map(|toolchain| toolchain.identity.as_str()),
-        features: &settings.features,
-        env: &settings.env,
-        lockfile: experiment.lockfile,
-        sandbox: &experiment.sandbox,
-    };
-    let json = serde_json::to_vec(&ingredients).expect("every map in it has keys of text, and writing to memory works");
-    Fingerprint(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
 }

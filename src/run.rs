@@ -250,7 +250,7 @@ impl Sink<'_> {
             waited: times.started.duration_since(times.queued),
             worker,
         };
-        self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint.clone(), result.clone());
+        self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint, result.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
             .append(Record {

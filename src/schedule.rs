@@ -119,7 +119,7 @@ mod tests {
     use crate::plan::Fingerprint;
 
     fn step(op: Op) -> Step {
-        Step { op, toolchain: None, attempt: 1, fingerprint: Fingerprint(String::new()) }
+        Step { op, toolchain: None, attempt: 1, fingerprint: Fingerprint::of("") }
     }
 
     fn name(name: &str) -> CrateName {

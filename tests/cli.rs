@@ -47,7 +47,7 @@ fn ops_lists_the_built_in_ones_and_the_users_own() {
     let expected = r#"OP       STAGE  RUNS
 prepare  fetch  download, unpack, lock, fetch dependencies: once for all toolchains
 check    build  cargo check
-build    build  cargo build
+build    build  cargo build; where test follows, cargo test --no-run
 test     test   cargo test
 clippy   build  cargo clippy
 doc      build  cargo doc

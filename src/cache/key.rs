@@ -36,7 +36,7 @@ pub struct Key {
 
 impl Key {
     /// The key of what `toolchain` compiles from the registry at `index` with these variables, on this host as it is.
-    pub fn new(toolchain: &Toolchain, index: &str, env: &[(String, String)]) -> Self {
+    pub fn new<'a>(toolchain: &Toolchain, index: &str, env: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut text = format!("form {FORM}\ntoolchain {}\n", toolchain.identity);
         for folder in ["bin/cargo", "bin/rustc", "lib", "lib/rustlib"] {
             text.push_str(&state(&toolchain.sysroot.join(folder)));
@@ -87,16 +87,16 @@ mod tests {
             identity: identity.to_owned(),
             sysroot: sysroot.path().to_owned(),
         };
-        let env = |flags: &str| vec![("RUSTFLAGS".to_owned(), flags.to_owned())];
-        let key = Key::new(&toolchain("rustc 1"), "index", &env("-a"));
-        assert_eq!(key, Key::new(&toolchain("rustc 1"), "index", &env("-a")));
+        let env = |flags: &'static str| [("RUSTFLAGS", flags)].into_iter();
+        let key = Key::new(&toolchain("rustc 1"), "index", env("-a"));
+        assert_eq!(key, Key::new(&toolchain("rustc 1"), "index", env("-a")));
         let others = [
-            Key::new(&toolchain("rustc 2"), "index", &env("-a")),
-            Key::new(&toolchain("rustc 1"), "other", &env("-a")),
-            Key::new(&toolchain("rustc 1"), "index", &env("-b")),
+            Key::new(&toolchain("rustc 2"), "index", env("-a")),
+            Key::new(&toolchain("rustc 1"), "other", env("-a")),
+            Key::new(&toolchain("rustc 1"), "index", env("-b")),
         ];
         fs::create_dir(sysroot.path().join("lib")).unwrap();
-        let rebuilt = Key::new(&toolchain("rustc 1"), "index", &env("-a"));
+        let rebuilt = Key::new(&toolchain("rustc 1"), "index", env("-a"));
         let names: std::collections::BTreeSet<String> = others.iter().chain([&key, &rebuilt]).map(Key::name).collect();
         assert_eq!(names.len(), 5);
     }

@@ -34,8 +34,8 @@ impl World {
             identity: "rustc x".to_owned(),
             sysroot: PathBuf::from("/nowhere"),
         };
-        let env = [("RUSTFLAGS".to_owned(), "-x".to_owned())];
-        Layers::open(&self.cache(), &Key::new(&toolchain, "index", &env), None).unwrap()
+        let env = [("RUSTFLAGS", "-x")].into_iter();
+        Layers::open(&self.cache(), &Key::new(&toolchain, "index", env), None).unwrap()
     }
 
     fn base(&self) -> Base {

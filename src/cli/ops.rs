@@ -24,7 +24,8 @@ fn runs(op: &Op) -> String {
     match op {
         Op::Prepare => "download, unpack, lock, fetch dependencies: once for all toolchains".to_owned(),
         Op::Check => "cargo check".to_owned(),
-        Op::Build => "cargo build".to_owned(),
+        Op::Build => "cargo build; where test follows, cargo test --no-run".to_owned(),
+        Op::BuildTests => "cargo test --no-run".to_owned(),
         Op::Test => "cargo test".to_owned(),
         Op::Clippy => "cargo clippy".to_owned(),
         Op::Doc => "cargo doc".to_owned(),

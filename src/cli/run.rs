@@ -62,8 +62,8 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         selected = select::select(&registry, &experiment.crates, &pins) => selected?,
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
-    let crates: Vec<Selected> = selected.iter().map(|(_, selected)| selected.clone()).collect();
-    let plans = plan::plan(&experiment, &toolchains, &crates);
+    let (selections, crates): (Vec<String>, Vec<Selected>) = selected.into_iter().unzip();
+    let plans = plan::plan(&experiment, &toolchains, crates);
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
@@ -73,7 +73,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         toolchains: toolchains.clone(),
         settings: serde_json::to_string(&experiment).context("failed to write the settings down")?,
         notes: notes.clone(),
-        crates: selected.into_iter().map(|(selection, _)| selection).zip(plans.iter().cloned()).collect(),
+        crates: selections.into_iter().zip(&plans).collect(),
     })?;
     let finished = store.finished(&experiment.name)?;
 

@@ -204,7 +204,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         },
         verdict: judgement.verdict,
         verdict_reason,
-        evidence: telling.flatten().map(|step| krate.steps[step].0.fingerprint.clone()).collect(),
+        evidence: telling.flatten().map(|step| krate.steps[step].0.fingerprint).collect(),
         results: toolchains
             .iter()
             .zip(judgement.standings)
@@ -239,7 +239,7 @@ fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Opt
         cpu_ms: millis(result.cpu),
         peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
         waited_ms: millis(result.waited),
-        fingerprint: step.fingerprint.clone(),
+        fingerprint: step.fingerprint,
     })
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn crate_of(prepare: char, toolchains: &[&str]) -> CrateResults {
 
 pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str]) -> CrateResults {
     let step = |op: Op, toolchain: Option<usize>, letter: char| {
-        let fingerprint = Fingerprint(format!("{name} {version} {} {toolchain:?}", op.name()));
+        let fingerprint = Fingerprint::of(&format!("{name} {version} {} {toolchain:?}", op.name()));
         let result = (letter != '-').then(|| OpResult {
             outcome: outcome(letter, &op),
             started: start(),

@@ -68,7 +68,7 @@ pub fn layers(
 ) -> Result<Vec<Layers>, CacheError> {
     match sandbox {
         Sandbox::Native(_) => {
-            let key = |toolchain| Key::new(toolchain, index, &cell::build_environment(&SHARED));
+            let key = |toolchain| Key::new(toolchain, index, SHARED.build_env(toolchains));
             toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
         }
         // A container is kept from op to op, so that its folders can't be laid anew for each.
@@ -92,7 +92,8 @@ pub(super) async fn compile(
     let path = dirs.base.clone();
     let work = Work { tools, workspace, order, toolchain, layers, dirs };
     // What other flags make of a dependency is another thing, which a base would only be in the way of.
-    if order.op.lints() != SHARED.lints() {
+    let build_env = |op: &Op| op.build_env(&tools.toolchains);
+    if !build_env(order.op).eq(build_env(&SHARED)) {
         let (usage, tally) = (Usage::default(), Tally::default());
         return Ok(Some(Compiled { base: path, usage, tally, problem: None }));
     }
@@ -112,7 +113,7 @@ fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
     let what: &[&str] = match op {
         Op::Build => &["build"],
         // `cargo test` itself would stop at the first package that is refused.
-        Op::Test => &["build", "--all-targets"],
+        Op::BuildTests | Op::Test => &["build", "--all-targets"],
         Op::Check => &["check", "--all-targets"],
         Op::Doc => &["check"],
         Op::Prepare | Op::Clippy | Op::Command(_) => return None,

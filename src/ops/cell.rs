@@ -29,13 +29,6 @@ pub(crate) enum CellError {
     Sandbox(#[from] SandboxError),
 }
 
-/// The variables that decide what cargo makes of a dependency.
-pub(crate) fn build_environment(op: &Op) -> Vec<(String, String)> {
-    let lints = op.lints().into_iter().flat_map(|flag| [("RUSTFLAGS", flag), ("RUSTDOCFLAGS", flag)]);
-    let all = [("CARGO_INCREMENTAL", "0")].into_iter().chain(lints);
-    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
 /// Runs one command of an op with its toolchain: offline, on the crate's sources under the toolchain's own overlay.
 ///
 /// The target folder lies over `base`, where there is one.
@@ -48,7 +41,7 @@ pub(crate) async fn run(
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
     let cell = open(tools, workspace, order, toolchain, base).await?;
-    finish(cell, order, Network::Loopback, argv).await
+    finish(tools, cell, order, Network::Loopback, argv).await
 }
 
 /// Opens the cell of an op to its user: a shell on their terminal.
@@ -62,7 +55,7 @@ pub(crate) async fn enter(
     // What the image or the host has: bash is nicer to people.
     const SHELL: &str = "command -v bash >/dev/null && exec bash --norc -i || exec sh -i";
     let mut cell = open(tools, workspace, order, toolchain, None).await?;
-    let mut env = environment(&cell, order, Network::Loopback);
+    let mut env = environment(tools, &cell, order, Network::Loopback);
     env.push(("PS1".to_owned(), format!("{}:\\w$ ", order.krate.id)));
     let argv = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
     let command = Command { env, cwd: cell.path(Path::new(CRATE)), argv };
@@ -129,7 +122,7 @@ pub(crate) async fn run_ahead(
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
     let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
-    finish(cell, order, Network::Loopback, argv).await
+    finish(tools, cell, order, Network::Loopback, argv).await
 }
 
 /// Runs one cargo command of `prepare`: with the network, on the pristine sources themselves.
@@ -146,7 +139,7 @@ pub(crate) async fn resolve(
     ];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
     let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Host)).await?;
-    finish(cell, order, Network::Host, argv).await
+    finish(tools, cell, order, Network::Host, argv).await
 }
 
 /// Puts two commands' results together, as if they had been one.
@@ -167,9 +160,15 @@ pub(crate) fn sum(first: Usage, second: Usage) -> Usage {
     }
 }
 
-async fn finish(mut cell: Cell, order: &Order<'_>, network: Network, argv: Vec<String>) -> Result<Exit, CellError> {
+async fn finish(
+    tools: &Tools,
+    mut cell: Cell,
+    order: &Order<'_>,
+    network: Network,
+    argv: Vec<String>,
+) -> Result<Exit, CellError> {
     let prompt = format!("$ {}\n", argv.join(" "));
-    let command = Command { env: environment(&cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
+    let command = Command { env: environment(tools, &cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
     let result = cell.run(&command, &order.stop).await;
     let closed = cell.close().await;
     let mut exit = result?;
@@ -209,7 +208,7 @@ fn read_only(at: &str, from: PathBuf) -> Mount {
 }
 
 /// The whole environment of a command: fixed but for the crate's own `env`, and nothing of the caller's.
-fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String, String)> {
+fn environment(tools: &Tools, cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String, String)> {
     let path = |at: &str| cell.path(Path::new(at)).display().to_string();
     let jobs = order.limits.cpus.ceil().max(1.0);
     let mut env: Vec<(String, String)> = [
@@ -231,7 +230,7 @@ fn environment(cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String,
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    env.extend(build_environment(order.op));
+    env.extend(order.op.build_env(&tools.toolchains).map(|(name, value)| (name.to_owned(), value.to_owned())));
     for (name, value) in order.env {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));

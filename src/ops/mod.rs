@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Layers, Tally};
@@ -18,6 +19,7 @@ use crate::toolchain::Toolchain;
 
 mod ahead;
 mod build;
+mod build_tests;
 pub mod cell;
 mod check;
 mod clippy;
@@ -26,6 +28,8 @@ mod doc;
 mod prepare;
 pub mod settings;
 mod test;
+#[cfg(test)]
+mod tests;
 mod verdict;
 pub mod workspace;
 
@@ -57,6 +61,8 @@ pub enum Op {
     Check,
     /// `cargo build`.
     Build,
+    /// What the plan makes of `build` where `test` follows: compiles the package and its tests at once. Never in a list.
+    BuildTests,
     /// `cargo test`.
     Test,
     /// `cargo clippy`.
@@ -106,7 +112,7 @@ pub struct Tools {
 }
 
 /// One op of one crate, with all that is particular to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Order<'a> {
     /// The op.
     pub op: &'a Op,
@@ -160,9 +166,18 @@ impl Done {
 impl Op {
     /// Runs the op to its end. Whatever goes wrong is in the outcome.
     pub async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
-        let Some(argv) = order.op.argv(order.features) else {
-            return prepare::run(tools, workspace, order).await;
-        };
+        match order.op {
+            Self::Prepare => prepare::run(tools, workspace, order).await,
+            Self::BuildTests => build_tests::run(tools, workspace, order).await,
+            Self::Check | Self::Build | Self::Test | Self::Clippy | Self::Doc | Self::Command(_) => {
+                Self::run_command(tools, workspace, order).await
+            }
+        }
+    }
+
+    /// Runs the op's one command, over what is compiled of the crate's dependencies.
+    async fn run_command(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+        let argv = order.op.argv(order.features).expect("all ops but prepare run a command");
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
         let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
             Ok(compiled) => compiled,
@@ -187,15 +202,27 @@ impl Op {
         }
     }
 
-    /// The flag that keeps lints from failing the op, since a new warning is no breakage: without it, a crate that denies
-    /// warnings regresses with every new lint. Of clippy, lints are the point.
-    pub fn lints(&self) -> Option<&'static str> {
-        match self {
+    /// The variables that decide what cargo makes of any package, the same for every crate and for all `toolchains` of an
+    /// experiment.
+    pub fn build_env(&self, toolchains: &[Toolchain]) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        // A new warning is no breakage: without this, a crate that denies warnings regresses with every new lint. Of
+        // clippy, lints are the point.
+        const CAPPED: &str = "--cap-lints=warn";
+        let lints = match self {
             Self::Clippy => None,
-            Self::Prepare | Self::Check | Self::Build | Self::Test | Self::Doc | Self::Command(_) => {
-                Some("--cap-lints=warn")
-            }
-        }
+            Self::Prepare
+            | Self::Check
+            | Self::Build
+            | Self::BuildTests
+            | Self::Test
+            | Self::Doc
+            | Self::Command(_) => Some([("RUSTFLAGS", CAPPED), ("RUSTDOCFLAGS", CAPPED)]),
+        };
+        // What backtraces need; the rest only debuggers read. An older cargo doesn't know the name of so little.
+        let has_names = toolchains.iter().all(|toolchain| toolchain.version >= NAMES_DEBUG_INFO);
+        let debug = if has_names { "line-tables-only" } else { "1" };
+        let always = [("CARGO_INCREMENTAL", "0"), ("CARGO_PROFILE_DEV_DEBUG", debug)];
+        always.into_iter().chain(lints.into_iter().flatten())
     }
 
     /// Opens the cell that the op would have to its user. Whatever goes wrong is in the outcome.
@@ -223,6 +250,7 @@ impl Op {
             Self::Prepare => return None,
             Self::Check => check::ARGS,
             Self::Build => build::ARGS,
+            Self::BuildTests => build_tests::ARGS,
             Self::Test => test::ARGS,
             Self::Clippy => clippy::ARGS,
             Self::Doc => doc::ARGS,
@@ -230,6 +258,13 @@ impl Op {
         };
         let cargo = ["cargo"].iter().chain(args).map(|arg| (*arg).to_owned());
         Some(cargo.chain(features.flags()).collect())
+    }
+
+    /// The op that its place in a list makes of it, given what follows: compiling a package and compiling it again for
+    /// its tests is compiling most of it twice. Ops of the user's own may change the sources in between.
+    pub fn before<'a>(self, later: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut later = later.into_iter().take_while(|op| !matches!(op, Self::Command(_)));
+        if self == Self::Build && later.any(|op| *op == Self::Test) { Self::BuildTests } else { self }
     }
 
     /// The ops that need no definition, in the order of a typical list.
@@ -240,7 +275,7 @@ impl Op {
         let name = match self {
             Self::Prepare => "prepare",
             Self::Check => "check",
-            Self::Build => "build",
+            Self::Build | Self::BuildTests => "build",
             Self::Test => "test",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
@@ -253,12 +288,15 @@ impl Op {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Prepare => Stage::Fetch,
-            Self::Check | Self::Build | Self::Clippy | Self::Doc => Stage::Build,
+            Self::Check | Self::Build | Self::BuildTests | Self::Clippy | Self::Doc => Stage::Build,
             Self::Test => Stage::Test,
             Self::Command(command) => command.stage,
         }
     }
 }
+
+/// The first cargo that has names for kinds of debug information: <https://github.com/rust-lang/cargo/pull/11958>.
+const NAMES_DEBUG_INFO: Version = Version::new(1, 71, 0);
 
 /// Runs what blocks on a thread for that.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -1,12 +1,13 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use semver::Version;
 
 use super::*;
-use crate::experiment::{Caching, DEFAULT_LIMITS, Workers};
+use crate::experiment::{Caching, CrateSettings, DEFAULT_LIMITS, SandboxKind, Workers};
 use crate::krate::CrateId;
-use crate::ops::{CommandOp, Stage};
+use crate::ops::{CommandOp, Features, LockfileMode, Stage};
 use crate::outcome::{Cause, Failure};
 
 fn experiment(ops: &[Op]) -> Experiment {
@@ -53,7 +54,7 @@ fn registry_crate() -> Selected {
 }
 
 fn plan_of(experiment: &Experiment) -> CratePlan {
-    plan(experiment, &toolchains(), &[registry_crate()]).remove(0)
+    plan(experiment, &toolchains(), [registry_crate()]).remove(0)
 }
 
 /// Steps in short: `prepare build@0 test@0`.
@@ -83,7 +84,7 @@ fn check_remaining(outcomes: &str, expected: &str) {
     let plan = plan_of(&default_experiment());
     let signs = outcomes.split_whitespace();
     let with_outcome = plan.steps.iter().zip(signs).filter(|(_, sign)| *sign != ".");
-    let finished = with_outcome.map(|(step, sign)| (step.fingerprint.clone(), outcome(sign))).collect();
+    let finished = with_outcome.map(|(step, sign)| (step.fingerprint, outcome(sign))).collect();
     assert_eq!(shown(&remaining(&default_experiment(), &plan, &finished)), expected, "after {outcomes}");
 }
 
@@ -110,7 +111,7 @@ fn a_missing_crate_and_an_empty_list_have_no_steps_and_keep_their_place() {
         krate("b", Origin::Registry { checksum: checksum.clone() }),
         krate("c", Origin::Registry { checksum }),
     ];
-    let plans = plan(&experiment, &toolchains(), &crates);
+    let plans = plan(&experiment, &toolchains(), crates.clone());
     let steps: Vec<usize> = plans.iter().map(|plan| plan.steps.len()).collect();
     assert_eq!(steps, [0, 0, 5]);
     assert!(plans.iter().zip(&crates).all(|(plan, krate)| plan.krate == *krate));
@@ -151,8 +152,7 @@ fn own_op(name: &str) -> Op {
 fn an_own_op_is_repeated_for_what_comes_after_it_on_the_same_toolchain() {
     let experiment = experiment(&[Op::Prepare, own_op("patch"), Op::Build, own_op("check-docs")]);
     let plan = plan_of(&experiment);
-    let mut finished: HashMap<_, _> =
-        plan.steps.iter().map(|step| (step.fingerprint.clone(), Outcome::Passed)).collect();
+    let mut finished: HashMap<_, _> = plan.steps.iter().map(|step| (step.fingerprint, Outcome::Passed)).collect();
     assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "");
     let build = plan.steps.iter().find(|step| step.op == Op::Build && step.toolchain == Some(1)).unwrap();
     finished.remove(&build.fingerprint);
@@ -191,7 +191,7 @@ fn what_a_limit_cut_short_is_tried_again_under_a_greater_one() {
     let limits = experiment.limits;
     let hits = [Cause::TimedOut(limits.timeout), Cause::Idle(limits.idle_timeout), Cause::OutOfMemory(limits.memory)];
     for hit in hits {
-        let finished = HashMap::from([(plan.steps[0].fingerprint.clone(), Outcome::Inconclusive(hit))]);
+        let finished = HashMap::from([(plan.steps[0].fingerprint, Outcome::Inconclusive(hit))]);
         assert_eq!(shown(&remaining(&experiment, &plan, &finished)), "");
         experiment.limits.timeout *= 2;
         experiment.limits.idle_timeout *= 2;
@@ -204,7 +204,7 @@ fn what_a_limit_cut_short_is_tried_again_under_a_greater_one() {
 #[test]
 fn a_plan_of_prepare_alone_ends_with_it() {
     let plan = plan_of(&experiment(&[Op::Prepare]));
-    let finished = HashMap::from([(plan.steps[0].fingerprint.clone(), Outcome::Passed)]);
+    let finished = HashMap::from([(plan.steps[0].fingerprint, Outcome::Passed)]);
     assert_eq!(shown(&remaining(&default_experiment(), &plan, &HashMap::new())), "prepare");
     assert_eq!(shown(&remaining(&default_experiment(), &plan, &finished)), "");
 }
@@ -232,17 +232,40 @@ fn a_step_that_does_not_pass_drops_what_depends_on_it() {
 #[test]
 fn fingerprints_are_the_same_from_one_release_to_the_next() {
     let plan = plan_of(&default_experiment());
-    // sha256sum of {"name":"a","version":"1.0.0","sources":"00","command":["cargo","build","--frozen"],"op":"build",
-    // "after":[],"locked_by":"1.0.0","lints":"--cap-lints=warn","toolchain":"rustc 1.0.0","features":"Default","env":{},"lockfile":"latest","sandbox":"native"},
-    // without the line break.
-    assert_eq!(plan.steps[1].fingerprint.0, "24c072a74683c45e27e4f4c4230dae9f5c5ff4f61e37503f7657afce5aeb9e37");
+    // sha256sum of {"name":"a","version":"1.0.0","sources":"00","command":["cargo","test","--frozen","--no-run"],
+    // "op":"build-tests","after":[],"locked_by":"1.0.0","build_env":{"CARGO_INCREMENTAL":"0",
+    // "CARGO_PROFILE_DEV_DEBUG":"1","RUSTDOCFLAGS":"--cap-lints=warn","RUSTFLAGS":"--cap-lints=warn"},
+    // "toolchain":"rustc 1.0.0","features":"Default","env":{},"lockfile":"latest","sandbox":"native"},
+    // without the line breaks.
+    let expected = "00b078ab00fd8937491756f21eee8336946630edf0b0ace91166b623b72e4ebd";
+    assert_eq!(plan.steps[1].fingerprint.to_string(), expected);
+    assert_eq!(expected.parse(), Ok(plan.steps[1].fingerprint));
+    for bad in ["", "00", &expected[1..], &expected.replace('a', "g"), &"é".repeat(32)] {
+        assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn build_is_answered_by_the_first_half_of_test_where_that_follows() {
+    for (ops, expected) in [
+        (vec![Op::Build, Op::Test], Op::BuildTests),
+        (vec![Op::Build, Op::Doc, Op::Test], Op::BuildTests),
+        (vec![Op::Build], Op::Build),
+        (vec![Op::Test, Op::Build], Op::Build),
+        (vec![Op::Build, own_op("patch"), Op::Test], Op::Build),
+    ] {
+        let ops: Vec<Op> = [Op::Prepare].into_iter().chain(ops).collect();
+        let steps = plan_of(&experiment(&ops)).steps;
+        let build = steps.iter().find(|step| step.op.name().as_str() == "build").unwrap();
+        assert_eq!(build.op, expected, "{ops:?}");
+    }
 }
 
 #[test]
 fn a_lockfile_is_made_anew_for_an_older_toolchain_and_kept_for_a_newer_one() {
     let steps = |versions: &[&str]| {
         let toolchains: Vec<_> = versions.iter().map(|version| toolchain(version)).collect();
-        plan(&default_experiment(), &toolchains, &[registry_crate()]).remove(0).steps
+        plan(&default_experiment(), &toolchains, [registry_crate()]).remove(0).steps
     };
     let before = steps(&["1.90.0"]);
     assert_eq!(before, steps(&["1.90.0", "1.95.0"])[..3]);
@@ -261,8 +284,9 @@ fn every_step_has_a_fingerprint_of_its_own() {
 fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     let fingerprint = |experiment: &Experiment, krate: &Selected| {
         let toolchain = toolchain("1.0.0");
-        let compilers = Compilers { locked_by: Some(&toolchain.version), toolchain: Some(&toolchain) };
-        fingerprint(experiment, krate, &[Op::Build], compilers)
+        let toolchains = &[toolchain];
+        let particulars = Particulars { op: &Op::Build, before: &[], toolchains, toolchain: Some("rustc 1.0.0") };
+        Fingerprint::new(experiment, krate, particulars)
     };
     let with = |change: &dyn Fn(&mut Experiment, &mut Selected)| {
         let (mut experiment, mut krate) = (default_experiment(), registry_crate());
@@ -284,7 +308,7 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     assert_eq!(same, settings(CrateSettings { ops: Some(vec![Op::Prepare]), ..CrateSettings::default() }));
 
     let different = [
-        same.clone(),
+        same,
         with(&|_, krate| krate.origin = Origin::Registry { checksum: "01".to_owned() }),
         with(&|_, krate| krate.id.version = Some(Version::new(1, 0, 1))),
         with(&|_, krate| krate.id.name = "b".parse().unwrap()),

@@ -12,7 +12,7 @@ use crate::toolchain::Toolchain;
 
 /// An experiment as a run begins it.
 #[derive(Debug, Clone)]
-pub struct ExperimentRecord {
+pub struct ExperimentRecord<'a> {
     /// Its name, the key of everything kept.
     pub name: String,
     /// Its toolchains, the baseline first.
@@ -22,13 +22,13 @@ pub struct ExperimentRecord {
     /// What a reader must know of how it ran.
     pub notes: Vec<String>,
     /// Each crate's plan, with the selection, as the user wrote it, that chose the crate.
-    pub crates: Vec<(String, CratePlan)>,
+    pub crates: Vec<(String, &'a CratePlan)>,
 }
 
 impl Store {
     /// Puts the plan in place of the experiment's former one, if any. Results stay: those that the new plan has no use
     /// for are not shown.
-    pub fn begin(&mut self, record: &ExperimentRecord) -> Result<(), StoreError> {
+    pub fn begin(&mut self, record: &ExperimentRecord<'_>) -> Result<(), StoreError> {
         self.write("replace the plan", |transaction| {
             let id: i64 = transaction.query_row(
                 "INSERT INTO experiments (name, created, updated, toolchains, notes, settings)
@@ -127,7 +127,7 @@ impl Store {
     }
 }
 
-fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, CratePlan)]) -> rusqlite::Result<()> {
+fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, &CratePlan)]) -> rusqlite::Result<()> {
     let mut insert_crate =
         transaction.prepare("INSERT INTO crates (experiment, position, selection, selected) VALUES (?, ?, ?, ?)")?;
     let mut insert_step = transaction.prepare(
@@ -137,8 +137,9 @@ fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, CrateP
     let mut pin =
         transaction.prepare("INSERT OR REPLACE INTO pins (experiment, selection, selected) VALUES (?, ?, ?)")?;
     for (position, (selection, plan)) in crates.iter().enumerate() {
-        insert_crate.execute(params![id, position as i64, selection, json(&plan.krate)?])?;
-        pin.execute(params![id, selection, json(&plan.krate)?])?;
+        let selected = json(&plan.krate)?;
+        insert_crate.execute(params![id, position as i64, selection, selected])?;
+        pin.execute(params![id, selection, selected])?;
         for (place, step) in plan.steps.iter().enumerate() {
             insert_step.execute(params![
                 id,
@@ -147,7 +148,7 @@ fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, CrateP
                 json(&step.op)?,
                 step.toolchain.map(|toolchain| toolchain as i64),
                 step.attempt,
-                step.fingerprint.0,
+                step.fingerprint.to_string(),
             ])?;
         }
     }

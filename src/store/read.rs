@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::{Store, StoreError, packed};
 use crate::compare::{CrateResults, OpResult, Results};
 use crate::outcome::Outcome;
-use crate::plan::{Fingerprint, Step};
+use crate::plan::{BadFingerprint, Fingerprint, Step};
 use crate::sandbox::Output;
 use crate::toolchain::Toolchain;
 
@@ -79,7 +79,7 @@ impl Store {
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
         let mut finished = HashMap::new();
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
-            let fingerprint = Fingerprint(row.get(0).map_err(self.sql(doing))?);
+            let fingerprint = self.fingerprint(row, 0)?;
             finished.insert(fingerprint, self.decode(row, 1, "outcome")?);
         }
         Ok(finished)
@@ -144,7 +144,7 @@ impl Store {
                 op: self.decode(row, 1, "op")?,
                 toolchain: row.get::<_, Option<u32>>(2).map_err(self.sql(doing))?.map(|toolchain| toolchain as usize),
                 attempt: row.get(3).map_err(self.sql(doing))?,
-                fingerprint: Fingerprint(row.get(4).map_err(self.sql(doing))?),
+                fingerprint: self.fingerprint(row, 4)?,
             };
             let ran = row.get_ref(6).map_err(self.sql(doing))? != rusqlite::types::ValueRef::Null;
             let result = if ran { Some(self.op_result(row)?) } else { None };
@@ -180,7 +180,7 @@ impl Store {
                 "SELECT head, head_bytes, tail, tail_bytes, dropped FROM logs JOIN results ON id = result
                  WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND fingerprint = ?
                  ORDER BY attempt DESC LIMIT 1",
-                [name, &step.0],
+                [name, &step.to_string()],
                 |row| {
                     let head: (Vec<u8>, u64) = (row.get(0)?, count(row, 1)?);
                     let tail: (Vec<u8>, u64) = (row.get(2)?, count(row, 3)?);
@@ -213,7 +213,7 @@ impl Store {
             .query_row(
                 "SELECT content, bytes FROM lockfiles
                  WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND fingerprint = ?",
-                [name, &prepare.0],
+                [name, &prepare.to_string()],
                 |row| Ok((row.get(0)?, count(row, 1)?)),
             )
             .optional()
@@ -223,6 +223,12 @@ impl Store {
                 packed::unpack(&content, size).map_err(StoreError::unreadable(&self.path, "lockfile"))
             })
             .transpose()
+    }
+
+    fn fingerprint(&self, row: &Row<'_>, column: usize) -> Result<Fingerprint, StoreError> {
+        let text = row.get_ref(column).and_then(|value| value.as_str().map_err(Into::into));
+        let text = text.map_err(StoreError::unreadable(&self.path, "fingerprint"))?;
+        text.parse().map_err(|error: BadFingerprint| StoreError::unreadable(&self.path, "fingerprint")(error))
     }
 
     fn decode<T: DeserializeOwned>(&self, row: &Row<'_>, column: usize, what: &'static str) -> Result<T, StoreError> {

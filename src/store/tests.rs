@@ -33,20 +33,21 @@ impl Home {
     }
 }
 
-fn record_of(name: &str, crates: &[CrateResults]) -> ExperimentRecord {
-    ExperimentRecord {
+/// Begins an experiment as a run would.
+fn begin(store: &mut Store, name: &str, crates: &[CrateResults]) {
+    let plan = |krate: &CrateResults| CratePlan {
+        krate: krate.krate.clone(),
+        steps: krate.steps.iter().map(|(step, _)| step.clone()).collect(),
+    };
+    let plans: Vec<CratePlan> = crates.iter().map(plan).collect();
+    let record = ExperimentRecord {
         name: name.to_owned(),
         toolchains: sample::toolchains(2),
         settings: "{}".to_owned(),
         notes: vec!["this host can't limit memory".to_owned()],
-        crates: crates
-            .iter()
-            .map(|krate| {
-                let steps = krate.steps.iter().map(|(step, _)| step.clone()).collect();
-                (krate.krate.id.name.to_string(), CratePlan { krate: krate.krate.clone(), steps })
-            })
-            .collect(),
-    }
+        crates: plans.iter().map(|plan| (plan.krate.id.name.to_string(), plan)).collect(),
+    };
+    store.begin(&record).unwrap();
 }
 
 /// What a run would append, step by step.
@@ -64,7 +65,7 @@ fn records(name: &str, crates: &[CrateResults]) -> Vec<Record> {
                 toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
                 result,
                 output: Output {
-                    head: step.fingerprint.0.clone().into_bytes(),
+                    head: step.fingerprint.to_string().into_bytes(),
                     tail: b"\xff end".to_vec(),
                     dropped: 12,
                 },
@@ -87,7 +88,7 @@ async fn results_come_back_as_they_were() {
     let home = Home::new();
     let mut store = home.open();
     let expected = sample::results(2, sample::every_verdict().crates);
-    store.begin(&record_of("sample", &expected.crates)).unwrap();
+    begin(&mut store, "sample", &expected.crates);
     append_all(&store.writer().unwrap(), records("sample", &expected.crates)).await;
     assert_eq!(store.results("sample").unwrap().unwrap(), expected);
     assert_eq!(store.results("other").unwrap(), None);
@@ -97,7 +98,7 @@ async fn results_come_back_as_they_were() {
 fn a_run_is_there_from_its_beginning_and_its_cost_from_its_end() {
     let home = Home::new();
     let mut store = home.open();
-    store.begin(&record_of("sample", &[])).unwrap();
+    begin(&mut store, "sample", &[]);
     let workers = BTreeMap::from([(Stage::Fetch, 8), (Stage::Build, 2), (Stage::Test, 1)]);
     let _killed = store.begin_run("sample", &workers).unwrap();
     let second = store.begin_run("sample", &workers).unwrap();
@@ -122,7 +123,7 @@ async fn what_an_op_of_a_crate_cost_is_known_across_experiments() {
             let result = result.as_mut().unwrap();
             (result.wall, result.peak_memory) = (Duration::from_secs(seconds), peak.map(ByteSize::mib));
         }
-        store.begin(&record_of(name, &crates)).unwrap();
+        begin(&mut store, name, &crates);
         append_all(&store.writer().unwrap(), records(name, &crates)).await;
     }
     let cost = |op: Op| Recorded {
@@ -139,9 +140,9 @@ async fn a_log_and_a_lockfile_come_back_as_they_were() {
     let home = Home::new();
     let mut store = home.open();
     let crates = [sample::crate_of('p', &["pp", "pp"])];
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     let records = records("sample", &crates);
-    let (prepare, build) = (records[0].step.fingerprint.clone(), records[1].step.fingerprint.clone());
+    let (prepare, build) = (records[0].step.fingerprint, records[1].step.fingerprint);
     let log = records[1].output.clone();
     append_all(&store.writer().unwrap(), records).await;
     assert_eq!(store.log("sample", &build).unwrap(), Some(log));
@@ -155,7 +156,7 @@ async fn a_result_that_comes_again_replaces_the_first_with_its_log() {
     let home = Home::new();
     let mut store = home.open();
     let crates = [sample::crate_of('p', &["f-"])];
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     let mut again = records("sample", &crates).remove(1);
     let writer = store.writer().unwrap();
     append_all(&writer, records("sample", &crates)).await;
@@ -171,9 +172,9 @@ async fn a_new_plan_keeps_results_and_shows_only_its_own() {
     let home = Home::new();
     let mut store = home.open();
     let both = [sample::named("a", "1.0.0", 'p', &["pp", "pp"]), sample::named("b", "1.0.0", 'p', &["pp", "pp"])];
-    store.begin(&record_of("sample", &both)).unwrap();
+    begin(&mut store, "sample", &both);
     append_all(&store.writer().unwrap(), records("sample", &both)).await;
-    store.begin(&record_of("sample", &both[1..])).unwrap();
+    begin(&mut store, "sample", &both[1..]);
     assert_eq!(store.results("sample").unwrap().unwrap().crates, both[1..]);
     assert_eq!(store.finished("sample").unwrap().len(), 10);
     let overview = &store.experiments().unwrap()[0];
@@ -186,11 +187,11 @@ async fn pins_are_the_versions_chosen_until_started_over() {
     let mut store = home.open();
     let crates = [sample::crate_of('p', &["pp", "pp"]), sample::missing_crate("no crate named `absent`")];
     assert_eq!(store.pins("sample").unwrap(), []);
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     append_all(&store.writer().unwrap(), records("sample", &crates)).await;
     let pins = [("absent".to_owned(), crates[1].krate.clone()), ("sample".to_owned(), crates[0].krate.clone())];
     assert_eq!(store.pins("sample").unwrap(), pins);
-    store.begin(&record_of("sample", &crates[..1])).unwrap();
+    begin(&mut store, "sample", &crates[..1]);
     assert_eq!(store.pins("sample").unwrap(), pins, "a narrower run forgot what it left out");
     store.fresh("sample").unwrap();
     assert_eq!(store.pins("sample").unwrap(), []);
@@ -203,7 +204,7 @@ async fn deleting_an_experiment_gives_its_space_back_and_leaves_the_others() {
     let mut store = home.open();
     let crates = sample::every_verdict().crates;
     for name in ["keep", "drop"] {
-        store.begin(&record_of(name, &crates)).unwrap();
+        begin(&mut store, name, &crates);
         append_all(&store.writer().unwrap(), records(name, &crates)).await;
     }
     store.delete("drop").unwrap();
@@ -221,7 +222,7 @@ async fn a_process_that_is_killed_leaves_everything_committed_readable() {
     let home = Home::new();
     let mut store = home.open();
     let crates = sample::every_verdict().crates;
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     let writer = store.writer().unwrap();
     append_all(&writer, records("sample", &crates)).await;
     // What a kill leaves behind: the files as they are while the writer lives, the last page half written.
@@ -243,7 +244,7 @@ async fn dropping_the_writer_keeps_what_was_handed_over() {
     let home = Home::new();
     let mut store = home.open();
     let crates = sample::every_verdict().crates;
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     let writer = store.writer().unwrap();
     for record in records("sample", &crates) {
         writer.append(record).await.unwrap();
@@ -257,7 +258,7 @@ async fn others_read_while_the_writer_is_in_a_transaction() {
     let home = Home::new();
     let mut store = home.open();
     let crates = [sample::crate_of('p', &["pp", "pp"])];
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     let busy = Connection::open(home.db()).unwrap();
     busy.execute_batch("BEGIN IMMEDIATE; DELETE FROM steps;").unwrap();
     let reader = Store::open_existing(&home.db()).unwrap().unwrap();
@@ -272,7 +273,7 @@ fn processes_that_create_the_same_home_at_once_all_succeed() {
         for name in ["a", "b", "c", "d"] {
             scope.spawn(move || {
                 let mut store = Store::open(path).unwrap();
-                store.begin(&record_of(name, &sample::every_verdict().crates)).unwrap();
+                begin(&mut store, name, &sample::every_verdict().crates);
             });
         }
     });
@@ -284,7 +285,7 @@ async fn a_full_disk_is_told_to_whoever_appends_or_flushes() {
     let home = Home::new();
     let mut store = home.open();
     let crates = [sample::crate_of('p', &["pp", "pp"])];
-    store.begin(&record_of("sample", &crates)).unwrap();
+    begin(&mut store, "sample", &crates);
     let second = home.open();
     let pages: i64 = second.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     second.connection.pragma_update(None, "max_page_count", pages + 1).unwrap();

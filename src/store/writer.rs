@@ -201,7 +201,7 @@ impl<'t> Inserts<'t> {
         let id: i64 = self.result.query_row(
             params![
                 experiment,
-                step.fingerprint.0,
+                step.fingerprint.to_string(),
                 step.attempt,
                 krate.name.as_str(),
                 krate.version.as_ref().map(ToString::to_string),
@@ -234,7 +234,12 @@ impl<'t> Inserts<'t> {
             ])?;
         }
         if let Some(lockfile) = &record.lockfile {
-            self.lockfile.execute(params![experiment, step.fingerprint.0, pack(lockfile), lockfile.len() as i64])?;
+            self.lockfile.execute(params![
+                experiment,
+                step.fingerprint.to_string(),
+                pack(lockfile),
+                lockfile.len() as i64
+            ])?;
         }
         Ok(())
     }

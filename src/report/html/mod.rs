@@ -193,13 +193,13 @@ mod tests {
         let folder = home.path().join("report");
         let crates = vec![sample::crate_of('p', &["pp", "pf"])];
         let by_step = |step: &Fingerprint| -> Result<_, StoreError> {
-            Ok(Some(Output { head: format!("log of {}\n", step.0).into_bytes(), tail: Vec::new(), dropped: 0 }))
+            Ok(Some(Output { head: format!("log of {step}\n").into_bytes(), tail: Vec::new(), dropped: 0 }))
         };
         write(&compare(&sample::results(2, crates)), &by_step, &folder).unwrap();
         let html = fs::read_to_string(folder.join("crates").join("sample-1.0.0.html")).unwrap();
-        let logs: Vec<&str> =
-            html.split("log of sample 1.0.0 ").skip(1).map(|rest| rest.lines().next().unwrap()).collect();
-        let expected = ["test Some(0)", "test Some(1)", "prepare None", "build Some(0)", "build Some(1)"];
+        let logs: Vec<&str> = html.split("log of ").skip(1).map(|rest| rest.lines().next().unwrap()).collect();
+        let expected = ["test Some(0)", "test Some(1)", "prepare None", "build Some(0)", "build Some(1)"]
+            .map(|step| Fingerprint::of(&format!("sample 1.0.0 {step}")).to_string());
         assert_eq!(logs, expected);
     }
 }

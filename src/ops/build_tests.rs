@@ -1,0 +1,29 @@
+//! `build` where `test` follows: do the package and its tests compile?
+//!
+//! Tests are built with the features that dev-dependencies turn on, which dependents don't have; building for both costs
+//! nearly twice as much. So the package is built for its dependents only where it doesn't build with its tests, to tell
+//! the one from the other. What breaks only without dev-dependencies is found by lists that have no `test`.
+
+use super::{Done, Op, Order, Tools, Workspace, cell};
+use crate::cache::Tally;
+use crate::outcome::Outcome;
+
+pub(super) const ARGS: &[&str] = &["test", "--frozen", "--no-run"];
+
+pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+    let with_tests = Op::run_command(tools, workspace, order).await;
+    let why = match &with_tests.outcome {
+        Some(Outcome::Failed(failure)) => failure.to_string(),
+        Some(Outcome::Inconclusive(cause)) => cause.to_string(),
+        Some(Outcome::Passed | Outcome::Broken(_) | Outcome::Skipped | Outcome::Error(_)) | None => return with_tests,
+    };
+    let mut alone = Op::run_command(tools, workspace, &Order { op: &Op::Build, ..order.clone() }).await;
+    let note = format!("maar: not built together with the tests ({why}), so that they are told apart:\n");
+    alone.output.head.splice(0..0, note.into_bytes());
+    let Tally { compiled, reused } = with_tests.dependencies;
+    Done {
+        usage: cell::sum(with_tests.usage, alone.usage),
+        dependencies: Tally { compiled: compiled + alone.dependencies.compiled, reused },
+        ..alone
+    }
+}

@@ -1,0 +1,109 @@
+//! Ops on a sandbox that only pretends.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::*;
+use crate::krate::{CrateId, Origin};
+use crate::outcome::Failure;
+use crate::registry::{self, Upstream};
+use crate::sandbox::fake::{Fake, exit};
+use crate::sandbox::{Command, Cores, End};
+
+fn toolchain(version: &str) -> Toolchain {
+    Toolchain {
+        spec: version.parse().unwrap(),
+        version: version.parse().unwrap(),
+        identity: format!("rustc {version}"),
+        sysroot: PathBuf::from("/toolchains").join(version),
+    }
+}
+
+/// Runs an op whose commands end as the script says. Also says which commands these were.
+async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) -> (Done, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
+    let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
+    let tools = Tools {
+        sandbox: Sandbox::Fake(fake.clone()),
+        registry: Registry::open(registry::Config { upstream, cache: dir.path().join("cache") }).unwrap(),
+        proxy: String::new(),
+        toolchains: vec![toolchain("1.95.0")],
+        layers: Vec::new(),
+        cargo_bin: None,
+    };
+    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), None).unwrap();
+    let krate = Selected {
+        id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) },
+        origin: Origin::Registry { checksum: String::new() },
+    };
+    let limits = Limits {
+        cpus: 1.0,
+        memory: ByteSize::gib(1),
+        pids: 64,
+        timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+        output: ByteSize::mib(1),
+        disk: ByteSize::gib(1),
+        cores: Cores::Shared,
+    };
+    let order = Order {
+        op,
+        krate: &krate,
+        toolchain: Some(0),
+        limits,
+        features: &Features::Default,
+        env: &BTreeMap::new(),
+        lockfile_mode: LockfileMode::Latest,
+        lockfile: None,
+        stop: Stop::never(),
+    };
+    let done = Op::run(&tools, &workspace, &order).await;
+    (done, fake.seen().into_iter().map(|(_, command)| command.argv.join(" ")).collect())
+}
+
+const WITH_TESTS: &str = "cargo test --frozen --no-run";
+const ALONE: &str = "cargo build --frozen";
+
+/// The ends of a build together with the tests and of one without them, and what `build` says.
+async fn check_build(ends: (End, End), commands: &[&str], outcome: Option<Outcome>) -> Done {
+    let (done, ran) =
+        run(&Op::BuildTests, move |command| if command.argv[1] == "test" { ends.0 } else { ends.1 }).await;
+    assert_eq!(ran, commands);
+    assert_eq!(done.outcome, outcome);
+    done
+}
+
+#[tokio::test]
+async fn a_package_that_builds_with_its_tests_is_built_once() {
+    check_build((End::Code(0), End::Code(101)), &[WITH_TESTS], Some(Outcome::Passed)).await;
+    check_build((End::Stopped, End::Code(101)), &[WITH_TESTS], None).await;
+}
+
+#[tokio::test]
+async fn what_breaks_the_tests_alone_is_no_failure_of_build() {
+    for end in [End::Code(101), End::TimedOut] {
+        let done = check_build((end, End::Code(0)), &[WITH_TESTS, ALONE], Some(Outcome::Passed)).await;
+        assert_eq!(done.usage.wall, Duration::from_secs(2));
+        let log = String::from_utf8(done.output.head).unwrap();
+        assert!(log.starts_with("maar: not built together with the tests ("), "{log}");
+        assert!(log.ends_with(&format!("$ {ALONE}\noutput of {ALONE}\n")), "{log}");
+    }
+    let failed = Some(Outcome::Failed(Failure::Exit(101)));
+    check_build((End::Code(101), End::Code(101)), &[WITH_TESTS, ALONE], failed).await;
+    check_build((End::Code(101), End::Stopped), &[WITH_TESTS, ALONE], None).await;
+}
+
+#[test]
+fn debug_information_is_the_same_for_all_toolchains_and_has_a_name_that_all_know() {
+    for (versions, expected) in [
+        (&["1.95.0", "1.97.0-nightly"][..], "line-tables-only"),
+        (&["1.71.0"], "line-tables-only"),
+        (&["1.70.0", "1.95.0"], "1"),
+    ] {
+        let toolchains: Vec<Toolchain> = versions.iter().map(|version| toolchain(version)).collect();
+        let env: BTreeMap<_, _> = Op::Test.build_env(&toolchains).collect();
+        assert_eq!(env["CARGO_PROFILE_DEV_DEBUG"], expected, "{versions:?}");
+    }
+}

@@ -1,0 +1,143 @@
+//! What identifies a step's result: a digest of all that it depends on.
+//!
+//! Limits are not in it: a result that a limit cut short is not settled under a greater one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::experiment::{CrateSettings, Experiment, SandboxKind};
+use crate::krate::{Origin, Selected};
+use crate::ops::{Features, LockfileMode, Op};
+use crate::toolchain::Toolchain;
+
+/// The SHA-256 of all that a step's result depends on: the crate and its checksum or digest, the op, the command that it
+/// runs and its environment, the user's own ops before it, the identity of the toolchain, features, lockfile mode and
+/// sandbox. Written in lowercase hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint([u8; 32]);
+
+/// A text that is no fingerprint.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{}` is no fingerprint: 64 hexadecimal digits are", .0.escape_debug())]
+pub struct BadFingerprint(String);
+
+/// What a step is, beside its crate and its experiment.
+pub(super) struct Particulars<'a> {
+    /// The op.
+    pub(super) op: &'a Op,
+    /// The ops before it.
+    pub(super) before: &'a [Op],
+    /// All toolchains of the experiment.
+    pub(super) toolchains: &'a [Toolchain],
+    /// The identity of its toolchain.
+    pub(super) toolchain: Option<&'a str>,
+}
+
+/// What a fingerprint is made of, written as JSON; the maps in it are sorted, so that equal inputs give equal texts.
+#[derive(Serialize)]
+struct Ingredients<'a> {
+    name: &'a str,
+    version: Option<&'a semver::Version>,
+    /// The checksum of the tarball, or the digest of the folder: where the folder is doesn't matter.
+    sources: Option<&'a str>,
+    /// What the op runs, so that a maar that runs it differently doesn't take over what an older one found.
+    command: Option<Vec<String>>,
+    op: &'a Op,
+    /// The ops of the user's own that come before it, which may change the sources that it sees.
+    after: &'a [&'a Op],
+    /// The version of the toolchain that makes the lockfile, which all steps share.
+    locked_by: Option<&'a semver::Version>,
+    /// The variables that maar sets for all crates.
+    build_env: BTreeMap<&'static str, &'static str>,
+    /// None for `prepare`: all toolchains share its sources and lockfile, in this run and in later ones with others.
+    toolchain: Option<&'a str>,
+    features: &'a Features,
+    env: &'a BTreeMap<String, String>,
+    lockfile: LockfileMode,
+    sandbox: &'a SandboxKind,
+}
+
+impl Fingerprint {
+    pub(super) fn new(experiment: &Experiment, krate: &Selected, particulars: Particulars<'_>) -> Self {
+        let Particulars { op, before, toolchains, toolchain } = particulars;
+        let default = CrateSettings::default();
+        let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&default);
+        let ingredients = Ingredients {
+            name: krate.id.name.as_str(),
+            version: krate.id.version.as_ref(),
+            sources: match &krate.origin {
+                Origin::Registry { checksum } => Some(checksum),
+                Origin::Path { digest, .. } => Some(digest),
+                Origin::Missing(_) | Origin::Unavailable(_) => None,
+            },
+            command: op.argv(&settings.features),
+            op,
+            after: &before.iter().filter(|op| matches!(op, Op::Command(_))).collect::<Vec<_>>(),
+            // As `prepare` chooses it: newer toolchains read what it writes.
+            locked_by: toolchains.iter().map(|toolchain| &toolchain.version).min(),
+            build_env: op.build_env(toolchains).collect(),
+            toolchain,
+            features: &settings.features,
+            env: &settings.env,
+            lockfile: experiment.lockfile,
+            sandbox: &experiment.sandbox,
+        };
+        let json =
+            serde_json::to_vec(&ingredients).expect("every map in it has keys of text, and writing to memory works");
+        Self(Sha256::digest(json).into())
+    }
+
+    /// One for each text.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = BadFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, BadFingerprint> {
+        let bad = || BadFingerprint(text.chars().take(80).collect());
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = BadFingerprint;
+
+    fn try_from(text: String) -> Result<Self, BadFingerprint> {
+        text.parse()
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> Self {
+        fingerprint.to_string()
+    }
+}
