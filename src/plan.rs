@@ -33,6 +33,15 @@ pub struct Step {
     pub fingerprint: Fingerprint,
 }
 
+/// What the log of a step is kept under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId {
+    /// The step.
+    pub step: Fingerprint,
+    /// Which time it was run: 1 is the first.
+    pub attempt: u32,
+}
+
 /// The whole way of one crate, whether done or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CratePlan {
@@ -96,6 +105,18 @@ fn leaves_files(op: &Op) -> bool {
     }
 }
 
+/// The steps that repeat a difference between two toolchains, given the places of the step that failed and of the one
+/// that passed: from the first op on, for the folders that they wrote to are made anew, and further than what failed,
+/// should it pass.
+pub fn repetition(plan: &CratePlan, failed: usize, passed: usize) -> Queue {
+    let toolchain = |place: usize| plan.steps[place].toolchain;
+    let is_wanted = |place: usize| {
+        toolchain(place) == toolchain(failed) || toolchain(place) == toolchain(passed) && place <= passed
+    };
+    let steps = plan.steps.iter().enumerate().filter(|(place, _)| is_wanted(*place));
+    steps.map(|(_, step)| Step { attempt: step.attempt + 1, ..step.clone() }).collect()
+}
+
 /// Takes off the queue what the outcome of a step makes pointless.
 ///
 /// Without a pass, the later ops of the same toolchain are pointless; after `prepare`, everything is.
@@ -119,6 +140,13 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         // A host that had no network or no disk may have them now, and a defect of maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Host(_)) | Outcome::Error(_) => false,
         Outcome::Passed | Outcome::Failed(_) | Outcome::Broken(_) | Outcome::Skipped => true,
+    }
+}
+
+impl Step {
+    /// What its log is kept under.
+    pub fn log_id(&self) -> LogId {
+        LogId { step: self.fingerprint, attempt: self.attempt }
     }
 }
 

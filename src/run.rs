@@ -4,23 +4,24 @@
 
 mod job;
 mod pressure;
+mod repetition;
 mod share;
 mod tracer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use tokio::sync::{mpsc, watch};
 
-use crate::compare::{self, CrateResults, OpResult, Verdict};
+use crate::compare::{self, OpResult, Verdict};
 use crate::experiment::Experiment;
 use crate::home::Jobs;
 use crate::ops::{Done, Stage, Tools};
 use crate::outcome::Outcome;
 use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Pressure, Summary, Times};
-use crate::plan::{self, CratePlan, Fingerprint, Step};
+use crate::plan::{self, CratePlan, Fingerprint, Queue, Step};
 use crate::progress::{Label, Progress, Update};
 use crate::schedule::{self, Expectations};
 use crate::stop::{Stop, StopLevel, Stopper};
@@ -40,6 +41,8 @@ pub struct Setup {
     pub plans: Vec<CratePlan>,
     /// What earlier runs found out.
     pub finished: HashMap<Fingerprint, Outcome>,
+    /// The steps that they repeated.
+    pub repeated: HashSet<Fingerprint>,
     /// Where jobs have their folders.
     pub jobs: Jobs,
     /// What is known of the crates' ops before they run.
@@ -131,10 +134,26 @@ pub async fn run(
     Ok(summary?)
 }
 
+impl Setup {
+    /// What is left to do of a crate.
+    fn left(&self, krate: usize) -> Queue {
+        let plan = &self.plans[krate];
+        let left = plan::remaining(&self.experiment, plan, &self.finished);
+        if !left.is_empty() {
+            return left;
+        }
+        let earlier = |step: &Step| self.finished.get(&step.fingerprint).cloned();
+        let repetition = repetition::due(plan, self.tools.toolchains.len(), earlier, &self.repeated);
+        // A repetition needs the sources, which don't outlive a run.
+        let sources = plan.steps.iter().filter(|step| step.toolchain.is_none() && !repetition.is_empty());
+        sources.cloned().chain(repetition.iter().cloned()).collect()
+    }
+}
+
 /// The crates of which something is left to do, in the order in which they begin.
 fn order(setup: &Setup) -> Vec<usize> {
     let expected = |(place, plan): (usize, &CratePlan)| {
-        let left = plan::remaining(&setup.experiment, plan, &setup.finished);
+        let left = setup.left(place);
         (!left.is_empty()).then(|| (place, setup.expectations.total(&plan.krate.id.name, &left)))
     };
     let workers = setup.experiment.workers;
@@ -177,7 +196,7 @@ struct Sink<'a> {
     progress: &'a mut Progress,
     tracer: Option<Tracer>,
     /// The results of crates that are on their way.
-    known: HashMap<usize, HashMap<Fingerprint, OpResult>>,
+    known: HashMap<usize, HashMap<Fingerprint, Outcome>>,
 }
 
 impl Sink<'_> {
@@ -250,7 +269,7 @@ impl Sink<'_> {
             waited: times.started.duration_since(times.queued),
             worker,
         };
-        self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint, result.clone());
+        self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint, result.outcome.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
             .append(Record {
@@ -277,7 +296,7 @@ impl Sink<'_> {
     /// Says what came of a crate that has no further step.
     fn conclude(&mut self, krate: usize) {
         let known = self.known.remove(&krate).unwrap_or_default();
-        let (verdict, reason) = verdict(self.shared, krate, known);
+        let (verdict, reason) = verdict(self.shared, krate, &known);
         let krate = self.shared.plans[krate].krate.id.to_string();
         self.progress.update(Update::Verdict { krate, verdict, reason });
     }
@@ -294,23 +313,9 @@ impl Sink<'_> {
 }
 
 /// The verdict on a crate from what this run and earlier ones know of it.
-fn verdict(setup: &Setup, krate: usize, mut known: HashMap<Fingerprint, OpResult>) -> (Verdict, Option<String>) {
-    let plan = &setup.plans[krate];
-    let earlier = |step: &Step| {
-        let outcome = setup.finished.get(&step.fingerprint)?.clone();
-        // What it cost then plays no part in the verdict.
-        Some(OpResult {
-            outcome,
-            started: SystemTime::UNIX_EPOCH,
-            wall: Duration::ZERO,
-            cpu: Duration::ZERO,
-            peak_memory: None,
-            waited: Duration::ZERO,
-            worker: 0,
-        })
-    };
-    let steps = plan.steps.iter().map(|step| (step.clone(), known.remove(&step.fingerprint).or_else(|| earlier(step))));
-    let results = CrateResults { krate: plan.krate.clone(), steps: steps.collect() };
+fn verdict(setup: &Setup, krate: usize, known: &HashMap<Fingerprint, Outcome>) -> (Verdict, Option<String>) {
+    let outcome = |step: &Step| known.get(&step.fingerprint).or_else(|| setup.finished.get(&step.fingerprint));
+    let results = repetition::results(&setup.plans[krate], |step| outcome(step).cloned());
     let report = compare::report_crate(&results, &setup.tools.toolchains);
     (report.verdict, report.verdict_reason)
 }

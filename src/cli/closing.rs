@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compare::Report;
 use crate::home::Home;
-use crate::plan::Fingerprint;
+use crate::plan::LogId;
 use crate::report::{ReportError, figures, html, text};
 use crate::sandbox::Output;
 use crate::stop::StopLevel;
@@ -39,8 +39,8 @@ pub(super) fn write_html(store: &Store, home: &Home, report: &Report) -> Result<
 }
 
 /// Where the reports of an experiment get the logs from.
-pub(super) fn logs_of(store: &Store, experiment: &str) -> impl Fn(&Fingerprint) -> Result<Option<Output>, StoreError> {
-    move |step| store.log(experiment, step)
+pub(super) fn logs_of(store: &Store, experiment: &str) -> impl Fn(LogId) -> Result<Option<Output>, StoreError> {
+    move |log| store.log(experiment, log)
 }
 
 /// The width of the terminal; where stdout is none, that of a page.

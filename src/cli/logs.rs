@@ -32,10 +32,11 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
     let mut printed = false;
     for (step, result) in krate.steps.iter().filter(|(step, _)| of_interest(step)) {
         let Some(result) = result else { continue };
-        let Some(log) = store.log(&args.name, &step.fingerprint)? else { continue };
+        let Some(log) = store.log(&args.name, step.log_id())? else { continue };
         let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
         let reason = result.outcome.reason().map(|reason| format!(": {}", one_line(&reason))).unwrap_or_default();
-        writeln!(out, "== {}{toolchain}: {}{reason}", step.op.name(), result.outcome.kind())?;
+        let again = if step.attempt > 1 { " again" } else { "" };
+        writeln!(out, "== {}{toolchain}{again}: {}{reason}", step.op.name(), result.outcome.kind())?;
         terminal::write(&log.head, out)?;
         if log.dropped > 0 {
             writeln!(out, "\n== {} bytes were not kept", log.dropped)?;

@@ -76,6 +76,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         crates: selections.into_iter().zip(&plans).collect(),
     })?;
     let finished = store.finished(&experiment.name)?;
+    let repeated = store.repeated(&experiment.name)?;
 
     let proxy = registry.serve().await?;
     let index = Upstream::configured()?.index;
@@ -90,7 +91,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     let (cores, memory) = (cores(), host::memory());
-    let setup = Setup { experiment, tools, plans, finished, jobs, expectations, cores, memory, trace };
+    let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
     let summary = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
     store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;

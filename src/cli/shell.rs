@@ -14,7 +14,7 @@ use crate::compare::{CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, Op, Order, Tools};
+use crate::ops::{Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::Step;
 use crate::registry::{self, Registry, Upstream};
@@ -161,6 +161,7 @@ impl Visit<'_> {
             limits: self.experiment.limits_of(&krate.id.name, &step.op.name()),
             features: &settings.features,
             env: &settings.env,
+            sharing: Sharing::Layers,
             lockfile_mode: self.experiment.lockfile,
             lockfile,
             stop: stop.clone(),

@@ -11,8 +11,8 @@ use super::account::{RunReport, account};
 use super::{CrateResults, OpResult, Results, Standing, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
 use crate::ops::{OpName, Stage};
-use crate::outcome::Outcome;
-use crate::plan::{Fingerprint, Step};
+use crate::outcome::{Outcome, OutcomeKind};
+use crate::plan::{LogId, Step};
 use crate::toolchain::{Toolchain, ToolchainSpec};
 
 /// The version of the JSON's schema: raised when a field changes or goes, not when one is added.
@@ -73,7 +73,7 @@ pub struct CrateReport {
     pub results: Vec<ToolchainReport>,
     /// The steps whose logs show why, the most telling first.
     #[serde(skip)]
-    pub evidence: Vec<Fingerprint>,
+    pub evidence: Vec<LogId>,
 }
 
 /// Where a crate comes from.
@@ -120,7 +120,7 @@ pub struct OpReport {
     pub waited_ms: u64,
     /// Under which its log is kept.
     #[serde(skip)]
-    pub fingerprint: Fingerprint,
+    pub log: LogId,
 }
 
 /// What an experiment comes to.
@@ -187,14 +187,17 @@ pub fn conclude(report: &Report) -> Conclusion {
 pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateReport {
     let Selected { id, origin } = &krate.krate;
     let judgement = judge(krate, toolchains.len());
+    let flaky = failed_once(krate);
     let verdict_reason = match (&judgement.deciding, origin) {
         (Some(deciding), _) => explain(&krate.steps[deciding.step], toolchains),
         (None, Origin::Missing(what) | Origin::Unavailable(what)) => Some(what.clone()),
-        (None, Origin::Registry { .. } | Origin::Path { .. }) => None,
+        (None, Origin::Registry { .. } | Origin::Path { .. }) => {
+            flaky.and_then(|step| explain(&krate.steps[step], toolchains)).map(|reason| format!("flaky: {reason}"))
+        }
     };
     // A step that has not run decides, but tells nothing.
     let told = judgement.deciding.filter(|_| verdict_reason.is_some());
-    let telling = told.iter().flat_map(|deciding| [Some(deciding.step), deciding.counterpart]);
+    let telling = told.map_or([flaky, None], |deciding| [Some(deciding.step), deciding.counterpart]);
     CrateReport {
         name: id.name.clone(),
         version: id.version.clone(),
@@ -204,7 +207,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         },
         verdict: judgement.verdict,
         verdict_reason,
-        evidence: telling.flatten().map(|step| krate.steps[step].0.fingerprint).collect(),
+        evidence: telling.into_iter().flatten().map(|step| krate.steps[step].0.log_id()).collect(),
         results: toolchains
             .iter()
             .zip(judgement.standings)
@@ -216,6 +219,18 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             })
             .collect(),
     }
+}
+
+/// An attempt that failed at what passed another time.
+fn failed_once(krate: &CrateResults) -> Option<usize> {
+    let came_to = |(_, result): &(Step, Option<OpResult>), kind| {
+        result.as_ref().is_some_and(|result| result.outcome.kind() == kind)
+    };
+    krate.steps.iter().position(|attempt| {
+        let same = |(step, _): &&(Step, Option<OpResult>)| step.fingerprint == attempt.0.fingerprint;
+        came_to(attempt, OutcomeKind::Failed)
+            && krate.steps.iter().filter(same).any(|other| came_to(other, OutcomeKind::Passed))
+    })
 }
 
 /// Why a step decided a verdict, in one line; none for a step that has no reason, as it hasn't run.
@@ -239,7 +254,7 @@ fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Opt
         cpu_ms: millis(result.cpu),
         peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
         waited_ms: millis(result.waited),
-        fingerprint: step.fingerprint,
+        log: step.log_id(),
     })
 }
 
@@ -346,8 +361,23 @@ mod tests {
     #[test]
     fn the_evidence_of_a_regression_is_the_failure_then_what_passed() {
         let krate = sample::crate_of('p', &["pp", "pf"]);
-        let fingerprints = [&krate.steps[4].0.fingerprint, &krate.steps[2].0.fingerprint].map(Clone::clone);
-        assert_eq!(compare(&sample::results(2, vec![krate])).crates[0].evidence, fingerprints);
+        let logs = [4, 2].map(|place: usize| krate.steps[place].0.log_id());
+        assert_eq!(compare(&sample::results(2, vec![krate])).crates[0].evidence, logs);
+    }
+
+    #[test]
+    fn what_failed_once_and_passed_when_repeated_is_flaky_and_named() {
+        let mut krate = sample::crate_of('p', &["pp", "pf"]);
+        let (mut again, mut result) = krate.steps[4].clone();
+        again.attempt = 2;
+        result.as_mut().unwrap().outcome = Outcome::Passed;
+        let reason = krate.steps[4].1.as_ref().unwrap().outcome.reason().unwrap();
+        let failed = krate.steps[4].0.log_id();
+        krate.steps.push((again, result));
+        let report = compare(&sample::results(2, vec![krate])).crates.remove(0);
+        assert_eq!(report.verdict, Verdict::Pass);
+        assert_eq!(report.verdict_reason, Some(format!("flaky: test@nightly: {reason}")));
+        assert_eq!(report.evidence, [failed]);
     }
 
     #[test]

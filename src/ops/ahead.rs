@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::cache::{Base, CacheError, Code, Graph, Key, Layers, Tally};
 use crate::ops::cell::{self, Ahead, CellError, TOOLCHAIN, VENDOR};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
-use crate::ops::{Features, Op, Order, Tools, blocking};
+use crate::ops::{Features, Op, Order, Sharing, Tools, blocking};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::sandbox::{End, Exit, Sandbox, Usage};
 use crate::toolchain::Toolchain;
@@ -86,7 +86,8 @@ pub(super) async fn compile(
     toolchain: usize,
 ) -> Result<Option<Compiled>, WorkspaceError> {
     // Variables of a crate's own can change what any dependency becomes.
-    let Some(layers) = tools.layers.get(toolchain).filter(|_| order.env.is_empty()) else { return Ok(None) };
+    let may_share = order.sharing == Sharing::Layers && order.env.is_empty();
+    let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells)?;
     let path = dirs.base.clone();

@@ -12,10 +12,13 @@ pub(super) const ARGS: &[&str] = &["test", "--frozen", "--no-run"];
 
 pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
     let with_tests = Op::run_command(tools, workspace, order).await;
+    // A limit says nothing of either.
     let why = match &with_tests.outcome {
         Some(Outcome::Failed(failure)) => failure.to_string(),
-        Some(Outcome::Inconclusive(cause)) => cause.to_string(),
-        Some(Outcome::Passed | Outcome::Broken(_) | Outcome::Skipped | Outcome::Error(_)) | None => return with_tests,
+        Some(
+            Outcome::Passed | Outcome::Broken(_) | Outcome::Inconclusive(_) | Outcome::Skipped | Outcome::Error(_),
+        )
+        | None => return with_tests,
     };
     let mut alone = Op::run_command(tools, workspace, &Order { op: &Op::Build, ..order.clone() }).await;
     let note = format!("maar: not built together with the tests ({why}), so that they are told apart:\n");

@@ -94,6 +94,15 @@ pub enum Stage {
     Test,
 }
 
+/// Whether an op may use what others have compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Layers are used and added to.
+    Layers,
+    /// Everything is compiled anew.
+    Nothing,
+}
+
 /// What every op of a run works with.
 #[derive(Debug, Clone)]
 pub struct Tools {
@@ -126,6 +135,8 @@ pub struct Order<'a> {
     pub features: &'a Features,
     /// Variables of the user's own.
     pub env: &'a BTreeMap<String, String>,
+    /// Whether it may use what others have compiled.
+    pub sharing: Sharing,
     /// Which dependencies to use.
     pub lockfile_mode: LockfileMode,
     /// The lockfile that an earlier run made for the same crate, to be used as it is.

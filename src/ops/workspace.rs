@@ -122,6 +122,13 @@ impl Workspace {
         Ok(dirs)
     }
 
+    /// Removes what ops left of any toolchain. No cell may be open.
+    pub(crate) fn restart(&self, toolchains: usize) -> Result<(), WorkspaceError> {
+        (0..toolchains)
+            .map(|index| self.dir.join(index.to_string()))
+            .try_for_each(|path| remove_folder(&path).map_err(|source| WorkspaceError { path, source }))
+    }
+
     /// Makes an empty folder, whatever was there before.
     pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
         remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;

@@ -82,7 +82,7 @@ fn write_logs(report: &Report, logs: &Logs<'_>, out: &mut dyn Write) -> Result<(
         shown.iter().flat_map(|verdict| report.crates.iter().filter(move |krate| krate.verdict == *verdict)).collect();
     let mut room = MAX_LOGS;
     for (place, krate) in failed.iter().enumerate() {
-        let log = krate.evidence.first().map(logs).transpose()?.flatten();
+        let log = krate.evidence.first().copied().map(logs).transpose()?.flatten();
         let Some(log) = log else { continue };
         let mut end = last_lines(&log.head);
         for line in last_lines(&log.tail) {
@@ -161,12 +161,12 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::compare::{Results, compare, sample};
-    use crate::plan::Fingerprint;
+    use crate::plan::LogId;
     use crate::sandbox::Output;
     use crate::store::StoreError;
 
     fn written(results: &Results, log: &[u8]) -> String {
-        let logs = |_: &Fingerprint| -> Result<_, StoreError> {
+        let logs = |_: LogId| -> Result<_, StoreError> {
             Ok(Some(Output { head: log.to_vec(), tail: Vec::new(), dropped: 0 }))
         };
         let mut bytes = Vec::new();

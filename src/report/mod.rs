@@ -12,12 +12,12 @@ pub mod text;
 use std::io;
 use std::path::PathBuf;
 
-use crate::plan::Fingerprint;
+use crate::plan::LogId;
 use crate::sandbox::Output;
 use crate::store::StoreError;
 
 /// Where formats get the log of a step from; none if it printed nothing.
-pub type Logs<'a> = dyn Fn(&Fingerprint) -> Result<Option<Output>, StoreError> + 'a;
+pub type Logs<'a> = dyn Fn(LogId) -> Result<Option<Output>, StoreError> + 'a;
 
 /// Why a report could not be written.
 #[derive(Debug, thiserror::Error)]

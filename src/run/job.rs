@@ -2,17 +2,19 @@
 //!
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::share::Left;
-use super::{Setup, pool_of};
+use super::{Setup, pool_of, repetition};
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order};
+use crate::ops::{Done, Op, Order, Sharing};
+use crate::outcome::Outcome;
 use crate::pipeline::{PoolId, Stepped, Work};
-use crate::plan::{self, Queue, Step};
+use crate::plan::{self, Fingerprint, Queue, Step};
 use crate::schedule;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
@@ -25,6 +27,10 @@ pub(super) struct Job {
     /// How many steps of the plan are behind it.
     depth: u32,
     workspace: Option<Workspace>,
+    /// Which time its steps are run.
+    attempt: u32,
+    /// What came of its steps in this run.
+    outcomes: HashMap<Fingerprint, Outcome>,
     /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
     lockfile: Result<Option<Vec<u8>>, StoreError>,
     /// How many packages its lockfile has, once there is one.
@@ -49,17 +55,34 @@ pub(super) struct StepReport {
 impl Job {
     /// The job of a crate; none if nothing is left to do.
     pub(super) fn new(shared: &Arc<Setup>, krate: usize, left: Left, reader: &Store) -> Option<Self> {
-        let plan = &shared.plans[krate];
-        let queue = plan::remaining(&shared.experiment, plan, &shared.finished);
+        let queue = shared.left(krate);
         let first = queue.front()?;
         let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
         let packages = lockfile.as_ref().ok().and_then(|lockfile| lockfile.as_deref()).map(packages);
-        Some(Self { shared: Arc::clone(shared), krate, queue, depth: 0, workspace: None, lockfile, packages, left })
+        Some(Self {
+            shared: Arc::clone(shared),
+            krate,
+            queue,
+            depth: 0,
+            workspace: None,
+            attempt: 1,
+            outcomes: HashMap::new(),
+            lockfile,
+            packages,
+            left,
+        })
     }
 
     async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
         if let Err(error) = self.make_workspace() {
             return Done::failed_on_host(&error);
+        }
+        let workspace = self.workspace.as_ref().expect("it was made above");
+        if step.attempt > self.attempt {
+            if let Err(done) = self.restart(workspace).await {
+                return done;
+            }
+            self.attempt = step.attempt;
         }
         let lockfile = match &self.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
@@ -77,11 +100,11 @@ impl Job {
             limits: self.left.limits(limits, step.op.stage(), *cores),
             features: &settings.features,
             env: &settings.env,
+            sharing: if step.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
             lockfile_mode: experiment.lockfile,
             lockfile,
             stop,
         };
-        let workspace = self.workspace.as_ref().expect("it was made above");
         Op::run(tools, workspace, &order).await
     }
 
@@ -91,6 +114,22 @@ impl Job {
             self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
         }
         Ok(())
+    }
+
+    /// What is to be repeated, now that everything has run once.
+    fn repetition(&self) -> Queue {
+        let Setup { plans, finished, tools, repeated, .. } = &*self.shared;
+        let known = |step: &Step| self.outcomes.get(&step.fingerprint).or_else(|| finished.get(&step.fingerprint));
+        let outcome = |step: &Step| known(step).cloned();
+        repetition::due(&plans[self.krate], tools.toolchains.len(), outcome, repeated)
+    }
+
+    /// Makes sure that a repetition finds nothing that was left before.
+    async fn restart(&self, workspace: &Workspace) -> Result<(), Done> {
+        let tools = &self.shared.tools;
+        let released = tools.sandbox.release(&workspace.scratch()).await;
+        released.map_err(|error| Done::failed_on_host(&error))?;
+        workspace.restart(tools.toolchains.len()).map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
@@ -133,7 +172,13 @@ impl Work for Job {
         let done = self.carry_out(&step, stop).await;
         let wall = clock.elapsed();
         match &done.outcome {
-            Some(outcome) => plan::after(&mut self.queue, &step, outcome),
+            Some(outcome) => {
+                plan::after(&mut self.queue, &step, outcome);
+                self.outcomes.insert(step.fingerprint, outcome.clone());
+                if self.queue.is_empty() && step.attempt == 1 {
+                    self.queue = self.repetition();
+                }
+            }
             None => self.queue.clear(),
         }
         self.depth += 1;

@@ -1,17 +1,17 @@
 //! What is kept of an experiment: results, logs, lockfiles, and the list of experiments.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytesize::ByteSize;
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::de::DeserializeOwned;
 
 use super::{Store, StoreError, packed};
 use crate::compare::{CrateResults, OpResult, Results};
 use crate::outcome::Outcome;
-use crate::plan::{BadFingerprint, Fingerprint, Step};
+use crate::plan::{BadFingerprint, Fingerprint, LogId, Step};
 use crate::sandbox::Output;
 use crate::toolchain::Toolchain;
 
@@ -85,6 +85,24 @@ impl Store {
         Ok(finished)
     }
 
+    /// The steps that have run more than once.
+    pub fn repeated(&self, name: &str) -> Result<HashSet<Fingerprint>, StoreError> {
+        let doing = "read what was repeated";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT DISTINCT fingerprint FROM results
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND attempt > 1",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([name]).map_err(self.sql(doing))?;
+        let mut repeated = HashSet::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            repeated.insert(self.fingerprint(row, 0)?);
+        }
+        Ok(repeated)
+    }
+
     /// The plan of the experiment's latest run with all results there are; none if it never began.
     pub fn results(&self, name: &str) -> Result<Option<Results>, StoreError> {
         let doing = "read the results";
@@ -130,11 +148,11 @@ impl Store {
         let doing = "read the steps";
         let mut statement = transaction
             .prepare(
-                "SELECT s.crate, s.op, s.toolchain, s.attempt, s.fingerprint,
+                "SELECT s.crate, s.op, s.toolchain, coalesce(r.attempt, s.attempt), s.fingerprint,
                      r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker
                  FROM steps s LEFT JOIN results r
-                     ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint AND r.attempt = s.attempt
-                 WHERE s.experiment = ? ORDER BY s.crate, s.position",
+                     ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint
+                 WHERE s.experiment = ? ORDER BY s.crate, s.position, r.attempt",
             )
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([id]).map_err(self.sql(doing))?;
@@ -172,15 +190,14 @@ impl Store {
         })
     }
 
-    /// What the step printed in its last attempt; none if it never ran or printed nothing.
-    pub fn log(&self, name: &str, step: &Fingerprint) -> Result<Option<Output>, StoreError> {
+    /// What a step printed; none if it never ran or printed nothing.
+    pub fn log(&self, name: &str, LogId { step, attempt }: LogId) -> Result<Option<Output>, StoreError> {
         let packed = self
             .connection
             .query_row(
                 "SELECT head, head_bytes, tail, tail_bytes, dropped FROM logs JOIN results ON id = result
-                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND fingerprint = ?
-                 ORDER BY attempt DESC LIMIT 1",
-                [name, &step.to_string()],
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND fingerprint = ? AND attempt = ?",
+                params![name, step.to_string(), attempt],
                 |row| {
                     let head: (Vec<u8>, u64) = (row.get(0)?, count(row, 1)?);
                     let tail: (Vec<u8>, u64) = (row.get(2)?, count(row, 3)?);

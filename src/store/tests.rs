@@ -142,13 +142,13 @@ async fn a_log_and_a_lockfile_come_back_as_they_were() {
     let crates = [sample::crate_of('p', &["pp", "pp"])];
     begin(&mut store, "sample", &crates);
     let records = records("sample", &crates);
-    let (prepare, build) = (records[0].step.fingerprint, records[1].step.fingerprint);
+    let (prepare, build) = (records[0].step.clone(), records[1].step.clone());
     let log = records[1].output.clone();
     append_all(&store.writer().unwrap(), records).await;
-    assert_eq!(store.log("sample", &build).unwrap(), Some(log));
-    assert_eq!(store.log("other", &build).unwrap(), None);
-    assert_eq!(store.lockfile("sample", &prepare).unwrap().unwrap(), b"version = 4\n");
-    assert_eq!(store.lockfile("sample", &build).unwrap(), None);
+    assert_eq!(store.log("sample", build.log_id()).unwrap(), Some(log));
+    assert_eq!(store.log("other", build.log_id()).unwrap(), None);
+    assert_eq!(store.lockfile("sample", &prepare.fingerprint).unwrap().unwrap(), b"version = 4\n");
+    assert_eq!(store.lockfile("sample", &build.fingerprint).unwrap(), None);
 }
 
 #[tokio::test]
@@ -164,7 +164,33 @@ async fn a_result_that_comes_again_replaces_the_first_with_its_log() {
     again.output = Output::default();
     append_all(&writer, vec![again.clone()]).await;
     assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
-    assert_eq!(store.log("sample", &again.step.fingerprint).unwrap(), None);
+    assert_eq!(store.log("sample", again.step.log_id()).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_repetition_is_kept_beside_what_it_repeats_until_that_runs_anew() {
+    let home = Home::new();
+    let mut store = home.open();
+    let crates = [sample::crate_of('p', &["f-"])];
+    begin(&mut store, "sample", &crates);
+    let first = records("sample", &crates);
+    let mut again = first[1].clone();
+    again.step.attempt = 2;
+    again.result.outcome = crate::outcome::Outcome::Passed;
+    let writer = store.writer().unwrap();
+    append_all(&writer, first.iter().cloned().chain([again.clone()]).collect()).await;
+
+    let steps = store.results("sample").unwrap().unwrap().crates.remove(0).steps;
+    let shown: Vec<_> = steps.iter().map(|(step, result)| (step.log_id(), result.clone())).collect();
+    let build = |record: &Record| (record.step.log_id(), Some(record.result.clone()));
+    assert_eq!(shown[1..3], [build(&first[1]), build(&again)]);
+    assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
+    assert_eq!(store.repeated("sample").unwrap(), [again.step.fingerprint].into());
+    assert_eq!(store.log("sample", again.step.log_id()).unwrap(), Some(again.output));
+
+    append_all(&writer, vec![first[1].clone()]).await;
+    assert_eq!(store.results("sample").unwrap().unwrap().crates, crates);
+    assert!(store.repeated("sample").unwrap().is_empty());
 }
 
 #[tokio::test]

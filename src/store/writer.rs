@@ -161,6 +161,7 @@ fn keep_batch(store: &mut Store, first: Message, receiver: &Receiver<Message>) -
 struct Inserts<'t> {
     touch: Statement<'t>,
     result: Statement<'t>,
+    outdated: Statement<'t>,
     log: Statement<'t>,
     no_log: Statement<'t>,
     lockfile: Statement<'t>,
@@ -180,6 +181,8 @@ impl<'t> Inserts<'t> {
                      peak_memory = ?17, worker = ?18
                  RETURNING id",
             )?,
+            outdated: transaction
+                .prepare("DELETE FROM results WHERE experiment = ? AND fingerprint = ? AND attempt > ?")?,
             log: transaction.prepare(
                 "INSERT OR REPLACE INTO logs (result, head, head_bytes, tail, tail_bytes, dropped)
                  VALUES (?, ?, ?, ?, ?, ?)",
@@ -198,6 +201,8 @@ impl<'t> Inserts<'t> {
         let experiment: i64 = self.touch.query_row(params![now, record.experiment], |row| row.get(0))?;
         let outcome = serde_json::to_string(&result.outcome)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        // A repetition is of the attempts before it. When one of those runs anew, it says nothing any more.
+        self.outdated.execute(params![experiment, step.fingerprint.to_string(), step.attempt])?;
         let id: i64 = self.result.query_row(
             params![
                 experiment,

@@ -170,6 +170,15 @@ fn sources() -> Vec<Case> {
                 .lib("#[test] fn is_stable() { assert!(cfg!(not(nightly))); }"),
         )
         .gets("regressed: test@nightly: tests failed: is_stable"),
+        // Whatever is shared with other crates is no reason for a regression: it isn't shared when that is repeated.
+        case(krate("fails-on-shared-nightly").file("build.rs", NIGHTLY_CFG).lib(
+            "#[test] fn is_alone() { assert!(!cfg!(nightly) || !shared()); }
+                      #[cfg(test)] fn shared() -> bool {
+                          let mounts = std::fs::read_to_string(\"/proc/self/mountinfo\").unwrap();
+                          mounts.lines().any(|line| line.contains(\" /target \") && line.contains(\" - overlay \"))
+                      }",
+        ))
+        .gets("pass: flaky: test@nightly: tests failed: is_alone"),
         case(krate("denies-warnings").lib("#![deny(warnings)] fn unused() {}")).gets("pass"),
         case(krate("broken-manifest").manifest("[package\nname = \"broken-manifest\""))
             .gets("broken: prepare: bad manifest: unclosed table, expected `]`"),

@@ -45,9 +45,13 @@ fn logs_are_those_of_the_op_and_toolchain_asked_for() {
         [
             "== prepare: passed",
             "== build@stable: passed",
+            "== build@stable again: passed",
             "== test@stable: passed",
+            "== test@stable again: passed",
             "== build@nightly: passed",
-            "== test@nightly: failed: tests failed: is_stable"
+            "== build@nightly again: passed",
+            "== test@nightly: failed: tests failed: is_stable",
+            "== test@nightly again: failed: tests failed: is_stable",
         ]
     );
     assert_eq!(headings(&["fails-on-nightly@1.0.0", "--op", "build", "-t", "nightly"]), ["== build@nightly: passed"]);

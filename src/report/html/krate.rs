@@ -26,7 +26,7 @@ pub(super) fn write(
     let runs = runs(krate);
     let mut shown = Vec::new();
     for (place, run) in runs.iter().enumerate() {
-        let log = match logs(&run.op.fingerprint)? {
+        let log = match logs(run.op.log)? {
             Some(log) => {
                 let file = format!("{slug}.{}-{place}.log", run.op.op);
                 render(&log, &file, folder)?
@@ -104,7 +104,7 @@ fn ops(report: &Report, runs: &[Run<'_>]) -> Markup {
 /// The evidence side by side, the baseline on the left, then everything else as it ran.
 fn logs_in_order(report: &Report, krate: &CrateReport, runs: &[Run<'_>], shown: &[Markup]) -> Markup {
     let (evidence, rest): (Vec<usize>, Vec<usize>) =
-        (0..runs.len()).partition(|place| krate.evidence.contains(&runs[*place].op.fingerprint));
+        (0..runs.len()).partition(|place| krate.evidence.contains(&runs[*place].op.log));
     html! {
         @if !evidence.is_empty() {
             h2 { @if evidence.len() > 1 { "Where the toolchains part" } @else { "What decided" } }

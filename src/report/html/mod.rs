@@ -91,11 +91,11 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
 mod tests {
     use super::*;
     use crate::compare::{Results, compare, sample};
-    use crate::plan::Fingerprint;
+    use crate::plan::{Fingerprint, LogId};
     use crate::sandbox::Output;
     use crate::store::StoreError;
 
-    fn logs(log: &str) -> impl Fn(&Fingerprint) -> Result<Option<Output>, StoreError> {
+    fn logs(log: &str) -> impl Fn(LogId) -> Result<Option<Output>, StoreError> {
         move |_| Ok(Some(Output { head: log.as_bytes().to_vec(), tail: Vec::new(), dropped: 0 }))
     }
 
@@ -167,7 +167,7 @@ mod tests {
     fn a_log_that_cannot_be_read_leaves_no_half_report() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("report");
-        let broken = |_: &Fingerprint| Err(StoreError::Unknown { path: "maar.db".into(), name: "sample".to_owned() });
+        let broken = |_: LogId| Err(StoreError::Unknown { path: "maar.db".into(), name: "sample".to_owned() });
         assert!(write(&compare(&sample::every_verdict()), &broken, &folder).is_err());
         assert!(files(home.path()).is_empty());
     }
@@ -192,8 +192,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("report");
         let crates = vec![sample::crate_of('p', &["pp", "pf"])];
-        let by_step = |step: &Fingerprint| -> Result<_, StoreError> {
-            Ok(Some(Output { head: format!("log of {step}\n").into_bytes(), tail: Vec::new(), dropped: 0 }))
+        let by_step = |log: LogId| -> Result<_, StoreError> {
+            Ok(Some(Output { head: format!("log of {}\n", log.step).into_bytes(), tail: Vec::new(), dropped: 0 }))
         };
         write(&compare(&sample::results(2, crates)), &by_step, &folder).unwrap();
         let html = fs::read_to_string(folder.join("crates").join("sample-1.0.0.html")).unwrap();

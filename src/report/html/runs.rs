@@ -17,7 +17,7 @@ pub(super) fn runs(krate: &CrateReport) -> Vec<Run<'_>> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     for result in &krate.results {
         for op in &result.ops {
-            let same = |run: &&mut Run<'_>| run.op.fingerprint == op.fingerprint && run.op.attempt == op.attempt;
+            let same = |run: &&mut Run<'_>| run.op.log == op.log;
             match runs.iter_mut().find(same) {
                 Some(run) => run.toolchains.push(&result.toolchain),
                 None => runs.push(Run { op, toolchains: vec![&result.toolchain] }),
