@@ -62,7 +62,7 @@ fn serve() -> io::Result<()> {
 
 fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
     for file in &job.cgroups.files {
-        // "0" is whoever writes.
+        // "0" is the thread that writes, and a helper has no other.
         std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
     }
     if !job.cores.is_empty() {
