@@ -32,7 +32,7 @@ use nix::unistd::{ForkResult, Pid};
 
 use self::protocol::{ARGV0, Ended, Isolation, Job, MAX_JOB, MAX_REPORT, Report};
 use super::cgroup::Entrances;
-use super::error::{Fault, Step};
+use super::error::{Fault, SandboxError, Step};
 
 /// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
 const NO_REPORT: i32 = 70;
@@ -49,6 +49,14 @@ pub fn helper_main_if_asked() {
     // A forked child must never unwind into the code of its parent.
     std::panic::set_hook(Box::new(|_| exit(NO_REPORT)));
     exit(if serve().is_ok() { 0 } else { NO_REPORT })
+}
+
+/// Refuses this thread, and whatever it starts, the system calls that cells are refused; for good.
+///
+/// # Errors
+/// When the kernel has no filters.
+pub fn refuse_system_calls() -> Result<(), SandboxError> {
+    Ok(seccomp::enter()?)
 }
 
 fn serve() -> io::Result<()> {
