@@ -105,7 +105,7 @@ impl Group {
         let of_version_1 = self.members.iter().filter(folder(Version::One));
         Entrances {
             // The file of threads: for `cgroup.procs` the kernel holds up every fork on the host, and waits for that
-            // with the lock of all hierarchies held: 5 ms and more for a command instead of 0.2.
+            // with the lock of all hierarchies held: 5 ms and more instead of 0.2, unless it has just done so.
             files: of_version_1.map(|member| member.folder.join("tasks")).collect(),
             folder: self.members.iter().find(folder(Version::Two)).map(|member| member.folder.clone()),
         }
