@@ -49,7 +49,12 @@ pub(super) struct Launch<'a> {
 impl Launcher {
     /// A launcher with the groups that this host allows.
     pub(super) fn new(helper: PathBuf) -> Self {
-        Self { helper, cgroups: Arc::new(Cgroups::discover()), cores: CorePool::of_this_process() }
+        Self::with(Cgroups::discover(), helper)
+    }
+
+    /// A launcher with these groups.
+    pub(super) fn with(cgroups: Cgroups, helper: PathBuf) -> Self {
+        Self { helper, cgroups: Arc::new(cgroups), cores: CorePool::of_this_process() }
     }
 
     /// Says in plain words which of these limits are not enforced, for commands on such cores.

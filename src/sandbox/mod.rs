@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::console::Console;
 pub use self::error::{Fault, SandboxError, Step};
-pub use self::helper::helper_main_if_asked;
+pub use self::helper::{helper_main_if_asked, refuse_system_calls};
 pub use self::remove::remove_folder;
 use crate::owner::Owner;
 use crate::stop::Stop;

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::cgroup::Controller;
+use super::cgroup::{Cgroups, Controller};
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher};
 use super::{Command, Console, Cores, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
@@ -50,6 +50,11 @@ impl Native {
     /// `std::process::exit` doesn't do. Whether the host allows namespaces is found out when the first command runs.
     pub fn new(config: Config) -> Self {
         Self { launcher: Launcher::new(config.helper), identity: choose_identity() }
+    }
+
+    /// As [`new`](Self::new), but with no cgroups, as on a host that has none: shows what they cost.
+    pub fn without_cgroups(config: Config) -> Self {
+        Self { launcher: Launcher::with(Cgroups::none(), config.helper), identity: choose_identity() }
     }
 
     pub(super) fn launcher(&self) -> &Launcher {

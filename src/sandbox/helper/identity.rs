@@ -63,14 +63,13 @@ pub(super) fn renounce_privileges() -> Result<(), Fault> {
 }
 
 fn drop_capabilities() -> nix::Result<()> {
-    // The kernel answers EINVAL to the first number that is no capability.
     for capability in 0..=63 {
         // SAFETY: takes numbers only.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } < 0 {
-            break;
-        }
-        // SAFETY: takes numbers only.
-        Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
+        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            // The first number that is no capability.
+            Err(Errno::EINVAL) => break,
+            dropped => dropped?,
+        };
     }
     // SAFETY: takes numbers only.
     Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) })?;

@@ -32,7 +32,7 @@ use nix::unistd::{ForkResult, Pid};
 
 use self::protocol::{ARGV0, Ended, Isolation, Job, MAX_JOB, MAX_REPORT, Report};
 use super::cgroup::Entrances;
-use super::error::{Fault, Step};
+use super::error::{Fault, SandboxError, Step};
 
 /// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
 const NO_REPORT: i32 = 70;
@@ -51,6 +51,14 @@ pub fn helper_main_if_asked() {
     exit(if serve().is_ok() { 0 } else { NO_REPORT })
 }
 
+/// Refuses this thread, and whatever it starts, the system calls that cells are refused; for good.
+///
+/// # Errors
+/// When the kernel has no filters.
+pub fn refuse_system_calls() -> Result<(), SandboxError> {
+    Ok(seccomp::enter()?)
+}
+
 fn serve() -> io::Result<()> {
     let mut streams = Streams::take()?;
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
@@ -62,7 +70,7 @@ fn serve() -> io::Result<()> {
 
 fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
     for file in &job.cgroups.files {
-        // "0" is whoever writes.
+        // "0" is the thread that writes, and a helper has no other.
         std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
     }
     if !job.cores.is_empty() {

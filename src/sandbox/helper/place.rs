@@ -17,6 +17,9 @@ use crate::sandbox::error::{Fault, Step};
 /// The root of a cell while it is being furnished. Paths are absolute, as the cell will see them.
 pub(super) struct Root(pub(super) OwnedFd);
 
+/// How to open a place: not for reading, and a link as itself. As a folder it is then none.
+const PLACE: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
 /// What a mount is put on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -80,18 +83,19 @@ impl Root {
 }
 
 fn open(folder: &OwnedFd, name: &OsStr, kind: Kind) -> nix::Result<OwnedFd> {
+    if kind == Kind::Folder {
+        return nix::fcntl::openat(folder, name, PLACE | OFlag::O_DIRECTORY, Mode::empty());
+    }
     let place = open_any(folder, name)?;
-    let mode = fstat(&place)?.st_mode & libc::S_IFMT;
-    match kind {
-        Kind::Folder if mode != libc::S_IFDIR => Err(Errno::ENOTDIR),
-        Kind::File if mode == libc::S_IFDIR => Err(Errno::EISDIR),
-        Kind::File if mode == libc::S_IFLNK => Err(Errno::ELOOP),
-        Kind::Folder | Kind::File => Ok(place),
+    match fstat(&place)?.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => Err(Errno::EISDIR),
+        libc::S_IFLNK => Err(Errno::ELOOP),
+        _ => Ok(place),
     }
 }
 
 fn open_any(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
-    nix::fcntl::openat(folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+    nix::fcntl::openat(folder, name, PLACE, Mode::empty())
 }
 
 /// Makes a folder or an empty file that belongs to whoever the folder around it belongs to.

@@ -116,7 +116,9 @@ const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 
 /// Refuses these calls to this process and all its children, for good. It must have no way to new privileges.
 pub(super) fn enter() -> Result<(), Fault> {
-    let programs = programs().map_err(|_| Fault::new(Step::SystemCalls, Errno::ENOSYS))?;
+    let programs = TargetArch::try_from(std::env::consts::ARCH)
+        .and_then(programs)
+        .map_err(|_| Fault::new(Step::SystemCalls, Errno::ENOSYS))?;
     programs.iter().try_for_each(|program| {
         seccompiler::apply_filter(program).map_err(|error| {
             let errno = match error {
@@ -129,14 +131,13 @@ pub(super) fn enter() -> Result<(), Fault> {
 }
 
 /// One program for each way to refuse: the kernel obeys the one that refuses.
-fn programs() -> Filtered<[BpfProgram; 3]> {
-    let mut absent = program(Errno::ENOSYS, BTreeMap::from([(libc::SYS_clone3, Vec::new())]))?;
+fn programs(arch: TargetArch) -> Filtered<[BpfProgram; 3]> {
+    let mut absent = program(Errno::ENOSYS, BTreeMap::from([(libc::SYS_clone3, Vec::new())]), arch)?;
     absent.splice(0..0, beyond_last_known());
-    Ok([program(Errno::EPERM, forbidden()?)?, program(Errno::EAFNOSUPPORT, sockets()?)?, absent])
+    Ok([program(Errno::EPERM, forbidden()?, arch)?, program(Errno::EAFNOSUPPORT, sockets()?, arch)?, absent])
 }
 
-fn program(errno: Errno, rules: Rules) -> Filtered<BpfProgram> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+fn program(errno: Errno, rules: Rules, arch: TargetArch) -> Filtered<BpfProgram> {
     SeccompFilter::new(rules, SeccompAction::Allow, refuse(errno), arch)?.try_into()
 }
 
@@ -228,6 +229,20 @@ mod tests {
         check(libc::SYS_clone3, [0; 3], Err(Errno::ENOSYS));
         for call in [457, 462, 470, 4096] {
             check(call, [0; 3], Err(Errno::ENOSYS));
+        }
+    }
+
+    /// Numbers of calls are those of the host; what differs is whose numbers a program takes them for.
+    #[test]
+    fn programs_are_for_one_architecture_and_kill_what_is_of_another() {
+        // `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64` of linux/audit.h.
+        for (arch, number) in [(TargetArch::x86_64, 0xc000_003e), (TargetArch::aarch64, 0xc000_00b7)] {
+            for program in programs(arch).unwrap() {
+                let at = program.iter().position(|step| step.k == number).unwrap();
+                let [is_it, otherwise] = [&program[at], &program[at + 1]];
+                assert_eq!((is_it.jt, is_it.jf), (1, 0), "{number:x}");
+                assert_eq!(otherwise.k, libc::SECCOMP_RET_KILL_PROCESS, "{number:x}");
+            }
         }
     }
 
