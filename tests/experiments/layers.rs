@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::cases::two_toolchains;
 use crate::support::fixture::Fixture;
 use crate::world::{World, text};
@@ -107,15 +109,26 @@ fn a_dependency_is_compiled_once_for_all_crates_and_ops() {
     let ran = world.run(&[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(tally(&world), [1, 1, 3], "compiled for the first of four ops");
+    let report = world.report("fixtures");
+    assert_eq!(report["runs"][0]["units"], json!({ "compiled": 1, "reused": 3 }));
+    let units =
+        |krate: usize| report["crates"][krate]["results"][0]["ops"].as_array().unwrap().iter().map(|op| &op["units"]);
+    let none = json!({ "compiled": 0, "reused": 0 });
+    let reused = json!({ "compiled": 0, "reused": 1 });
+    assert_eq!(units(0).collect::<Vec<_>>(), [&none, &json!({ "compiled": 1, "reused": 0 }), &reused]);
+    assert_eq!(units(1).collect::<Vec<_>>(), [&none, &reused, &reused]);
     for krate in ["one", "two"] {
         let log = world.log(&[krate, "--op", "build"]);
         assert!(log.contains(&format!("Compiling {krate} v1.0.0")), "{log}");
         assert!(!log.contains("Compiling library"), "{log}");
     }
-    world.run(&["--fresh", "--no-cache"]);
+    let ran = world.maar(&["run", "--progress", "none", "--fresh"]);
+    assert!(ran.stdout.contains("\nunits   0 compiled, 4 reused\n"), "{}", ran.stdout);
+    let ran = world.maar(&["run", "--progress", "none", "--fresh", "--no-cache"]);
+    assert!(ran.stdout.contains("\nunits   none shared\n"), "{}", ran.stdout);
     let log = world.log(&["two", "--op", "build"]);
     assert!(log.contains("Compiling library v1.0.0"), "{log}");
-    assert_eq!(tally(&world), [1, 1, 3]);
+    assert_eq!(tally(&world), [1, 1, 7]);
 }
 
 #[test]
