@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cases::two_toolchains;
 use crate::support::fixture::Fixture;
-use crate::world::{World, text};
+use crate::world::{Ran, World, text};
 
 /// A library whose answer tests can check.
 fn library() -> Fixture {
@@ -148,10 +148,88 @@ fn layers_outlive_the_experiment_until_they_are_collected() {
 
     assert!(world.maar(&["cache", "gc", "--budget", "1GiB"]).stdout.starts_with("removed 0 layers"));
     let ran = world.maar(&["cache", "gc", "--budget", "0B"]);
-    assert!(ran.stdout.starts_with("removed 1 layers") && ran.stdout.ends_with("; 0 B left\n"), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("removed 1 layer, ") && ran.stdout.ends_with("; 0 B left\n"), "{}", ran.stdout);
     assert_eq!(layers(&world), BTreeMap::new());
     assert_eq!(world.run(&["--fresh"]).code, Some(0));
     assert_eq!(tally(&world)[0], 1);
+}
+
+#[test]
+fn a_run_keeps_the_layers_within_the_budget_of_its_experiment() {
+    if !two_toolchains() {
+        return;
+    }
+    let other = Fixture::new("other", "1.0.0").lib("pub fn other() {}");
+    let using = Fixture::new("using", "1.0.0").dep("other", "1");
+    let world = World::new([library(), checking("one"), other, using]);
+    let file = |name: &str, krate: &str, budget: u64| {
+        let settings = "toolchains = [\"stable\"]\nops = [\"prepare\", \"build\"]";
+        world.write(
+            "maar.toml",
+            &format!("name = {name:?}\ncrates = [{krate:?}]\n{settings}\ncache-budget = \"{budget}B\""),
+        );
+    };
+    let size = |world: &World| layers(world).values().map(|(_, _, size)| size).sum::<u64>();
+    let notes = |ran: &Ran| {
+        let notes = ran.events().into_iter().filter(|event| event["event"] == "note");
+        notes.map(|note| text(&note["text"]).to_owned()).filter(|note| note.starts_with("cache: ")).collect::<Vec<_>>()
+    };
+
+    file("first", "one", 1 << 30);
+    assert_eq!(notes(&world.run(&[])), [""; 0]);
+    let of_library = size(&world);
+    assert_eq!(tally(&world)[0], 1);
+    age_layers(&world);
+    // Both together are a byte too much; the library was not used for longer.
+    file("second", "using", 1 << 30);
+    world.run(&[]);
+    let of_other = size(&world) - of_library;
+    file("second", "using", of_library + of_other - 1);
+    let ran = world.run(&["--fresh"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let [note] = &notes(&ran)[..] else { panic!("{}", ran.stdout) };
+    assert!(note.starts_with("cache: removed 1 layer, "), "{note}");
+    assert_eq!(size(&world), of_other);
+    assert!(layers(&world).keys().all(|path| !path.to_string_lossy().contains("library")));
+
+    file("first", "one", 0);
+    let ran = world.run(&["--fresh", "--no-cache"]);
+    assert_eq!((notes(&ran), size(&world)), (Vec::new(), of_other), "what a run doesn't share is none of its business");
+    let ran = world.run(&["--fresh"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(notes(&ran)[0].ends_with("; 0 B left; cache-budget is 0 B"), "{}", ran.stdout);
+    assert_eq!(layers(&world), BTreeMap::new());
+}
+
+/// As if no layer had been used for half a century.
+fn age_layers(world: &World) {
+    let keys = fs::read_dir(world.home().join("cache/layers")).unwrap();
+    let folders = keys.flat_map(|key| fs::read_dir(key.unwrap().path()).unwrap());
+    let records = folders.map(|folder| folder.unwrap().path().join("record.json")).filter(|record| record.exists());
+    records.for_each(|record| fs::File::open(record).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap());
+}
+
+#[test]
+fn collections_beside_a_run_take_nothing_from_under_it() {
+    if !two_toolchains() {
+        return;
+    }
+    let names = ["one", "two", "three", "four"];
+    let world = World::new(names.map(checking).into_iter().chain([library()]));
+    world.write("maar.toml", &format!("name = \"fixtures\"\ntoolchains = [\"stable\"]\ncrates = {names:?}\n"));
+    let mut run = world.command(&["run", "--progress", "none"]);
+    let run = std::thread::spawn(move || Ran::from(run.output().unwrap()));
+    while !run.is_finished() {
+        let ran = world.maar(&["cache", "gc", "--budget", "0B"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    let ran = run.join().unwrap();
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(world.verdicts("fixtures"), names.map(|name| format!("{name}@1.0.0 pass")));
+    for name in names {
+        let log = world.log(&[name]);
+        assert!(!log.contains("no compiled dependencies are shared"), "{log}");
+    }
 }
 
 #[test]
