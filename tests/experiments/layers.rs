@@ -13,12 +13,12 @@ use crate::support::fixture::Fixture;
 use crate::world::{Ran, World, text};
 
 /// A library whose answer tests can check.
-fn library() -> Fixture {
+pub(crate) fn library() -> Fixture {
     Fixture::new("library", "1.0.0").lib("pub fn answer() -> u32 { 42 }")
 }
 
 /// A crate that passes only if the library is what its author wrote.
-fn checking(name: &str) -> Fixture {
+pub(crate) fn checking(name: &str) -> Fixture {
     Fixture::new(name, "1.0.0").dep("library", "1").lib("#[test] fn answer() { assert_eq!(library::answer(), 42); }")
 }
 
@@ -55,8 +55,15 @@ fn poisoning(name: &str) -> Fixture {
     Fixture::new(name, "1.0.0").file("build.rs", &main)
 }
 
+/// `script` and `tests`, which poison as a build script that had its dependency compiled before, and as a test.
+pub(crate) fn poisoners() -> [Fixture; 2] {
+    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/target\")); }}");
+    let test = test.replace("pub fn", "#[cfg(test)] fn").replace("    use", "    #[cfg(test)] use");
+    [poisoning("script").dep("library", "1"), Fixture::new("tests", "1.0.0").dep("library", "1").lib(&test)]
+}
+
 /// One crate after the other, in this order.
-fn experiment(world: &World, name: &str, crates: &[&str]) {
+pub(crate) fn experiment(world: &World, name: &str, crates: &[&str]) {
     // The script spoils its own target folder too, as far as it is filled by then, which cargo doesn't promise.
     let workers = "workers = { fetch = 1, build = 1, test = 1 }\nin-flight = 1\n[crate.script]\nskip = [\"test\"]";
     world.write("maar.toml", &format!("name = {name:?}\ntoolchains = [\"stable\"]\ncrates = {crates:?}\n{workers}"));
@@ -74,7 +81,7 @@ fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
 }
 
 /// Every file of every layer: its contents and its times.
-fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
+pub(crate) fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
     fn walk(dir: &Path, found: &mut BTreeMap<PathBuf, (Vec<u8>, i64, u64)>) {
         for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -92,7 +99,7 @@ fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
 }
 
 /// Layers, compiled and reused, as `maar cache` prints them.
-fn tally(world: &World) -> [usize; 3] {
+pub(crate) fn tally(world: &World) -> [usize; 3] {
     let ran = world.maar(&["cache"]);
     let line = ran.stdout.lines().nth(1).unwrap_or_default();
     let columns: Vec<&str> = line.split("  ").filter(|column| !column.is_empty()).map(str::trim).collect();
@@ -237,17 +244,7 @@ fn a_crate_cannot_get_anything_into_a_layer() {
     if !two_toolchains() {
         return;
     }
-    // As a build script, as a test, and as a build script that had its own dependency compiled before.
-    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/target\")); }}");
-    let crates = [
-        library(),
-        poisoning("script").dep("library", "1"),
-        Fixture::new("tests", "1.0.0")
-            .dep("library", "1")
-            .lib(&test.replace("pub fn", "#[cfg(test)] fn").replace("    use", "    #[cfg(test)] use")),
-        checking("victim"),
-    ];
-    let world = World::new(crates);
+    let world = World::new(poisoners().into_iter().chain([library(), checking("victim")]));
     experiment(&world, "before", &["script"]);
     world.run(&[]);
     let before = layers(&world);
