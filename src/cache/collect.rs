@@ -1,8 +1,9 @@
 //! Says how large the layers of a home are, and keeps them under a budget: least recently used first.
 //!
-//! A layer goes together with those that were compiled against it. Crates that are using one keep their links to its
+//! A layer goes after those that were compiled against it. Crates that are using one keep their links to its
 //! files, so that nothing is taken from under a cell.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -85,40 +86,36 @@ pub fn keep_within(cache: &Path, budget: ByteSize) -> Result<Collected, CacheErr
 pub fn collect(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> {
     let mut locks = Vec::new();
     let mut stock = Stock::default();
-    let mut oldest_first: Vec<(SystemTime, Place)> = Vec::new();
     for key in keys(cache)? {
         locks.push(lock(&key)?);
         for (id, layer) in stored(&key)? {
             let place = (key.clone(), id);
             match layer {
-                Some((layer, used)) => {
-                    stock.add(&place, &layer);
-                    oldest_first.push((used, place));
-                }
+                Some((layer, used)) => stock.add(&place, &layer, used),
                 None => remove(&place)?,
             }
         }
     }
-    oldest_first.sort();
-    let (layers, size) = (stock.sizes.len(), stock.size);
+    let (layers, size) = (stock.layers.len(), stock.size);
     stock.remove(stock.unfounded())?;
-    for (_, place) in oldest_first {
+    for place in stock.oldest_first() {
         if stock.size <= budget.as_u64() {
             break;
         }
         stock.remove(vec![place])?;
     }
     for key in &stock.touched {
-        forget_notes(key, |id| stock.sizes.contains_key(&(key.clone(), id)))?;
+        forget_notes(key, |id| stock.layers.contains_key(&(key.clone(), id)))?;
     }
-    let removed = layers - stock.sizes.len();
+    let removed = layers - stock.layers.len();
     Ok(Collected { removed, freed: ByteSize(size - stock.size), left: ByteSize(stock.size) })
 }
 
 /// All layers there are.
 #[derive(Default)]
 struct Stock {
-    sizes: BTreeMap<Place, u64>,
+    /// How large each is, and when it was last used.
+    layers: BTreeMap<Place, (u64, SystemTime)>,
     dependents: BTreeMap<Place, Vec<Place>>,
     size: u64,
     /// The keys of which something was removed.
@@ -126,24 +123,42 @@ struct Stock {
 }
 
 impl Stock {
-    fn add(&mut self, place: &Place, layer: &Layer) {
+    fn add(&mut self, place: &Place, layer: &Layer, used: SystemTime) {
         for need in &layer.needs {
             self.dependents.entry((place.0.clone(), *need)).or_default().push(place.clone());
         }
         self.size += layer.size();
-        self.sizes.insert(place.clone(), layer.size());
+        self.layers.insert(place.clone(), (layer.size(), used));
+    }
+
+    /// Those used least recently first, and each after all that was compiled against it: who uses that uses both, though
+    /// the times that were noted may differ by some minutes. So no more goes than has to.
+    fn oldest_first(&self) -> Vec<Place> {
+        let mut places: Vec<&Place> = self.layers.keys().collect();
+        // What was compiled against a layer always has a larger number.
+        places.sort_by_key(|(_, id)| Reverse(*id));
+        let mut last_used: BTreeMap<&Place, SystemTime> = BTreeMap::new();
+        for place in &places {
+            let dependents = self.dependents.get(*place).into_iter().flatten();
+            let uses = dependents.filter_map(|dependent| last_used.get(dependent)).copied();
+            let own = self.layers[*place].1;
+            last_used.insert(place, uses.fold(own, SystemTime::max));
+        }
+        // A stable sort: of the same time, the larger number stays first.
+        places.sort_by_key(|place| last_used[place]);
+        places.into_iter().cloned().collect()
     }
 
     /// What a process has compiled against a layer while another one removed that.
     fn unfounded(&self) -> Vec<Place> {
-        let gone = self.dependents.iter().filter(|(need, _)| !self.sizes.contains_key(need));
+        let gone = self.dependents.iter().filter(|(need, _)| !self.layers.contains_key(need));
         gone.flat_map(|(_, dependents)| dependents).cloned().collect()
     }
 
     /// Removes these, and what was compiled against them.
     fn remove(&mut self, mut going: Vec<Place>) -> Result<(), CacheError> {
         while let Some(place) = going.pop() {
-            if let Some(size) = self.sizes.remove(&place) {
+            if let Some((size, _)) = self.layers.remove(&place) {
                 remove(&place)?;
                 self.size -= size;
                 going.extend(self.dependents.remove(&place).into_iter().flatten());

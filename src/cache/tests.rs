@@ -1,9 +1,10 @@
 //! Layers on disk, filled with units that no cargo made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use tempfile::TempDir;
@@ -265,31 +266,46 @@ fn a_layer_that_a_power_loss_damaged_is_not_used_and_can_be_made_again() {
     }
 }
 
+/// The folder of each layer, by its only package.
+fn folders(world: &World) -> BTreeMap<String, PathBuf> {
+    let folders = fs::read_dir(world.key_folder()).unwrap().map(|entry| entry.unwrap().path());
+    let package = |folder: PathBuf| Some((layer::Layer::read(&folder)?.packages.pop_first()?, folder));
+    folders.filter_map(package).collect()
+}
+
 #[test]
-fn a_collection_takes_the_least_recently_used_first_and_what_stands_on_it() {
-    let world = World::new();
-    let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
-    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B"), ("c", '3', "C")]);
-    let mut used = world.base();
-    world.open().take(&graph, &Code::new(), &upper, &mut used).unwrap();
-    let old = std::time::SystemTime::UNIX_EPOCH;
-    for entry in fs::read_dir(world.key_folder()).unwrap() {
-        let record = entry.unwrap().path().join("record.json");
-        if fs::read_to_string(&record).is_ok_and(|text| text.contains("a-1.0.0")) {
-            fs::File::open(&record).unwrap().set_modified(old).unwrap();
+fn a_collection_takes_the_least_recently_used_first_and_nothing_that_others_stand_on() {
+    // `b` stands on `a`. Which of the three were not used for long, the first one for the longest time; then what is left
+    // when one has to go, and when another one has to.
+    for (aged, one_less, two_less) in [
+        (&["c"][..], ["a", "b"], "a"),
+        // Whoever used `b` used `a`, too.
+        (&["a", "c"], ["a", "b"], "a"),
+        (&["a", "b"], ["a", "c"], "c"),
+        (&["b", "c"], ["a", "c"], "a"),
+    ] {
+        let world = World::new();
+        let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+        let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B"), ("c", '3', "C")]);
+        let mut used = world.base();
+        world.open().take(&graph, &Code::new(), &upper, &mut used).unwrap();
+        for (second, package) in (0..).zip(aged) {
+            let record = folders(&world)[&format!("{package}-1.0.0")].join("record.json");
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            fs::File::open(record).unwrap().set_modified(time).unwrap();
         }
+        let size = || summarise(&world.cache()).unwrap()[0].size;
+        for expected in [&one_less[..], &[two_less]] {
+            let collected = collect(&world.cache(), ByteSize(size().as_u64() - 1)).unwrap();
+            assert_eq!((collected.removed, collected.left), (1, size()), "{aged:?}");
+            assert_eq!(folders(&world).into_keys().collect::<BTreeSet<_>>(), code(expected), "{aged:?}");
+        }
+        // A crate that is at work keeps what it was given, and others get what is left.
+        assert_eq!(libraries(&used), set(&["a=A", "b=B", "c=C"]));
+        let mut base = world.base();
+        world.open().lay(&graph, &mut base).unwrap();
+        assert_eq!(libraries(&base), set(&[&format!("{two_less}={}", two_less.to_uppercase())]));
     }
-    // Nine bytes each: one of them has to go.
-    let size = |layers: &[Summary]| layers[0].size.as_u64();
-    let before = size(&summarise(&world.cache()).unwrap());
-    let collected = collect(&world.cache(), ByteSize(before - 1)).unwrap();
-    assert_eq!(collected.removed, 2);
-    assert_eq!(size(&summarise(&world.cache()).unwrap()), collected.left.as_u64());
-    // A crate that is at work keeps what it was given.
-    assert_eq!(libraries(&used), set(&["a=A", "b=B", "c=C"]));
-    let mut base = world.base();
-    world.open().lay(&graph, &mut base).unwrap();
-    assert_eq!(libraries(&base), set(&["c=C"]));
 }
 
 #[test]
