@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use maar::experiment::{Caching, DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
+use maar::experiment::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
 use maar::krate::{CrateId, Origin, Selected};
 use maar::ops::{LockfileMode, Op, Stage};
 use maar::pipeline::sim::{Random, SimJob, SimStep, heavy_tailed, lower_bound};
@@ -60,6 +60,7 @@ fn experiment() -> Experiment {
         in_flight: 256,
         overcommit: 1.0,
         cache: Caching::Off,
+        cache_budget: DEFAULT_CACHE_BUDGET,
         limits: DEFAULT_LIMITS,
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 
 use crate::krate::Selected;
+use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::Step;
 use crate::toolchain::Toolchain;
@@ -67,6 +68,8 @@ pub struct OpResult {
     pub waited: Duration,
     /// The number of its worker in the pool, from 0.
     pub worker: usize,
+    /// Its dependencies that crates share: those that were compiled ahead of it, and those that were there.
+    pub units: Tally,
 }
 
 /// What an experiment says of one crate. The order is that of reports: what needs a look comes first.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
@@ -26,7 +27,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{DEFAULT_LIMITS, cpus, disk, memory, timeout};
+pub use limits::{DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, cache_budget, cpus, disk, memory, timeout};
 pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
@@ -65,6 +66,8 @@ pub struct Experiment {
     pub sandbox: SandboxKind,
     /// Whether crates share compiled dependencies.
     pub cache: Caching,
+    /// How much room those take at the end of a run at most.
+    pub cache_budget: ByteSize,
 }
 
 /// How many workers each stage has, each at least 1.
@@ -124,12 +127,12 @@ pub enum Caching {
 #[expect(missing_docs, reason = "the fields are those of `Limits`")]
 pub struct LimitsPatch {
     pub cpus: Option<f64>,
-    pub memory: Option<bytesize::ByteSize>,
+    pub memory: Option<ByteSize>,
     pub pids: Option<u32>,
     pub timeout: Option<std::time::Duration>,
     pub idle_timeout: Option<std::time::Duration>,
-    pub output: Option<bytesize::ByteSize>,
-    pub disk: Option<bytesize::ByteSize>,
+    pub output: Option<ByteSize>,
+    pub disk: Option<ByteSize>,
     pub cores: Option<Cores>,
 }
 

@@ -268,6 +268,7 @@ impl Sink<'_> {
             peak_memory: done.usage.peak_memory,
             waited: times.started.duration_since(times.queued),
             worker,
+            units: done.dependencies,
         };
         self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint, result.outcome.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);

@@ -3,7 +3,8 @@
 //! A layer goes together with those that were compiled against it. Crates that are using one keep their links to its
 //! files, so that nothing is taken from under a cell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use bytesize::ByteSize;
 
 use super::error::CacheError;
 use super::layer::{Id, Layer, last_used};
-use super::layers::{KEY, folder_name, ids_in, lock};
+use super::layers::{KEY, folder_name, forget_notes, ids_in, lock};
 use super::tally::Tally;
 use crate::sandbox::remove_folder;
 
@@ -43,6 +44,15 @@ pub struct Collected {
     pub left: ByteSize,
 }
 
+/// Such as `removed 3 layers, 1.2 GiB; 19.6 GiB left`.
+impl fmt::Display for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { removed, freed, left } = self;
+        let layers = if *removed == 1 { "layer" } else { "layers" };
+        write!(f, "removed {removed} {layers}, {}; {} left", freed.display().iec(), left.display().iec())
+    }
+}
+
 /// Where a layer is: its key's folder, and its place there.
 type Place = (PathBuf, Id);
 
@@ -64,41 +74,84 @@ pub fn summarise(cache: &Path) -> Result<Vec<Summary>, CacheError> {
     Ok(summaries)
 }
 
-/// Removes layers until the rest takes no more than `budget`, and whatever can't be read.
+/// Collects if there is more than `budget`; otherwise nobody has to wait for a lock.
+pub fn keep_within(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> {
+    let size = ByteSize(summarise(cache)?.iter().map(|summary| summary.size.as_u64()).sum());
+    if size > budget { collect(cache, budget) } else { Ok(Collected { left: size, ..Collected::default() }) }
+}
+
+/// Removes layers until the rest takes no more than `budget`, and whatever is of no use: what can't be read, what was
+/// compiled against layers that are gone, and notes over them.
 pub fn collect(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> {
     let mut locks = Vec::new();
-    let mut sizes: BTreeMap<Place, u64> = BTreeMap::new();
-    let mut dependents: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
+    let mut stock = Stock::default();
     let mut oldest_first: Vec<(SystemTime, Place)> = Vec::new();
     for key in keys(cache)? {
         locks.push(lock(&key)?);
         for (id, layer) in stored(&key)? {
             let place = (key.clone(), id);
-            let Some((layer, used)) = layer else {
-                remove(&place)?;
-                continue;
-            };
-            for need in &layer.needs {
-                dependents.entry((key.clone(), *need)).or_default().push(place.clone());
+            match layer {
+                Some((layer, used)) => {
+                    stock.add(&place, &layer);
+                    oldest_first.push((used, place));
+                }
+                None => remove(&place)?,
             }
-            sizes.insert(place.clone(), layer.size());
-            oldest_first.push((used, place));
         }
     }
     oldest_first.sort();
-    let mut left: u64 = sizes.values().sum();
-    let (all, before) = (sizes.len(), left);
+    let (layers, size) = (stock.sizes.len(), stock.size);
+    stock.remove(stock.unfounded())?;
     for (_, place) in oldest_first {
-        let mut going = if left > budget.as_u64() { vec![place] } else { break };
+        if stock.size <= budget.as_u64() {
+            break;
+        }
+        stock.remove(vec![place])?;
+    }
+    for key in &stock.touched {
+        forget_notes(key, |id| stock.sizes.contains_key(&(key.clone(), id)))?;
+    }
+    let removed = layers - stock.sizes.len();
+    Ok(Collected { removed, freed: ByteSize(size - stock.size), left: ByteSize(stock.size) })
+}
+
+/// All layers there are.
+#[derive(Default)]
+struct Stock {
+    sizes: BTreeMap<Place, u64>,
+    dependents: BTreeMap<Place, Vec<Place>>,
+    size: u64,
+    /// The keys of which something was removed.
+    touched: BTreeSet<PathBuf>,
+}
+
+impl Stock {
+    fn add(&mut self, place: &Place, layer: &Layer) {
+        for need in &layer.needs {
+            self.dependents.entry((place.0.clone(), *need)).or_default().push(place.clone());
+        }
+        self.size += layer.size();
+        self.sizes.insert(place.clone(), layer.size());
+    }
+
+    /// What a process has compiled against a layer while another one removed that.
+    fn unfounded(&self) -> Vec<Place> {
+        let gone = self.dependents.iter().filter(|(need, _)| !self.sizes.contains_key(need));
+        gone.flat_map(|(_, dependents)| dependents).cloned().collect()
+    }
+
+    /// Removes these, and what was compiled against them.
+    fn remove(&mut self, mut going: Vec<Place>) -> Result<(), CacheError> {
         while let Some(place) = going.pop() {
-            if let Some(size) = sizes.remove(&place) {
+            if let Some(size) = self.sizes.remove(&place) {
                 remove(&place)?;
-                left -= size;
-                going.extend(dependents.remove(&place).into_iter().flatten());
+                self.size -= size;
+                going.extend(self.dependents.remove(&place).into_iter().flatten());
+                self.touched.insert(place.0);
             }
         }
+        Ok(())
     }
-    Ok(Collected { removed: all - sizes.len(), freed: ByteSize(before - left), left: ByteSize(left) })
 }
 
 fn remove((key, id): &Place) -> Result<(), CacheError> {
@@ -106,10 +159,15 @@ fn remove((key, id): &Place) -> Result<(), CacheError> {
     remove_folder(&folder).map_err(CacheError::io("remove", &folder))
 }
 
-/// The folders of keys.
+/// The folders of keys, sorted: two processes that take all their locks in one order never wait for each other.
 fn keys(cache: &Path) -> Result<Vec<PathBuf>, CacheError> {
     match fs::read_dir(cache) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.join(KEY).exists()).collect()),
+        Ok(entries) => {
+            let paths = entries.flatten().map(|entry| entry.path());
+            let mut keys: Vec<PathBuf> = paths.filter(|path| path.join(KEY).exists()).collect();
+            keys.sort();
+            Ok(keys)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(CacheError::io("list", cache)(error)),
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -177,8 +178,7 @@ impl Layers {
     pub fn noted(&self, subject: &str, base: &Base) -> Option<String> {
         let text = fs::read_to_string(self.dir.join(NOTES).join(subject)).ok()?;
         let (ids, note) = text.split_once('\n')?;
-        let is_laid = |id: &str| id.parse().is_ok_and(|id: Id| base.laid.contains_key(&id));
-        ids.split_whitespace().all(is_laid).then(|| note.to_owned())
+        are_all(ids, |id| base.laid.contains_key(&id)).then(|| note.to_owned())
     }
 
     /// Notes a line on `subject`, a file name, that is true wherever all that is laid in `base` is laid.
@@ -243,6 +243,27 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
     let lock = lock.map_err(CacheError::io("open", &path))?;
     lock.lock().map_err(CacheError::io("lock", &path))?;
     Ok(lock)
+}
+
+/// Removes the notes in a key's folder that hold nowhere any more, as a layer that they were noted over is gone.
+pub(super) fn forget_notes(dir: &Path, is_there: impl Fn(Id) -> bool) -> Result<(), CacheError> {
+    let notes = dir.join(NOTES);
+    for entry in fs::read_dir(&notes).map_err(CacheError::io("list", &notes))?.flatten() {
+        let path = entry.path();
+        // Another process is about to give a draft its name.
+        let is_draft = entry.file_name().as_bytes().starts_with(b".");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let holds = text.split_once('\n').is_some_and(|(ids, _)| are_all(ids, &is_there));
+        if !is_draft && !holds {
+            fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether all layers of a note are such.
+fn are_all(ids: &str, is: impl Fn(Id) -> bool) -> bool {
+    ids.split_whitespace().all(|id| id.parse().is_ok_and(&is))
 }
 
 pub(super) fn folder_name(id: Id) -> String {

@@ -25,7 +25,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use collect::{Collected, Summary, collect, summarise};
+pub use collect::{Collected, Summary, collect, keep_within, summarise};
 pub use error::CacheError;
 pub use graph::{Code, Graph};
 pub use key::Key;

@@ -18,6 +18,15 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            compiled: self.compiled.saturating_add(other.compiled),
+            reused: self.reused.saturating_add(other.reused),
+        }
+    }
+
     pub(super) fn read(key: &Path) -> Self {
         let text = fs::read(key.join(FILE)).ok();
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
@@ -25,9 +34,7 @@ impl Tally {
 
     /// Adds an op's tally to that of its key, whose lock the caller holds.
     pub(super) fn add(self, key: &Path) {
-        let before = Self::read(key);
-        let sum = Self { compiled: before.compiled + self.compiled, reused: before.reused + self.reused };
-        let Ok(text) = serde_json::to_vec(&sum) else { return };
+        let Ok(text) = serde_json::to_vec(&Self::read(key).plus(self)) else { return };
         let draft = key.join(".tally.json");
         let _ = fs::write(&draft, text).and_then(|()| fs::rename(&draft, key.join(FILE)));
     }

@@ -293,6 +293,55 @@ fn a_collection_takes_the_least_recently_used_first_and_what_stands_on_it() {
 }
 
 #[test]
+fn what_fits_the_budget_is_left_alone() {
+    let world = World::new();
+    assert_eq!(keep_within(&world.cache(), ByteSize(0)).unwrap(), Collected::default());
+    let graph = graph(&[("a", &[]), ("b", &[])], &[]);
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B")]);
+    world.open().take(&graph, &Code::new(), &upper, &mut world.base()).unwrap();
+    let size = summarise(&world.cache()).unwrap()[0].size;
+    let kept = Collected { removed: 0, freed: ByteSize(0), left: size };
+    assert_eq!(keep_within(&world.cache(), size).unwrap(), kept);
+    let collected = keep_within(&world.cache(), ByteSize(size.as_u64() - 1)).unwrap();
+    assert_eq!((collected.removed, collected.freed.as_u64() + collected.left.as_u64()), (1, size.as_u64()));
+}
+
+#[test]
+fn what_was_compiled_against_a_layer_that_is_gone_goes_with_the_next_collection() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &[])], &[]);
+    let (layers, mut base) = (world.open(), world.base());
+    layers.take(&graph, &Code::new(), &world.upper(&[("a", '1', "A")]), &mut base).unwrap();
+    collect(&world.cache(), ByteSize(0)).unwrap();
+    let upper = world.upper(&[("b", '2', "B"), ("c", '3', "C")]);
+    assert_eq!(layers.take(&graph, &Code::new(), &upper, &mut base).unwrap(), 2);
+    assert_eq!(collect(&world.cache(), ByteSize::gib(1)).unwrap().removed, 1);
+    let mut base = world.base();
+    world.open().lay(&graph, &mut base).unwrap();
+    assert_eq!(libraries(&base), set(&["c=C"]));
+}
+
+#[test]
+fn a_note_goes_with_what_it_was_noted_over_and_drafts_stay() {
+    let world = World::new();
+    let graph = graph(&[("a", &[]), ("b", &[])], &[]);
+    let (layers, mut first, mut second) = (world.open(), world.base(), world.base());
+    layers.take(&graph, &Code::new(), &world.upper(&[("a", '1', "A")]), &mut first).unwrap();
+    layers.note("of-a", &first, "1").unwrap();
+    layers.note("of-nothing", &world.base(), "0").unwrap();
+    let notes = world.key_folder().join("notes");
+    fs::write(notes.join(".draft"), "").unwrap();
+    collect(&world.cache(), ByteSize(0)).unwrap();
+    assert!(!notes.join("of-a").exists());
+    assert!(notes.join("of-nothing").exists() && notes.join(".draft").exists());
+
+    layers.take(&graph, &Code::new(), &world.upper(&[("b", '2', "B")]), &mut second).unwrap();
+    layers.note("of-b", &second, "1").unwrap();
+    collect(&world.cache(), ByteSize::gib(1)).unwrap();
+    assert_eq!(layers.noted("of-b", &second).as_deref(), Some("1"));
+}
+
+#[test]
 fn a_note_holds_while_what_it_was_noted_over_is_there() {
     let world = World::new();
     let graph = graph(&[("a", &[]), ("b", &[])], &[]);

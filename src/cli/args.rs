@@ -297,7 +297,7 @@ pub enum CacheCommand {
 #[derive(Debug, Args)]
 pub struct GcArgs {
     /// Leave at most this much
-    #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+    #[arg(long, value_name = "SIZE", value_parser = experiment::cache_budget, default_value = "20GiB")]
     pub budget: ByteSize,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]

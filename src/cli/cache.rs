@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::args::{CacheArgs, CacheCommand, GcArgs};
 use super::exit::Exit;
-use crate::cache::{self, Collected, Summary, Tally};
+use crate::cache::{self, Summary, Tally};
 use crate::home::Home;
 
 /// Does what the arguments say.
@@ -41,8 +41,7 @@ fn show(home: &Home, out: &mut dyn Write) -> anyhow::Result<Exit> {
 
 fn collect(args: &GcArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let home = Home::open(args.home.folder.clone())?;
-    let Collected { removed, freed, left } = cache::collect(&home.layers(), args.budget)?;
-    writeln!(out, "removed {removed} layers, {}; {} left", freed.display().iec(), left.display().iec())?;
+    writeln!(out, "{}", cache::collect(&home.layers(), args.budget)?)?;
     Ok(Exit::Fine)
 }
 

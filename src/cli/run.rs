@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
 use super::{closing, sandbox, select, signals};
+use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Caching, Host, Loaded};
 use crate::home::Home;
@@ -152,9 +153,27 @@ async fn run_rest(
     }
     let reader = Store::open(&home.database())?;
     let writer = reader.writer()?;
+    let (caching, budget) = (setup.experiment.cache, setup.experiment.cache_budget);
     let ran = run::run(setup, reader, &writer, &mut progress, stop).await;
+    if let Some(note) = keep_cache_within(caching, budget, home) {
+        progress.update(Update::Note(note));
+    }
     progress.finish();
     // First what could not be kept, which is why the run ended.
     writer.flush().await?;
     Ok(ran?)
+}
+
+/// Brings what crates share under its budget, and says what that took, if anything. That it can't is no reason to lose what
+/// the run has found.
+fn keep_cache_within(caching: Caching, budget: ByteSize, home: &Home) -> Option<String> {
+    match caching {
+        Caching::On => {}
+        Caching::Off => return None,
+    }
+    match cache::keep_within(&home.layers(), budget) {
+        Ok(Collected { removed: 0, .. }) => None,
+        Ok(collected) => Some(format!("cache: {collected}; cache-budget is {}", budget.display().iec())),
+        Err(error) => Some(format!("cache: failed to keep within cache-budget: {error}")),
+    }
 }

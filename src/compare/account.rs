@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::report::{millis, rfc3339};
 use super::{CrateResults, OpResult, Results};
-use crate::ops::{OpName, Stage};
+use crate::ops::{OpName, Stage, Tally};
 use crate::outcome::OutcomeKind;
 use crate::plan::Step;
 
@@ -39,6 +39,8 @@ pub struct RunReport {
     /// User and system time of all ops.
     #[serde(rename = "cpu_ms", serialize_with = "as_millis")]
     pub cpu: Duration,
+    /// The shared dependencies of all its ops: those that were compiled ahead of one, and those that were there.
+    pub units: Tally,
     /// What came over the network; none if it was killed.
     pub downloaded_bytes: Option<u64>,
     /// What its pools did, in the order in which crates pass them.
@@ -134,7 +136,7 @@ fn report(run: &RunRecord, ops: &[(usize, &Step, &OpResult)]) -> RunReport {
             waited: Duration::ZERO,
         })
         .collect();
-    let mut cpu = Duration::ZERO;
+    let (mut cpu, mut units) = (Duration::ZERO, Tally::default());
     let mut spans = Vec::with_capacity(ops.len());
     for (krate, step, result) in ops {
         let span = span(run, *krate, step, result);
@@ -144,6 +146,7 @@ fn report(run: &RunRecord, ops: &[(usize, &Step, &OpResult)]) -> RunReport {
             pool.waited = pool.waited.saturating_add(result.waited);
         }
         cpu = cpu.saturating_add(result.cpu);
+        units = units.plus(result.units);
         spans.push(span);
     }
     spans.sort_by_key(|span| (span.stage, span.worker, span.from));
@@ -152,6 +155,7 @@ fn report(run: &RunRecord, ops: &[(usize, &Step, &OpResult)]) -> RunReport {
         started: Some(run.started),
         wall: run.wall.unwrap_or(last_end),
         cpu,
+        units,
         downloaded_bytes: run.downloaded.map(|bytes| bytes.as_u64()),
         pools,
         spans,
@@ -217,6 +221,7 @@ mod tests {
             waited: second(ops as u64),
         };
         assert_eq!(run.pools, [pool(Stage::Fetch, 8, 1), pool(Stage::Build, 2, 2), pool(Stage::Test, 1, 2)]);
+        assert_eq!(run.units, Tally { compiled: 5, reused: 100 });
         assert_eq!(run.pools[1].utilisation(run.wall), 0.1);
         assert_eq!(run.pools[1].mean_wait(), second(1));
         let spans: Vec<_> = run.spans.iter().map(|span| (span.stage, span.from.as_secs(), span.outcome)).collect();

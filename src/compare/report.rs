@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::account::{RunReport, account};
 use super::{CrateResults, OpResult, Results, Standing, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
-use crate::ops::{OpName, Stage};
+use crate::ops::{OpName, Stage, Tally};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{LogId, Step};
 use crate::toolchain::{Toolchain, ToolchainSpec};
@@ -118,6 +118,8 @@ pub struct OpReport {
     pub peak_memory_bytes: Option<u64>,
     /// How long it waited until it could start.
     pub waited_ms: u64,
+    /// Its dependencies that crates share.
+    pub units: Tally,
     /// Under which its log is kept.
     #[serde(skip)]
     pub log: LogId,
@@ -254,6 +256,7 @@ fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Opt
         cpu_ms: millis(result.cpu),
         peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
         waited_ms: millis(result.waited),
+        units: result.units,
         log: step.log_id(),
     })
 }

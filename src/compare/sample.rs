@@ -7,7 +7,7 @@ use semver::Version;
 
 use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
-use crate::ops::{Op, Stage};
+use crate::ops::{Op, Stage, Tally};
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
 use crate::plan::{Fingerprint, Step};
 use crate::toolchain::Toolchain;
@@ -50,6 +50,7 @@ pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str
             peak_memory: Some(ByteSize::mib(300)),
             waited: Duration::from_millis(5),
             worker: 1,
+            units: Tally { compiled: 1, reused: 20 },
         });
         (Step { op, toolchain, attempt: 1, fingerprint }, result)
     };

@@ -40,6 +40,12 @@ const OUTPUT: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::gib(1);
 /// With less, cargo can't even set out.
 const DISK: RangeInclusive<ByteSize> = ByteSize::mib(16)..=ByteSize::pib(1);
 
+/// How much room compiled dependencies take between runs where nobody says otherwise: some 5,000 packages of 4 MiB each,
+/// which is what docs/performance.md found one to take.
+pub const DEFAULT_CACHE_BUDGET: ByteSize = ByteSize::gib(20);
+/// With nothing, every run compiles everything once.
+const CACHE_BUDGET: RangeInclusive<ByteSize> = ByteSize::b(0)..=ByteSize::pib(1);
+
 const KEYS: [&str; 8] = ["cpus", "cpuset", "memory", "pids", "timeout", "idle-timeout", "output", "disk"];
 const SIZE_UNITS: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"];
 const TIME_UNITS: [&str; 12] = ["ms", "s", "sec", "second", "m", "min", "minute", "h", "hour", "d", "day", "days"];
@@ -124,6 +130,11 @@ pub fn memory(text: &str) -> Result<ByteSize, BadValue> {
 /// Disk space: `20GiB`.
 pub fn disk(text: &str) -> Result<ByteSize, BadValue> {
     in_range(text, size(text)?, DISK, |size| size.display().iec().to_string())
+}
+
+/// How much room compiled dependencies take between runs: `20GiB`.
+pub fn cache_budget(text: &str) -> Result<ByteSize, BadValue> {
+    in_range(text, size(text)?, CACHE_BUDGET, |size| size.display().iec().to_string())
 }
 
 fn cores(value: &Value<'_>, problems: &mut Problems) -> Option<Cores> {

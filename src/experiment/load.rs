@@ -9,7 +9,7 @@ use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
-use super::{Caching, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
+use super::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
 use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
@@ -246,6 +246,7 @@ impl Overridden {
             lockfile: raw.lockfile,
             sandbox: raw.sandbox.with(raw.image.unwrap_or_default()),
             cache: raw.cache,
+            cache_budget: raw.cache_budget.unwrap_or(DEFAULT_CACHE_BUDGET),
         }
     }
 }

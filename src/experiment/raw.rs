@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bytesize::ByteSize;
 use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
@@ -32,13 +33,14 @@ pub(super) struct RawExperiment {
     pub(super) sandbox: SandboxName,
     pub(super) image: Option<Image>,
     pub(super) cache: Caching,
+    pub(super) cache_budget: Option<ByteSize>,
     pub(super) limits: LimitsPatch,
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "name",
     "toolchains",
     "crates",
@@ -51,6 +53,7 @@ const KEYS: [&str; 15] = [
     "sandbox",
     "image",
     "cache",
+    "cache-budget",
     "limits",
     "op",
     "crate",
@@ -95,6 +98,9 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
         image: root.get("image").and_then(|value| parsed(value, "the name of an image", problems, image)),
         cache: root.get("cache").and_then(|value| caching(value, problems)).unwrap_or_default(),
+        cache_budget: root
+            .get("cache-budget")
+            .and_then(|value| parsed(value, "a size such as \"20GiB\"", problems, limits::cache_budget)),
         limits: limits::read_key(root, problems).unwrap_or_default(),
         crate_settings: root
             .get("crate")

@@ -113,8 +113,9 @@ pub(super) async fn compile(
 fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
     let what: &[&str] = match op {
         Op::Build => &["build"],
-        // `cargo test` itself would stop at the first package that is refused.
-        Op::BuildTests | Op::Test => &["build", "--all-targets"],
+        // `cargo test` itself would stop at the first package that is refused. With examples and benches, all would be
+        // compiled a second time for crates whose profile has `panic = "abort"`, which tests don't.
+        Op::BuildTests | Op::Test => &["build", "--tests"],
         Op::Check => &["check", "--all-targets"],
         Op::Doc => &["check"],
         Op::Prepare | Op::Clippy | Op::Command(_) => return None,

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Layers, Tally};
+use crate::cache::Layers;
+pub use crate::cache::Tally;
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::Registry;

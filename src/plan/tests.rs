@@ -25,6 +25,7 @@ fn experiment(ops: &[Op]) -> Experiment {
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
         cache: Caching::On,
+        cache_budget: ByteSize(0),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a run took, in words: the same for the terminal and the page.
 
 use crate::compare::RunReport;
-use crate::printable::{bytes, duration};
+use crate::ops::Tally;
+use crate::printable::{bytes, duration, thousands};
 
 /// Label and text of each figure. A run that had nothing to do has no pools to speak of.
 pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
@@ -11,6 +12,7 @@ pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
     }
     let mut figures = vec![("took", took)];
     if run.ops() > 0 {
+        figures.push(("units", units(run.units)));
         let busy = run.pools.iter().map(|pool| {
             let percent = percent(pool.utilisation(run.wall));
             let workers = if pool.workers == 1 { "worker" } else { "workers" };
@@ -21,6 +23,15 @@ pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
         figures.push(("waited", format!("{} on average", join(waited))));
     }
     figures
+}
+
+/// What became of the dependencies that crates share: `12 compiled, 1,340 reused`.
+pub fn units(Tally { compiled, reused }: Tally) -> String {
+    match (compiled, reused) {
+        // An op that shares nothing compiles its dependencies itself, uncounted.
+        (0, 0) => "none shared".to_owned(),
+        (_, _) => format!("{} compiled, {} reused", thousands(compiled), thousands(reused)),
+    }
 }
 
 /// `97 %`.
@@ -52,6 +63,7 @@ mod tests {
             started: None,
             wall: Duration::from_secs(100),
             cpu: Duration::from_secs(190),
+            units: Tally { compiled: 12, reused: 1340 },
             downloaded_bytes: Some(3 << 20),
             pools: vec![pool(Stage::Fetch, 8, 80), pool(Stage::Build, 2, 194)],
             spans: Vec::new(),
@@ -59,9 +71,10 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_of_a_run_are_three_lines() {
+    fn the_figures_of_a_run_are_four_lines() {
         let expected = [
             ("took", "1 min 40 s, 3 min 10 s of CPU, 3.0 MiB downloaded".to_owned()),
+            ("units", "12 compiled, 1,340 reused".to_owned()),
             ("busy", "fetch 10 % of 8 workers, build 97 % of 2 workers".to_owned()),
             ("waited", "fetch 1.5 s, build 1.5 s on average".to_owned()),
         ];
@@ -72,5 +85,11 @@ mod tests {
     fn a_run_with_nothing_to_do_says_only_what_it_took() {
         let idle = RunReport { downloaded_bytes: None, ..run(0) };
         assert_eq!(figures(&idle), [("took", "1 min 40 s, 3 min 10 s of CPU".to_owned())]);
+    }
+
+    #[test]
+    fn a_run_that_shares_nothing_claims_nothing() {
+        assert_eq!(units(Tally::default()), "none shared");
+        assert_eq!(units(Tally { compiled: 0, reused: 3 }), "0 compiled, 3 reused");
     }
 }

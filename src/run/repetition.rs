@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::{CrateResults, Deciding, OpResult, Verdict, judge};
+use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::{self, CratePlan, Fingerprint, Queue, Step};
 
@@ -38,6 +39,7 @@ pub(super) fn results(plan: &CratePlan, outcome: impl Fn(&Step) -> Option<Outcom
         peak_memory: None,
         waited: Duration::ZERO,
         worker: 0,
+        units: Tally::default(),
     };
     let steps = plan.steps.iter().map(|step| (step.clone(), outcome(step).map(result)));
     CrateResults { krate: plan.krate.clone(), steps: steps.collect() }

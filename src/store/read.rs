@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Store, StoreError, packed};
 use crate::compare::{CrateResults, OpResult, Results};
+use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::{BadFingerprint, Fingerprint, LogId, Step};
 use crate::sandbox::Output;
@@ -149,7 +150,8 @@ impl Store {
         let mut statement = transaction
             .prepare(
                 "SELECT s.crate, s.op, s.toolchain, coalesce(r.attempt, s.attempt), s.fingerprint,
-                     r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker
+                     r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker,
+                     r.compiled, r.reused
                  FROM steps s LEFT JOIN results r
                      ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint
                  WHERE s.experiment = ? ORDER BY s.crate, s.position, r.attempt",
@@ -187,6 +189,10 @@ impl Store {
                 .map(|bytes| ByteSize(bytes.cast_unsigned())),
             waited: Duration::from_micros(count(row, 10).map_err(self.sql(doing))?),
             worker: row.get::<_, u32>(11).map_err(self.sql(doing))? as usize,
+            units: Tally {
+                compiled: row.get::<_, u32>(12).map_err(self.sql(doing))? as usize,
+                reused: row.get::<_, u32>(13).map_err(self.sql(doing))? as usize,
+            },
         })
     }
 

@@ -11,8 +11,12 @@ use super::{BUSY_TIMEOUT, StoreError};
 const APPLICATION_ID: i64 = 0x6d61_6172;
 
 /// The steps from an empty database to the newest schema; `user_version` counts those that were taken.
-const MIGRATIONS: &[&str] =
-    &[include_str!("001_initial.sql"), include_str!("002_runs.sql"), include_str!("003_settings.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("001_initial.sql"),
+    include_str!("002_runs.sql"),
+    include_str!("003_settings.sql"),
+    include_str!("004_units.sql"),
+];
 
 /// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -103,6 +107,20 @@ mod tests {
     }
 
     #[test]
+    fn results_of_an_older_maar_have_no_units() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, Path::new("db"), &MIGRATIONS[..3]).unwrap();
+        let old = "INSERT INTO experiments VALUES (1, 'x', 0, 0, '[]', '[]', NULL);
+            INSERT INTO results (experiment, fingerprint, attempt, crate, op, stage, kind, outcome, started, queued, wall,
+                cpu, worker) VALUES (1, 'f', 1, 'a', 'build', 'build', 'passed', '\"Passed\"', 0, 0, 0, 0, 0);";
+        connection.execute_batch(old).unwrap();
+        migrate(&mut connection, Path::new("db"), &MIGRATIONS[..4]).unwrap();
+        let units = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let units: (i64, i64) = connection.query_row("SELECT compiled, reused FROM results", [], units).unwrap();
+        assert_eq!(units, (0, 0));
+    }
+
+    #[test]
     fn a_migration_that_fails_leaves_the_schema_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         let broken = "CREATE TABLE a (x); CREATE TABLE a (x);";
@@ -118,7 +136,7 @@ mod tests {
         let error = prepare(&mut connection, Path::new("home/maar.db")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "home/maar.db was written by a newer maar (schema 7, this one knows up to 3); \
+            "home/maar.db was written by a newer maar (schema 7, this one knows up to 4); \
              use that one, or another home"
         );
     }

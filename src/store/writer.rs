@@ -173,12 +173,14 @@ impl<'t> Inserts<'t> {
             touch: transaction.prepare("UPDATE experiments SET updated = ? WHERE name = ? RETURNING id")?,
             result: transaction.prepare(
                 "INSERT INTO results (experiment, fingerprint, attempt, crate, version, op, stage, toolchain,
-                     toolchain_identity, kind, outcome, reason, started, queued, wall, cpu, peak_memory, worker)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                     toolchain_identity, kind, outcome, reason, started, queued, wall, cpu, peak_memory, worker,
+                     compiled, reused)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+                     ?20)
                  ON CONFLICT (experiment, fingerprint, attempt) DO UPDATE SET
                      crate = ?4, version = ?5, op = ?6, stage = ?7, toolchain = ?8, toolchain_identity = ?9,
                      kind = ?10, outcome = ?11, reason = ?12, started = ?13, queued = ?14, wall = ?15, cpu = ?16,
-                     peak_memory = ?17, worker = ?18
+                     peak_memory = ?17, worker = ?18, compiled = ?19, reused = ?20
                  RETURNING id",
             )?,
             outdated: transaction
@@ -223,6 +225,8 @@ impl<'t> Inserts<'t> {
                 micros(result.cpu),
                 result.peak_memory.map(|bytes| bytes.as_u64().cast_signed()),
                 result.worker as i64,
+                result.units.compiled as i64,
+                result.units.reused as i64,
             ],
             |row| row.get(0),
         )?;

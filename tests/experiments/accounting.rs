@@ -13,7 +13,7 @@ fn a_run_accounts_for_itself_and_can_be_replayed() {
 
     let ran = world.maar(&["run", "--progress", "none", "--trace", "trace.json"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for label in ["took    ", "busy    fetch ", "waited  fetch ", "report  "] {
+    for label in ["took    ", "units   ", "busy    fetch ", "waited  fetch ", "report  "] {
         assert!(ran.stdout.lines().any(|line| line.starts_with(label)), "no line `{label}` in {}", ran.stdout);
     }
 

@@ -6,17 +6,19 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::cases::two_toolchains;
 use crate::support::fixture::Fixture;
-use crate::world::{World, text};
+use crate::world::{Ran, World, text};
 
 /// A library whose answer tests can check.
-fn library() -> Fixture {
+pub(crate) fn library() -> Fixture {
     Fixture::new("library", "1.0.0").lib("pub fn answer() -> u32 { 42 }")
 }
 
 /// A crate that passes only if the library is what its author wrote.
-fn checking(name: &str) -> Fixture {
+pub(crate) fn checking(name: &str) -> Fixture {
     Fixture::new(name, "1.0.0").dep("library", "1").lib("#[test] fn answer() { assert_eq!(library::answer(), 42); }")
 }
 
@@ -53,8 +55,15 @@ fn poisoning(name: &str) -> Fixture {
     Fixture::new(name, "1.0.0").file("build.rs", &main)
 }
 
+/// `script` and `tests`, which poison as a build script that had its dependency compiled before, and as a test.
+pub(crate) fn poisoners() -> [Fixture; 2] {
+    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/target\")); }}");
+    let test = test.replace("pub fn", "#[cfg(test)] fn").replace("    use", "    #[cfg(test)] use");
+    [poisoning("script").dep("library", "1"), Fixture::new("tests", "1.0.0").dep("library", "1").lib(&test)]
+}
+
 /// One crate after the other, in this order.
-fn experiment(world: &World, name: &str, crates: &[&str]) {
+pub(crate) fn experiment(world: &World, name: &str, crates: &[&str]) {
     // The script spoils its own target folder too, as far as it is filled by then, which cargo doesn't promise.
     let workers = "workers = { fetch = 1, build = 1, test = 1 }\nin-flight = 1\n[crate.script]\nskip = [\"test\"]";
     world.write("maar.toml", &format!("name = {name:?}\ntoolchains = [\"stable\"]\ncrates = {crates:?}\n{workers}"));
@@ -72,7 +81,7 @@ fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
 }
 
 /// Every file of every layer: its contents and its times.
-fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
+pub(crate) fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
     fn walk(dir: &Path, found: &mut BTreeMap<PathBuf, (Vec<u8>, i64, u64)>) {
         for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -90,7 +99,7 @@ fn layers(world: &World) -> BTreeMap<PathBuf, (Vec<u8>, i64, u64)> {
 }
 
 /// Layers, compiled and reused, as `maar cache` prints them.
-fn tally(world: &World) -> [usize; 3] {
+pub(crate) fn tally(world: &World) -> [usize; 3] {
     let ran = world.maar(&["cache"]);
     let line = ran.stdout.lines().nth(1).unwrap_or_default();
     let columns: Vec<&str> = line.split("  ").filter(|column| !column.is_empty()).map(str::trim).collect();
@@ -107,15 +116,26 @@ fn a_dependency_is_compiled_once_for_all_crates_and_ops() {
     let ran = world.run(&[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(tally(&world), [1, 1, 3], "compiled for the first of four ops");
+    let report = world.report("fixtures");
+    assert_eq!(report["runs"][0]["units"], json!({ "compiled": 1, "reused": 3 }));
+    let units =
+        |krate: usize| report["crates"][krate]["results"][0]["ops"].as_array().unwrap().iter().map(|op| &op["units"]);
+    let none = json!({ "compiled": 0, "reused": 0 });
+    let reused = json!({ "compiled": 0, "reused": 1 });
+    assert_eq!(units(0).collect::<Vec<_>>(), [&none, &json!({ "compiled": 1, "reused": 0 }), &reused]);
+    assert_eq!(units(1).collect::<Vec<_>>(), [&none, &reused, &reused]);
     for krate in ["one", "two"] {
         let log = world.log(&[krate, "--op", "build"]);
         assert!(log.contains(&format!("Compiling {krate} v1.0.0")), "{log}");
         assert!(!log.contains("Compiling library"), "{log}");
     }
-    world.run(&["--fresh", "--no-cache"]);
+    let ran = world.maar(&["run", "--progress", "none", "--fresh"]);
+    assert!(ran.stdout.contains("\nunits   0 compiled, 4 reused\n"), "{}", ran.stdout);
+    let ran = world.maar(&["run", "--progress", "none", "--fresh", "--no-cache"]);
+    assert!(ran.stdout.contains("\nunits   none shared\n"), "{}", ran.stdout);
     let log = world.log(&["two", "--op", "build"]);
     assert!(log.contains("Compiling library v1.0.0"), "{log}");
-    assert_eq!(tally(&world), [1, 1, 3]);
+    assert_eq!(tally(&world), [1, 1, 7]);
 }
 
 #[test]
@@ -135,10 +155,88 @@ fn layers_outlive_the_experiment_until_they_are_collected() {
 
     assert!(world.maar(&["cache", "gc", "--budget", "1GiB"]).stdout.starts_with("removed 0 layers"));
     let ran = world.maar(&["cache", "gc", "--budget", "0B"]);
-    assert!(ran.stdout.starts_with("removed 1 layers") && ran.stdout.ends_with("; 0 B left\n"), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("removed 1 layer, ") && ran.stdout.ends_with("; 0 B left\n"), "{}", ran.stdout);
     assert_eq!(layers(&world), BTreeMap::new());
     assert_eq!(world.run(&["--fresh"]).code, Some(0));
     assert_eq!(tally(&world)[0], 1);
+}
+
+#[test]
+fn a_run_keeps_the_layers_within_the_budget_of_its_experiment() {
+    if !two_toolchains() {
+        return;
+    }
+    let other = Fixture::new("other", "1.0.0").lib("pub fn other() {}");
+    let using = Fixture::new("using", "1.0.0").dep("other", "1");
+    let world = World::new([library(), checking("one"), other, using]);
+    let file = |name: &str, krate: &str, budget: u64| {
+        let settings = "toolchains = [\"stable\"]\nops = [\"prepare\", \"build\"]";
+        world.write(
+            "maar.toml",
+            &format!("name = {name:?}\ncrates = [{krate:?}]\n{settings}\ncache-budget = \"{budget}B\""),
+        );
+    };
+    let size = |world: &World| layers(world).values().map(|(_, _, size)| size).sum::<u64>();
+    let notes = |ran: &Ran| {
+        let notes = ran.events().into_iter().filter(|event| event["event"] == "note");
+        notes.map(|note| text(&note["text"]).to_owned()).filter(|note| note.starts_with("cache: ")).collect::<Vec<_>>()
+    };
+
+    file("first", "one", 1 << 30);
+    assert_eq!(notes(&world.run(&[])), [""; 0]);
+    let of_library = size(&world);
+    assert_eq!(tally(&world)[0], 1);
+    age_layers(&world);
+    // Both together are a byte too much; the library was not used for longer.
+    file("second", "using", 1 << 30);
+    world.run(&[]);
+    let of_other = size(&world) - of_library;
+    file("second", "using", of_library + of_other - 1);
+    let ran = world.run(&["--fresh"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let [note] = &notes(&ran)[..] else { panic!("{}", ran.stdout) };
+    assert!(note.starts_with("cache: removed 1 layer, "), "{note}");
+    assert_eq!(size(&world), of_other);
+    assert!(layers(&world).keys().all(|path| !path.to_string_lossy().contains("library")));
+
+    file("first", "one", 0);
+    let ran = world.run(&["--fresh", "--no-cache"]);
+    assert_eq!((notes(&ran), size(&world)), (Vec::new(), of_other), "what a run doesn't share is none of its business");
+    let ran = world.run(&["--fresh"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(notes(&ran)[0].ends_with("; 0 B left; cache-budget is 0 B"), "{}", ran.stdout);
+    assert_eq!(layers(&world), BTreeMap::new());
+}
+
+/// As if no layer had been used for half a century.
+fn age_layers(world: &World) {
+    let keys = fs::read_dir(world.home().join("cache/layers")).unwrap();
+    let folders = keys.flat_map(|key| fs::read_dir(key.unwrap().path()).unwrap());
+    let records = folders.map(|folder| folder.unwrap().path().join("record.json")).filter(|record| record.exists());
+    records.for_each(|record| fs::File::open(record).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap());
+}
+
+#[test]
+fn collections_beside_a_run_take_nothing_from_under_it() {
+    if !two_toolchains() {
+        return;
+    }
+    let names = ["one", "two", "three", "four"];
+    let world = World::new(names.map(checking).into_iter().chain([library()]));
+    world.write("maar.toml", &format!("name = \"fixtures\"\ntoolchains = [\"stable\"]\ncrates = {names:?}\n"));
+    let mut run = world.command(&["run", "--progress", "none"]);
+    let run = std::thread::spawn(move || Ran::from(run.output().unwrap()));
+    while !run.is_finished() {
+        let ran = world.maar(&["cache", "gc", "--budget", "0B"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    let ran = run.join().unwrap();
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(world.verdicts("fixtures"), names.map(|name| format!("{name}@1.0.0 pass")));
+    for name in names {
+        let log = world.log(&[name]);
+        assert!(!log.contains("no compiled dependencies are shared"), "{log}");
+    }
 }
 
 #[test]
@@ -146,17 +244,7 @@ fn a_crate_cannot_get_anything_into_a_layer() {
     if !two_toolchains() {
         return;
     }
-    // As a build script, as a test, and as a build script that had its own dependency compiled before.
-    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/target\")); }}");
-    let crates = [
-        library(),
-        poisoning("script").dep("library", "1"),
-        Fixture::new("tests", "1.0.0")
-            .dep("library", "1")
-            .lib(&test.replace("pub fn", "#[cfg(test)] fn").replace("    use", "    #[cfg(test)] use")),
-        checking("victim"),
-    ];
-    let world = World::new(crates);
+    let world = World::new(poisoners().into_iter().chain([library(), checking("victim")]));
     experiment(&world, "before", &["script"]);
     world.run(&[]);
     let before = layers(&world);

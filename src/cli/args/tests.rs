@@ -54,6 +54,14 @@ fn nothing_said_overrides_nothing() {
 }
 
 #[test]
+fn a_collection_leaves_what_runs_leave() {
+    let Some(Command::Cache(args)) = parse("cache gc").unwrap().command else { panic!("`cache gc` is something else") };
+    let Some(CacheCommand::Gc(args)) = args.command else { panic!("`gc` is something else") };
+    assert_eq!(args.budget, experiment::DEFAULT_CACHE_BUDGET);
+    assert!(parse("cache gc --budget 20Gig").unwrap_err().contains("`20Gig` is not a size; did you mean `GiB`?"));
+}
+
+#[test]
 fn every_command_of_the_contract_parses() {
     for line in [
         "run x.toml",

@@ -62,6 +62,14 @@ fn more_problems_than_one_can_read_are_counted() {
 }
 
 #[test]
+fn a_budget_that_is_no_size_is_refused() {
+    check("cache-budget = 20", "2:16 20: expected a size such as \"20GiB\", found a whole number");
+    check("cache-budget = \"20Gig\"", "2:16 \"20Gig\": `20Gig` is not a size; did you mean `GiB`?");
+    check("cache-budget = \"2000TiB\"", "2:16 \"2000TiB\": `2000TiB` is out of range; it must be from 0 B to 1.0 PiB");
+    check("cache_budget = \"1GiB\"", "2:1 cache_budget: unknown key `cache_budget`; did you mean `cache-budget`?");
+}
+
+#[test]
 fn unknown_keys_are_refused_at_every_level() {
     check("opps = []", "2:1 opps: unknown key `opps`; did you mean `ops`?");
     check("workers = { biuld = 1 }", "2:13 biuld: unknown key `biuld`; did you mean `build`?");

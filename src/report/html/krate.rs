@@ -11,7 +11,7 @@ use super::runs::{Run, runs};
 use super::{ansi, write_file};
 use crate::compare::{CrateReport, Report, Standing};
 use crate::outcome::OutcomeKind;
-use crate::printable::{bytes, duration, one_line};
+use crate::printable::{bytes, duration, one_line, thousands};
 use crate::report::{Logs, ReportError};
 use crate::sandbox::Output;
 
@@ -73,6 +73,8 @@ fn ops(report: &Report, runs: &[Run<'_>]) -> Markup {
                         th.number scope="col" { "Wall" }
                         th.number scope="col" { "CPU" }
                         th.number scope="col" { "Peak memory" }
+                        th.number scope="col" { "Units compiled" }
+                        th.number scope="col" { "Units reused" }
                     }
                 }
                 tbody {
@@ -93,6 +95,8 @@ fn ops(report: &Report, runs: &[Run<'_>]) -> Markup {
                                     None => span.soft { "unknown" },
                                 }
                             }
+                            td.number { (thousands(run.op.units.compiled)) }
+                            td.number { (thousands(run.op.units.reused)) }
                         }
                     }
                 }

@@ -91,6 +91,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
 mod tests {
     use super::*;
     use crate::compare::{Results, compare, sample};
+    use crate::ops::Tally;
     use crate::plan::{Fingerprint, LogId};
     use crate::sandbox::Output;
     use crate::store::StoreError;
@@ -201,5 +202,19 @@ mod tests {
         let expected = ["test Some(0)", "test Some(1)", "prepare None", "build Some(0)", "build Some(1)"]
             .map(|step| Fingerprint::of(&format!("sample 1.0.0 {step}")).to_string());
         assert_eq!(logs, expected);
+    }
+
+    #[test]
+    fn every_op_says_what_was_compiled_for_it_and_what_was_there() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("report");
+        let mut crates = vec![sample::crate_of('p', &["p"])];
+        crates[0].steps[1].1.as_mut().unwrap().units = Tally { compiled: 2, reused: 1340 };
+        write(&compare(&sample::results(1, crates)), &logs("built"), &folder).unwrap();
+        let html = fs::read_to_string(folder.join("crates").join("sample-1.0.0.html")).unwrap();
+        let units =
+            |compiled, reused| format!("<td class=\"number\">{compiled}</td><td class=\"number\">{reused}</td></tr>");
+        assert!(html.contains(&units("1", "20")), "{html}");
+        assert!(html.contains(&units("2", "1,340")), "{html}");
     }
 }

@@ -52,7 +52,7 @@ fn section(context: &Context<'_>, run: &RunReport) -> Markup {
             h2 { "Run of " @if let Some(started) = run.started { (page::time(started)) } }
             dl.facts {
                 // The rest of the figures is said of each pool.
-                @for (label, text) in figures(run).into_iter().take(1) { div { dt { (label) } dd { (text) } } }
+                @for (label, text) in figures(run).into_iter().take(2) { div { dt { (label) } dd { (text) } } }
             }
             @for pool in run.pools.iter().filter(|pool| pool.workers > 0) { (pool_of(context, run, pool)) }
             (axis_and_legend(run))
@@ -190,6 +190,7 @@ mod tests {
         let html = written(Results { runs: vec![sample::run()], ..results });
         assert_eq!(html.matches("<a href=\"crates/itoa.html\"").count(), 5);
         assert!(html.contains("itoa@1.0.18 test@nightly: failed in 1 min 01 s, from 6 min 40 s"), "{html}");
+        assert!(html.contains("<dt>units</dt><dd>5 compiled, 100 reused</dd>"), "{html}");
         assert!(html.contains("2 workers, 10 % busy, 2 ops, which waited 5 ms on average"), "{html}");
     }
 
