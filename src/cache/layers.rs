@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::claims::Claims;
 use super::error::CacheError;
 use super::graph::{Code, Graph};
 use super::harvest::{self, harvest};
@@ -24,6 +25,7 @@ pub struct Layers {
     dir: PathBuf,
     owner: Option<Owner>,
     known: Arc<Mutex<Known>>,
+    claims: Claims,
 }
 
 /// What this process knows of the layers on disk.
@@ -79,7 +81,12 @@ impl Layers {
         if !path.exists() {
             fs::write(&path, key.text()).map_err(CacheError::io("write", &path))?;
         }
-        Ok(Self { dir, owner, known: Arc::default() })
+        Ok(Self { dir, owner, known: Arc::default(), claims: Claims::default() })
+    }
+
+    /// What this process is compiling for them now.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Links every layer that is for a crate into its base, except those that are there.

@@ -14,6 +14,7 @@
 //!
 //! Doesn't run anything: which cells compile what is a matter of the ops.
 
+mod claims;
 mod collect;
 mod error;
 mod graph;
@@ -25,6 +26,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use claims::{Claim, Claims};
 pub use collect::{Collected, Summary, collect, keep_within, summarise};
 pub use error::CacheError;
 pub use graph::{Code, Graph};

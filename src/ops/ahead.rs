@@ -17,12 +17,13 @@ use std::time::Instant;
 use semver::Version;
 use sha2::{Digest, Sha256};
 
-use crate::cache::{Base, CacheError, Code, Graph, Key, Layers, Tally};
+use crate::cache::{Base, CacheError, Claim, Code, Graph, Key, Layers, Tally};
 use crate::ops::cell::{self, Ahead, CellError, TOOLCHAIN, VENDOR};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
 use crate::ops::{Features, Op, Order, Sharing, Tools, blocking};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::sandbox::{End, Exit, Sandbox, Usage};
+use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
 /// The first cargo that goes on after a package that doesn't compile.
@@ -113,8 +114,9 @@ pub(super) async fn compile(
 fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
     let what: &[&str] = match op {
         Op::Build => &["build"],
-        // `cargo test` itself would stop at the first package that is refused.
-        Op::BuildTests | Op::Test => &["build", "--all-targets"],
+        // `cargo test` itself would stop at the first package that is refused. With examples and benches, all would be
+        // compiled a second time for crates whose profile has `panic = "abort"`, which tests don't.
+        Op::BuildTests | Op::Test => &["build", "--tests"],
         Op::Check => &["check", "--all-targets"],
         Op::Doc => &["check"],
         Op::Prepare | Op::Clippy | Op::Command(_) => return None,
@@ -201,7 +203,8 @@ impl Work<'_> {
         let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::from([(0, Code::new())]);
         let mut tried: BTreeSet<Code> = BTreeSet::new();
         while let Some((_, code)) = ahead.pop_first() {
-            let exit = self.one(&code, argv, progress).await?;
+            let claim = self.layers.claims().claim(progress.graph.with_code(&code));
+            let exit = self.one(&code, &claim, argv, progress).await?;
             progress.usage = cell::sum(progress.usage, exit.usage);
             if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
                 return Ok(Completion::CutShort);
@@ -210,22 +213,54 @@ impl Work<'_> {
             if tried.is_empty() {
                 progress.tally.reused = fresh(&text, &progress.graph);
             }
-            tried.insert(code);
-            let refused = refused(&text).filter_map(|package| progress.graph.code(package));
-            ahead.extend(refused.filter(|code| !tried.contains(*code)).map(|code| (code.len(), code.clone())));
+            let refused: BTreeSet<&str> = refused(&text).collect();
+            // What was refused although it was its turn is somebody else's at the moment.
+            let held = progress.graph.with_code(&code).filter(|package| refused.contains(package));
+            let held: BTreeSet<String> = held.filter(|package| !claim.has(package)).map(str::to_owned).collect();
+            drop(claim);
+            if held.is_empty() {
+                tried.insert(code);
+            }
+            let codes = refused.iter().filter_map(|package| progress.graph.code(package));
+            ahead.extend(codes.filter(|code| !tried.contains(*code)).map(|code| (code.len(), code.clone())));
+            if !held.is_empty() {
+                self.wait_for(&held).await;
+                progress.base = self.lay_more(progress).await?;
+            }
         }
         Ok(Completion::Whole)
     }
 
-    /// Compiles the packages that run exactly this code, in a new cell, as far as what they need is there.
-    async fn one(&self, code: &Code, argv: &[String], progress: &mut Progress) -> Result<Exit, AheadError> {
+    /// Waits until these packages are compiled; no longer than an op may take.
+    async fn wait_for(&self, packages: &BTreeSet<String>) {
+        tokio::select! {
+            () = self.layers.claims().released(packages) => {}
+            () = self.order.stop.reached(StopLevel::Kill) => {}
+            () = tokio::time::sleep(self.order.limits.timeout) => {}
+        }
+    }
+
+    /// Lays what others have compiled meanwhile.
+    async fn lay_more(&self, progress: &Progress) -> Result<Base, AheadError> {
+        let (layers, graph, mut base) = (self.layers.clone(), Arc::clone(&progress.graph), progress.base.clone());
+        Ok(blocking(move || layers.lay(&graph, &mut base).map(|()| base)).await?)
+    }
+
+    /// Compiles the claimed packages, which run exactly this code, in a new cell, as far as what they need is there.
+    async fn one(
+        &self,
+        code: &Code,
+        claim: &Claim,
+        argv: &[String],
+        progress: &mut Progress,
+    ) -> Result<Exit, AheadError> {
         let Self { tools, workspace, order, toolchain, layers, dirs } = self;
         let (stand_in, upper, work) = (dirs.ahead.join("bin"), dirs.ahead.join("upper"), dirs.ahead.join("work"));
         workspace.renew(&dirs.ahead, For::Maar)?;
         workspace.renew(&stand_in, For::Maar)?;
         workspace.renew(&upper, For::Cells)?;
         workspace.renew(&work, For::Cells)?;
-        write_stand_in(&stand_in.join("rustc"), progress.graph.with_code(code))?;
+        write_stand_in(&stand_in.join("rustc"), claim.packages())?;
         let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
         let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?;
         // Only a cargo that came to its own end has left nothing half written.

@@ -20,7 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long counting can be put off where nothing seems to change: somebody else may be making room.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
 
-/// Counting rests this many times as long as it took, so that it costs next to nothing on folders of any size.
+/// Counting rests this many times as long as it took, so that it costs next to nothing on folders of any size; unless as
+/// much as the whole limit is gone meanwhile.
 const REST: u32 = 20;
 
 /// Folders are counted when this part of the limit has gone from their file system.
@@ -55,8 +56,7 @@ impl Allowance {
         let mut rest = Duration::ZERO;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let since = counted.elapsed();
-            if since < rest || !(self.has_shrunk() || since >= COUNT_EVERY) {
+            if !is_due(self.shrunk(), self.limit, counted.elapsed(), rest) {
                 continue;
             }
             let begun = Instant::now();
@@ -70,7 +70,7 @@ impl Allowance {
 
     /// Whether the folders hold more than they may, after a command has ended.
     pub(super) async fn is_exceeded(&mut self) -> bool {
-        self.has_shrunk() && self.count().await
+        self.shrunk() >= self.limit / PART && self.count().await
     }
 
     /// Whether the host has next to no space, or no files, left for one of the folders.
@@ -78,8 +78,9 @@ impl Allowance {
         self.folders.iter().any(|folder| statvfs(folder).is_ok_and(|status| is_full(&status)))
     }
 
-    fn has_shrunk(&self) -> bool {
-        self.free.saturating_sub(free(&self.folders)) >= self.limit / PART
+    /// What has gone from the file systems since the folders were counted.
+    fn shrunk(&self) -> u64 {
+        self.free.saturating_sub(free(&self.folders))
     }
 
     async fn count(&mut self) -> bool {
@@ -88,6 +89,11 @@ impl Allowance {
         // Nobody is over a limit that could not be counted.
         tokio::task::spawn_blocking(move || is_over(&folders, limit)).await.unwrap_or(false)
     }
+}
+
+/// Whether folders are to be counted, so long after the last time, of which `rest` is to be rested.
+fn is_due(shrunk: u64, limit: u64, since: Duration, rest: Duration) -> bool {
+    if since < rest { shrunk >= limit } else { shrunk >= limit / PART || since >= COUNT_EVERY }
 }
 
 /// Counts no further than needed.
@@ -133,6 +139,23 @@ fn bytes_left(status: &Statvfs) -> ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counting_rests_unless_the_whole_limit_is_gone() {
+        let seconds = Duration::from_secs;
+        for (shrunk, since, rest, expected) in [
+            (0, 1, 0, false),
+            (99, 1, 0, false),
+            (100, 1, 0, true),
+            (0, 60, 0, true),
+            (100, 1, 20, false),
+            (1599, 19, 20, false),
+            (1600, 1, 20, true),
+            (0, 60, 90, false),
+        ] {
+            assert_eq!(is_due(shrunk, 1600, seconds(since), seconds(rest)), expected, "{shrunk} {since} {rest}");
+        }
+    }
 
     #[test]
     fn bytes_and_files_both_count_and_holes_do_not() {

@@ -165,12 +165,21 @@ fn cgroups(native: &Native) -> Check {
         name: "cgroups",
         status: Status::Warn,
         detail: format!("{version}not usable: {}", missing.join("; ")),
-        remedy: Some(
-            "run maar as root, or on a systemd host in a group of its own: \
-             `systemd-run --user --scope -p Delegate=yes maar …`"
-                .to_owned(),
-        ),
+        remedy: Some(remedy_for(&cgroups.missing().map(|(name, _)| name).collect::<Vec<_>>())),
     }
+}
+
+/// How to get controllers that can't be used.
+fn remedy_for(missing: &[&str]) -> String {
+    if missing == ["cpuset"] {
+        // systemd gives the managers of users all other controllers unasked.
+        return "run maar as root, or have systemd give cores to users: `sudo systemctl edit user@.service`, there \
+                `[Service]` and `Delegate=cpu cpuset memory pids`, and log in anew"
+            .to_owned();
+    }
+    "run maar as root, in a group delegated to you, or where systemd gives it one: logged in as yourself instead of by \
+     `su` or `sudo`, with the packages dbus and dbus-user-session installed"
+        .to_owned()
 }
 
 fn disk(dir: &Path, left: Option<ByteSize>) -> Check {
@@ -217,6 +226,14 @@ mod tests {
         );
         assert_eq!(with("kernel/apparmor_restrict_unprivileged_userns", "0\n"), None);
         assert_eq!(with("user/max_user_namespaces", "96365\n"), None);
+    }
+
+    #[test]
+    fn the_remedy_for_cores_alone_is_systemds_setting() {
+        assert!(remedy_for(&["cpuset"]).contains("`Delegate=cpu cpuset memory pids`"));
+        for missing in [&["cpu", "cpuset"][..], &["memory"]] {
+            assert!(remedy_for(missing).starts_with("run maar as root, in a group delegated to you"), "{missing:?}");
+        }
     }
 
     #[test]

@@ -295,3 +295,23 @@ fn what_a_dependency_sets_up_for_others_works_as_without_layers() {
     let report = world.report("shared");
     assert_eq!(text(&report["crates"][2]["results"][0]["outcome"]), "failed");
 }
+
+#[test]
+fn crates_that_begin_together_compile_what_they_share_once() {
+    if !two_toolchains() {
+        return;
+    }
+    // Takes its compiler long enough for all of them to want it.
+    let slow = Fixture::new("slow", "1.0.0").lib(
+        "const fn count(n: u64) -> u64 { let mut i = 0; while i < n { i += 1; } i }
+              #[allow(long_running_const_eval)] pub const N: u64 = count(3_000_000);",
+    );
+    let using = |name: &str| Fixture::new(name, "1.0.0").dep("slow", "1").lib("pub const N: u64 = slow::N;");
+    let world = World::new([slow, using("one"), using("two"), using("three"), using("four")]);
+    let workers = "workers = { fetch = 4, build = 4, test = 1 }\nin-flight = 4\nops = [\"prepare\", \"build\"]";
+    let crates = "crates = [\"one\", \"two\", \"three\", \"four\"]";
+    world.write("maar.toml", &format!("name = \"together\"\ntoolchains = [\"stable\"]\n{crates}\n{workers}"));
+    let ran = world.run(&[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(tally(&world), [1, 1, 3]);
+}

@@ -50,8 +50,9 @@ pub(crate) fn bench(sandbox: Sandbox) -> Bench {
                 cpus: 2.0,
                 memory: ByteSize::mib(256),
                 pids: 64,
-                timeout: Duration::from_secs(60),
-                idle_timeout: Duration::from_secs(60),
+                // For what is to end by itself, on an emulator too.
+                timeout: Duration::from_secs(600),
+                idle_timeout: Duration::from_secs(600),
                 output: ByteSize::mib(1),
                 disk: ByteSize::gib(1),
                 cores: Cores::Shared,

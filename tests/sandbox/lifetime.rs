@@ -22,7 +22,7 @@ pub(crate) fn is_running(word: &str) -> bool {
     })
 }
 
-/// The cgroups of a process's sandboxes.
+/// The cgroups of a process's sandboxes. A scope is systemd's to remove: `systemd::a_scope_goes_when_its_maar_does`.
 fn groups_of(pid: u32) -> Vec<String> {
     let name = format!("maar-{pid}-");
     let mut found = Vec::new();
@@ -30,7 +30,8 @@ fn groups_of(pid: u32) -> Vec<String> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name().to_string_lossy().starts_with(&name) {
+                let found_name = entry.file_name().to_string_lossy().into_owned();
+                if found_name.starts_with(&name) && !found_name.ends_with(".scope") {
                     found.push(entry.path().display().to_string());
                 }
                 folders.push(entry.path());

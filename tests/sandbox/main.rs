@@ -8,6 +8,7 @@ mod lifetime;
 mod limits;
 mod probe;
 mod rootless;
+mod systemd;
 mod unconfined;
 
 #[test]

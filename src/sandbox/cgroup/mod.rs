@@ -7,6 +7,7 @@
 
 mod group;
 mod hierarchy;
+mod scope;
 mod sweep;
 mod unified;
 

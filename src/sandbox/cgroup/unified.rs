@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::hierarchy::{Hierarchy, Version};
+use super::scope::{self, NoScope};
 use super::{Controller, Place, sweep};
 
 /// What was done to maar's own group to make room.
@@ -19,28 +20,34 @@ pub(super) struct Undo {
     enabled: Vec<Controller>,
 }
 
-/// Makes a folder for groups below maar's own group or, where that has other processes too, below the root.
-pub(super) fn make_in(own: &Path, root: Option<&Path>, wanted: &[Controller], name: &str) -> Result<Place, String> {
-    let mut reason = match place(own, wanted, name) {
-        Ok(place) => return Ok(place),
-        Err(reason) => reason,
-    };
-    if let Some(root) = root.filter(|root| *root != own) {
-        match place(root, wanted, name) {
-            Ok(place) => return Ok(place),
-            Err(of_root) => reason = of_root,
-        }
-    }
-    Err(reason)
-}
-
-/// As [`make_in`], with the root as a choice for root only: others have no business there.
+/// Makes a folder for groups below maar's own group or, where that has other processes too, below one that systemd
+/// gives; below the root where there is no systemd, for root only: others have no business there.
 pub(super) fn make(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
     let root = nix::unistd::geteuid().is_root().then_some(hierarchy.mounted.as_path());
     // Another sandbox of this process may have made room already.
     let own = hierarchy.own.parent().filter(|_| hierarchy.own.ends_with(leaf_name())).unwrap_or(&hierarchy.own);
     [Some(own), root].into_iter().flatten().for_each(sweep::sweep);
-    make_in(own, root, &hierarchy.controllers, name)
+    make_in(own, root, scope::enter, &hierarchy.controllers, name)
+}
+
+/// As [`make`]; `ask` gets a group from systemd.
+fn make_in(
+    own: &Path,
+    root: Option<&Path>,
+    ask: impl FnOnce() -> Result<PathBuf, NoScope>,
+    wanted: &[Controller],
+    name: &str,
+) -> Result<Place, String> {
+    let in_scope = |reason| match ask() {
+        Ok(scope) => place(&scope, wanted, name),
+        Err(NoScope::NoManager) => Err(reason),
+        Err(error) => Err(format!("{reason}; {error}")),
+    };
+    let in_root = |reason| match root {
+        Some(root) if root != own => place(root, wanted, name).map_err(|of_root| format!("{reason}; {of_root}")),
+        _ => Err(reason),
+    };
+    place(own, wanted, name).or_else(in_scope).or_else(in_root)
 }
 
 fn place(parent: &Path, wanted: &[Controller], name: &str) -> Result<Place, String> {
@@ -159,13 +166,17 @@ mod tests {
         fs::write(path.join("cgroup.procs"), procs).unwrap();
     }
 
+    fn no_manager() -> Result<PathBuf, NoScope> {
+        Err(NoScope::NoManager)
+    }
+
     #[test]
     fn groups_go_below_the_own_group_where_controllers_are_delegated() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         group(&own, "cpu cpuset memory pids\n", "cpu cpuset memory pids\n", "");
         group(&own.join("maar-1"), "cpu cpuset memory pids\n", "", "");
-        let place = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap();
+        let place = make_in(&own, None, no_manager, &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, own.join("maar-1"));
         assert_eq!(place.controllers, Controller::LIMITING);
         assert_eq!(
@@ -180,10 +191,36 @@ mod tests {
         let own = dir.path().join("own");
         group(&own, "cpu memory\n", "", "1\n2\n");
         fs::write(own.join("cgroup.type"), "domain\n").unwrap();
-        let reason = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap_err();
+        let reason = make_in(&own, None, no_manager, &Controller::LIMITING, "maar-1").unwrap_err();
         assert_eq!(reason, format!("{} has other processes too: run maar in a group of its own", own.display()));
         assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control")).unwrap(), "");
         assert!(!own.join("maar-1").exists());
+    }
+
+    #[test]
+    fn a_scope_takes_the_place_of_a_group_with_others_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, scope) = (dir.path().join("session.scope"), dir.path().join("maar-1-2.scope"));
+        group(dir.path(), "cpu memory\n", "cpu memory\n", "");
+        group(&own, "cpu memory\n", "", "1\n2\n");
+        fs::write(own.join("cgroup.type"), "domain\n").unwrap();
+        group(&scope, "cpu memory\n", "cpu memory\n", "");
+        group(&scope.join("maar-1"), "cpu memory\n", "", "");
+        let ask = || Ok(scope.clone());
+        let place = make_in(&own, Some(dir.path()), ask, &Controller::LIMITING, "maar-1").unwrap();
+        assert_eq!(place.folder, scope.join("maar-1"));
+    }
+
+    #[test]
+    fn why_there_is_no_scope_is_told_beside_why_one_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        group(&own, "\n", "\n", "1\n2\n");
+        let ask = || Err(NoScope::NotMoved { scope: "maar-1-2.scope".to_owned() });
+        let reason = make_in(&own, None, ask, &Controller::LIMITING, "maar-1").unwrap_err();
+        let expected = "has no controllers to give; a delegated group has; \
+                        systemd did not move maar to maar-1-2.scope: its journal says why";
+        assert_eq!(reason, format!("{} {expected}", own.display()));
     }
 
     #[test]
@@ -193,11 +230,11 @@ mod tests {
         group(&own, "\n", "\n", "1\n2\n");
         group(dir.path(), "io cpu memory\n", "cpu memory\n", "");
         group(&dir.path().join("maar-1"), "cpu memory\n", "", "");
-        let place = make_in(&own, Some(dir.path()), &Controller::LIMITING, "maar-1").unwrap();
+        let place = make_in(&own, Some(dir.path()), no_manager, &Controller::LIMITING, "maar-1").unwrap();
         assert_eq!(place.folder, dir.path().join("maar-1"));
         assert_eq!(place.controllers, [Controller::Cpu, Controller::Memory]);
 
-        let reason = make_in(&own, None, &Controller::LIMITING, "maar-1").unwrap_err();
+        let reason = make_in(&own, None, no_manager, &Controller::LIMITING, "maar-1").unwrap_err();
         assert_eq!(reason, format!("{} has no controllers to give; a delegated group has", own.display()));
     }
 }

@@ -50,7 +50,7 @@ const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 
 /// Files and folders of /proc that tell of the host or change it, hidden as container runtimes hide them: the list is
 /// the default of the [OCI runtimes](https://github.com/moby/moby/blob/master/daemon/pkg/oci/defaults.go).
-const HIDDEN: [&str; 11] = [
+const HIDDEN: [&str; 10] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -59,13 +59,12 @@ const HIDDEN: [&str; 11] = [
     "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",
-    "/proc/sysrq-trigger",
     "/proc/timer_list",
     "/proc/timer_stats",
 ];
 
-/// Folders of /proc that may be read; same source.
-const FROZEN: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+/// What of /proc may be read, and by nobody inside written; same source.
+const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";
