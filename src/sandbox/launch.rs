@@ -126,13 +126,8 @@ impl Launcher {
             None => (Ended::Killed, metered_cpu.unwrap_or_default()),
         };
         let counts = Counts { ooms, refused };
-        let end = match end_of(watched.killed_for, ended, counts, &mut disk).await? {
-            End::Code(0) => End::Code(0),
-            end @ (End::Code(_) | End::Signal(_)) => {
-                suspect::suspect(&watched.output, |controller| self.cgroups.has(controller)).unwrap_or(end)
-            }
-            end => end,
-        };
+        let end = end_of(watched.killed_for, ended, counts, &mut disk).await?;
+        let end = suspect::reconsider(end, &watched.output, |controller| self.cgroups.has(controller));
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
 

@@ -39,6 +39,9 @@ use crate::stop::Stop;
 /// The home folder of the user that commands are: private to each command, in memory.
 pub const HOME: &str = "/home/maar";
 
+/// What commands are told the host is called: always the same, so that nobody's results depend on it.
+pub const HOSTNAME: &str = "maar";
+
 /// Something that opens cells.
 #[derive(Debug, Clone)]
 pub enum Sandbox {
@@ -67,7 +70,7 @@ pub enum Cell {
 /// What one cell looks like from inside, and what it may use.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// A word for the cell's cgroup and host name; ASCII letters, digits and `-`.
+    /// A word for the cell's cgroup; ASCII letters, digits and `-`.
     pub label: String,
     /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
     /// have it one after another, after it is [released](Sandbox::release).
@@ -345,7 +348,7 @@ impl Cell {
 }
 
 impl Spec {
-    /// The longest label, in bytes: host names end at 64, and cgroups add a number.
+    /// The longest label, in bytes: names of cgroups end at 255, and get a number.
     const MAX_LABEL: usize = 63;
 
     fn check(&self) -> Result<(), SandboxError> {

@@ -95,7 +95,6 @@ impl NativeCell {
         let namespaces = Namespaces {
             identity: self.sandbox.identity,
             network: *network,
-            hostname: label.clone(),
             root: self.root.clone(),
             mounts: mounts.clone(),
             memory: limits.memory.as_u64(),

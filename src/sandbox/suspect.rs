@@ -11,8 +11,23 @@ const MEMORY: [&str; 3] = ["memory allocation of ", "Cannot allocate memory", "s
 /// What they, and the shell of Debian, say when a process or thread is.
 const PROCESSES: [&str; 2] = ["Resource temporarily unavailable", "Cannot fork"];
 
-/// The limit that a failed command probably hit, of those that none of the controllers counts.
-pub(super) fn suspect(output: &Output, counted: impl Fn(Controller) -> bool) -> Option<End> {
+/// The end of a command, or the limit that it probably hit instead, of those that none of the controllers counts.
+pub(super) fn reconsider(end: End, output: &Output, counted: impl Fn(Controller) -> bool) -> End {
+    match end {
+        End::Code(0) => end,
+        End::Code(_) | End::Signal(_) => suspect(output, counted).unwrap_or(end),
+        End::TimedOut
+        | End::Idle
+        | End::OutOfMemory
+        | End::OutOfProcesses
+        | End::OverDisk
+        | End::OutOfDisk
+        | End::Flooded
+        | End::Stopped => end,
+    }
+}
+
+fn suspect(output: &Output, counted: impl Fn(Controller) -> bool) -> Option<End> {
     let printed =
         |phrases: &[&str]| phrases.iter().any(|phrase| says(&output.head, phrase) || says(&output.tail, phrase));
     if !counted(Controller::Memory) && printed(&MEMORY) {
@@ -42,6 +57,18 @@ mod tests {
         assert_eq!(suspected("memory allocation of 64 bytes failed\n", &[]), Some(End::OutOfMemory));
         let threads = "Os { code: 11, kind: WouldBlock, message: \"Resource temporarily unavailable\" }";
         assert_eq!(suspected(threads, &[Controller::Memory]), Some(End::OutOfProcesses));
+    }
+
+    #[test]
+    fn only_plain_failures_are_reconsidered() {
+        let output = Output { head: b"memory allocation of 64 bytes failed".to_vec(), ..Output::default() };
+        let reconsidered = |end| reconsider(end, &output, |_| false);
+        for end in [End::Code(101), End::Signal(6)] {
+            assert_eq!(reconsidered(end), End::OutOfMemory);
+        }
+        for end in [End::Code(0), End::TimedOut, End::OverDisk, End::Stopped] {
+            assert_eq!(reconsidered(end), end);
+        }
     }
 
     #[test]

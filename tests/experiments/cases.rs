@@ -290,12 +290,18 @@ fn limits() -> Vec<Case> {
         case(krate("eats-in-build-rs").file("build.rs", &format!("fn main() {{ {hungry} }}")))
             .settings("limits = { memory = \"320MiB\" }")
             .gets("inconclusive: build@stable: needs more memory than 320.0 MiB"),
+        case(krate("has-100-mb-of-manifest").manifest(&HUGE_MANIFEST.repeat(100 << 20 >> 4)))
+            .settings("limits = { memory = \"320MiB\" }")
+            .gets("inconclusive: prepare: needs more memory than 320.0 MiB"),
         case(krate("fills-its-disk").file("build.rs", FILL))
             .settings("limits = { disk = \"32MiB\" }")
             .gets("inconclusive: build@stable: needs more disk space than 32.0 MiB"),
         case(krate("floods").lib(FLOOD)).settings("limits = { output = \"64KiB\" }").gets("pass"),
     ]
 }
+
+/// Sixteen bytes that nobody knows to be no manifest before having read all of them.
+const HUGE_MANIFEST: &str = "[[b]]\n[[c]]\nd=0\n";
 
 /// Stays, because what a command takes is looked at from time to time.
 const FILL: &str = r#"

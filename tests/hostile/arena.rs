@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use maar::sandbox::{End, Exit, Mount, MountKind};
 
-use crate::bench::{Bench, block_on, native};
+use crate::bench::{Bench, block_on};
+use crate::ground::{beside, ground};
 
 /// Names an attacker that is compiled already, for hosts without a compiler.
 pub(crate) const ATTACKER: &str = "MAAR_TEST_ATTACKER";
@@ -19,7 +20,7 @@ pub(crate) struct Attack {
 
 /// A shell script in a cell that has the attacker at `/attack`.
 pub(crate) fn attack(script: &str) -> Attack {
-    let mut bench = native();
+    let mut bench = ground();
     bench.spec.mounts.push(Mount { at: "/attack".into(), what: MountKind::ReadOnly(attacker().to_owned()) });
     Attack { bench, script: script.to_owned() }
 }
@@ -45,20 +46,23 @@ impl Attack {
     #[track_caller]
     pub(crate) fn ends(self, end: End) -> Exit {
         let Self { bench, script } = self;
-        let mut neighbour = native();
-        neighbour.sandbox = bench.sandbox.clone();
+        let neighbour = beside(&bench);
         let peace = neighbour.dir.path().join("work/peace");
         neighbour.file(&neighbour.dir.path().join("work/mine"), "mine\n");
         let waiting = "echo begun; until [ -e peace ]; do sleep 0.05; done; cat mine; echo x > theirs; ls -1";
         let (exit, unharmed) = block_on(async {
-            tokio::join!(
+            let ended = tokio::join!(
                 async {
                     let exit = bench.run(&script).await;
                     neighbour.file(&peace, "");
                     exit
                 },
                 neighbour.run(waiting)
-            )
+            );
+            for bench in [&bench, &neighbour] {
+                bench.sandbox.release(&bench.spec.scratch).await.unwrap();
+            }
+            ended
         });
         assert_eq!(exit.end, end, "{script}\n{}", String::from_utf8_lossy(&exit.output.head));
         let printed = String::from_utf8(unharmed.output.head).unwrap();

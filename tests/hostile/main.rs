@@ -1,7 +1,9 @@
 //! Hostile commands, each with the exact way it ends, beside a neighbour that is not to notice.
 //!
-//! The table knows nothing of back ends. Hostile archives, manifests and names never come as far as a sandbox: their
-//! cases are those of `src/registry/unpack/tests.rs`, `src/registry/tree.rs` and `src/krate.rs`.
+//! One table for all back ends: it runs on the native one as root and, from there, as an ordinary user and in Docker's
+//! containers. Hostile archives, manifests and names never come as far as a sandbox, or are no more than a command in
+//! one: their cases are those of `src/registry/unpack/tests.rs`, `src/registry/tree.rs`, `src/krate.rs`, and
+//! `tests/experiments/cases.rs`.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
 
@@ -9,6 +11,10 @@ mod arena;
 #[path = "../sandbox/bench.rs"]
 #[allow(dead_code, reason = "another suite's, which uses all of it")]
 mod bench;
+#[path = "../docker/setup.rs"]
+#[allow(dead_code, reason = "another suite's, which uses all of it")]
+mod docker;
+mod ground;
 mod output;
 mod processes;
 mod resources;
@@ -20,4 +26,9 @@ mod system;
 #[test]
 fn the_same_holds_for_an_ordinary_user() {
     rootless::again(&[(arena::ATTACKER, arena::attacker())]);
+}
+
+#[test]
+fn the_same_holds_in_containers() {
+    ground::again_in_containers();
 }

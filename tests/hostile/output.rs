@@ -7,7 +7,8 @@ use crate::arena::attack;
 
 #[test]
 fn a_flood_is_ended() {
-    let exit = attack("exec cat /dev/zero").ends(End::Flooded);
+    // A quarter of a gigabyte through a terminal takes a while where fork bombs run beside it.
+    let exit = attack("exec cat /dev/zero").seconds(600).ends(End::Flooded);
     assert_eq!(exit.output.head.len() + exit.output.tail.len(), 1 << 20);
 }
 

@@ -1,8 +1,9 @@
 //! Too many processes, processes that will not die, and processes that would rather kill.
 
-use maar::sandbox::End;
+use maar::sandbox::{End, Mount, MountKind};
 
-use crate::arena::attack;
+use crate::arena::{Attack, attack};
+use crate::bench::helper;
 
 #[test]
 fn a_fork_bomb_ends_with_its_time() {
@@ -64,13 +65,25 @@ fn the_kernel_is_told_by_nobody_to_spare_a_command() {
         .prints("refused\nrefused\n");
 }
 
+/// Has maar itself at `/nested`.
+fn with_maar(attack: Attack) -> Attack {
+    attack.with(|bench| bench.spec.mounts.push(Mount { at: "/nested".into(), what: MountKind::ReadOnly(helper()) }))
+}
+
 #[test]
 fn the_helper_serves_nobody_inside() {
-    let helper = crate::bench::helper();
-    attack("bash -c 'exec -a maar-sandbox-helper /maar'")
-        .with(|bench| {
-            let what = maar::sandbox::MountKind::ReadOnly(helper);
-            bench.spec.mounts.push(maar::sandbox::Mount { at: "/maar".into(), what });
-        })
-        .ends(End::Code(70));
+    for name in ["maar-sandbox-helper", "/maar/steward"] {
+        with_maar(attack(&format!("bash -c 'exec -a {name} /nested'"))).ends(End::Code(70));
+    }
+}
+
+#[test]
+fn maar_in_maar_makes_no_cells() {
+    // A toolchain that is found and never gets to run anything.
+    let toolchain = "mkdir -p bin && cd bin && printf '#!/bin/sh
+        [ $1 = --print ] && echo /work || echo rustc 1.97.0' > rustc && chmod +x rustc && cp rustc cargo && cd ..";
+    let run = "PATH=/work/bin:$PATH HOME=/work /nested run --crates any --home /work/home";
+    let exit = with_maar(attack(&format!("{toolchain} && {run}"))).ends(End::Code(3));
+    let printed = String::from_utf8(exit.output.head).unwrap();
+    assert!(printed.contains("this host can't make sandboxes:\n"), "{printed}");
 }

@@ -1,12 +1,14 @@
 //! What is the host's, other crates' or the next op's, seen or changed from inside.
 
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use maar::sandbox::{End, Mount, MountKind};
 
 use crate::arena::attack;
-use crate::bench::native;
+use crate::bench::{block_on, text};
+use crate::ground::{ground, is_containers};
 
 #[test]
 fn accounts_keys_and_homes_are_out_of_sight() {
@@ -19,7 +21,7 @@ fn accounts_keys_and_homes_are_out_of_sight() {
 
 #[test]
 fn other_crates_work_is_out_of_sight() {
-    let other = native();
+    let other = ground();
     let path = other.dir.path().display();
     attack(&format!("ls {path} 2>/dev/null || echo nothing")).prints("nothing\n");
     attack(&format!("ls /proc/1/root{path} /proc/1/cwd{path} 2>/dev/null || echo nothing")).prints("nothing\n");
@@ -33,7 +35,7 @@ fn the_environment_and_files_of_init_are_out_of_sight() {
 
 #[test]
 fn toolchains_caches_and_system_folders_can_not_be_written() {
-    let shown = native();
+    let shown = ground();
     let cache = shown.folder("cache");
     shown.file(&cache.join("file"), "kept");
     attack(
@@ -61,21 +63,57 @@ fn files_of_the_system_can_not_be_linked_into_the_work() {
 
 #[test]
 fn planted_links_lead_the_next_op_nowhere() {
-    let mut next = native();
+    let next = ground();
     let victim = next.dir.path().join("victim");
     next.file(&victim, "kept");
-    next.check(&format!("ln -s {} plant; ln -s /proc/1/root up", victim.display()), End::Code(0), "");
-    next.check("cat plant up/etc/shadow 2>/dev/null; echo x 2>/dev/null > plant; echo", End::Code(0), "\n");
+    let plant = format!("ln -s {} plant; ln -s /proc/1/root up", victim.display());
+    block_on(async {
+        assert_eq!(next.run(&plant).await.end, End::Code(0));
+        let followed = next.run("cat plant up/etc/shadow 2>/dev/null; echo x 2>/dev/null > plant; echo").await;
+        assert_eq!((followed.end, text(&followed).as_str()), (End::Code(0), "\n"));
+        next.sandbox.release(&next.spec.scratch).await.unwrap();
+    });
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
     // Nor does removing them.
     maar::sandbox::remove_folder(&next.dir.path().join("work")).unwrap();
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
-    next.spec.mounts.clear();
+}
+
+#[test]
+fn what_is_planted_in_memory_is_gone_for_the_next_op() {
+    let next = ground();
+    let plant = "ipcmk -M 1000 -S 2 -Q; touch /tmp/x /var/tmp/x /dev/shm/x /home/maar/x /dev/mqueue/x";
+    let look = "tail -qn +2 /proc/sysvipc/*; find /tmp /var/tmp /dev/shm /home/maar /dev/mqueue -name x";
+    // Native cells have no folder for the queues of POSIX.
+    let planted = if is_containers() { 8 } else { 7 };
+    block_on(async {
+        let count = format!("({plant}) >/dev/null 2>&1; ({look}) 2>/dev/null | wc -l");
+        let count = next.run(&format!("{count}; chmod 0 /tmp /var/tmp /home/maar")).await;
+        assert_eq!(text(&count).trim(), planted.to_string());
+        let left = next.run(&format!("touch /tmp/y /var/tmp/y /home/maar/y; ({look}) 2>/dev/null")).await;
+        assert_eq!(text(&left), "");
+        next.sandbox.release(&next.spec.scratch).await.unwrap();
+    });
 }
 
 #[test]
 fn a_set_user_id_file_is_an_ordinary_one() {
-    attack("cp /usr/bin/id mine; chmod 6777 mine; ./mine -u; ./mine -ru").prints("1000\n1000\n");
+    // One of the two is root's, where root tests.
+    let same = "[ $(id -u) != 0 ] && for id in mine planted; do [ $(./$id -u)$(./$id -ru) = $(id -u)$(id -u) ] && echo same; done";
+    attack(&format!("cp /usr/bin/id mine; chmod 6777 mine; {same}"))
+        .with(|bench| {
+            let planted = bench.dir.path().join("work/planted");
+            std::fs::copy("/usr/bin/id", &planted).unwrap();
+            std::fs::set_permissions(&planted, PermissionsExt::from_mode(0o6755)).unwrap();
+        })
+        .prints("same\nsame\n");
+}
+
+#[test]
+fn no_socket_has_a_name_in_sight() {
+    let other = ground();
+    let _listener = UnixListener::bind(other.dir.path().join("socket")).unwrap();
+    attack("find / -path /usr -prune -o -path /proc -prune -o -type s -print 2>/dev/null; :").prints("");
 }
 
 #[test]

@@ -21,7 +21,11 @@ fn settings_and_doors_of_proc_are_shut() {
 
 #[test]
 fn there_are_no_cgroups_to_leave() {
-    attack("ls -A /sys; mkdir /sys/fs 2>/dev/null; grep -c cgroup /proc/self/mountinfo").ends(End::Code(1));
+    attack(
+        "ls -A /sys; mkdir /sys/fs 2>/dev/null; cut -d' ' -f5 /proc/self/mountinfo |
+         while read -r at; do ls -d $at/cgroup.procs 2>/dev/null; done; echo none",
+    )
+    .prints("none\n");
 }
 
 #[test]
@@ -48,7 +52,7 @@ fn the_clock_and_the_host_name_stay() {
     refused("date -s 2000-01-01");
     refused("hwclock --systohc");
     refused("bash -c 'enable -f /nowhere x || echo x > /proc/sys/kernel/hostname'");
-    attack("hostname owned 2>/dev/null; uname -n").prints("bench\n");
+    attack("hostname owned 2>/dev/null; uname -n").prints("maar\n");
 }
 
 #[test]

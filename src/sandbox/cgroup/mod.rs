@@ -56,7 +56,8 @@ impl Controller {
     pub(crate) const LIMITING: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet];
     const ALL: [Self; 5] = [Self::Cpu, Self::Memory, Self::Pids, Self::CpuSet, Self::CpuAccounting];
 
-    fn name(self) -> &'static str {
+    /// As the kernel calls it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",

@@ -12,14 +12,15 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::door::{Door, Steward};
+use super::door::{Door, Folder, Steward};
 use super::{DockerError, Shared, request};
-use crate::sandbox::cgroup::{Entrances, Group};
+use crate::sandbox::cgroup::{Controller, Entrances, Group};
 use crate::sandbox::disk::Allowance;
 use crate::sandbox::helper::protocol::{self, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use crate::sandbox::launch::{Counts, end_of, not_begun};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
+use crate::sandbox::suspect;
 use crate::sandbox::{Command, Console, Cores, Exit, MountKind, SandboxError, Spec, Usage};
 use crate::stop::{Stop, StopLevel};
 
@@ -46,8 +47,8 @@ pub(super) struct Container {
     group: Group,
     /// What it was made from.
     spec: Spec,
-    /// Its folder goes with it.
-    _door: Door,
+    /// The door's folder goes with it.
+    _folder: Folder,
 }
 
 impl Container {
@@ -58,10 +59,10 @@ impl Container {
         let body = request::body(spec, &shared.common, door.folder());
         let created = daemon.client.create_container(None, body).await;
         let id = created.map_err(|error| daemon.complain("create a container", error))?.id;
-        match meet(shared, &door, &id).await {
-            Ok(steward) => {
+        match meet(shared, door, &id).await {
+            Ok((steward, folder)) => {
                 let group = Group::of_process(steward.pid);
-                Ok(Self { id, steward, group, spec: spec.clone(), _door: door })
+                Ok(Self { id, steward, group, spec: spec.clone(), _folder: folder })
             }
             Err(error) => {
                 // The first error says more than one of the removal.
@@ -98,7 +99,6 @@ impl Container {
                 () = stop.reached(StopLevel::Kill) => return Ok(not_begun()),
             },
         };
-        let has_memory_limit = !shared.daemon.missing.iter().any(|(name, _)| *name == "memory");
         let job = Job {
             cgroups: Entrances::default(),
             cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
@@ -108,7 +108,7 @@ impl Container {
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
             rlimits: Rlimits {
                 processes: None,
-                data: (!has_memory_limit).then_some(limits.memory.as_u64()),
+                data: (!shared.daemon.counts(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
             },
         };
@@ -160,6 +160,7 @@ impl Container {
             SandboxError::HelperLost => DockerError::Lost.into(),
             other => other,
         })?;
+        let end = suspect::reconsider(end, &watched.output, |controller| shared.daemon.counts(controller));
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
 
@@ -185,7 +186,7 @@ impl Container {
 }
 
 /// Starts the container and waits for its steward.
-async fn meet(shared: &Shared, door: &Door, id: &str) -> Result<Steward, SandboxError> {
+async fn meet(shared: &Shared, door: Door, id: &str) -> Result<(Steward, Folder), SandboxError> {
     let daemon = &shared.daemon;
     let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).build();
     let attached = daemon.client.attach_container(id, Some(options)).await;
@@ -193,6 +194,7 @@ async fn meet(shared: &Shared, door: &Door, id: &str) -> Result<Steward, Sandbox
     let started = daemon.client.start_container(id, None::<StartContainerOptions>).await;
     started.map_err(|error| daemon.complain("start a container", error))?;
 
+    let folder = door.folder().to_owned();
     let coming = door.steward(shared.common.owner);
     tokio::pin!(coming);
     let came = tokio::select! {
@@ -205,9 +207,7 @@ async fn meet(shared: &Shared, door: &Door, id: &str) -> Result<Steward, Sandbox
         () = tokio::time::sleep(START) => Err(format!("it gave no sign of life within {} s", START.as_secs())),
     };
     match came {
-        Ok(came) => {
-            came.map_err(|source| SandboxError::Path { doing: "listen in", path: door.folder().to_owned(), source })
-        }
+        Ok(came) => came.map_err(|source| SandboxError::Path { doing: "listen in", path: folder, source }),
         Err(said) => Err(DockerError::Start { image: shared.common.image.clone(), said }.into()),
     }
 }

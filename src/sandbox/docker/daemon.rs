@@ -15,6 +15,7 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use super::label::KEY;
 use super::request::Users;
 use super::{DockerError, Image, Label};
+use crate::sandbox::cgroup::Controller;
 
 /// Where the daemon listens unless `DOCKER_HOST` says otherwise.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -52,6 +53,11 @@ impl Daemon {
             users: users(&info)?,
             missing: missing(&info),
         })
+    }
+
+    /// Whether it has the kernel count, for a container as a whole, what this controller limits.
+    pub(super) fn counts(&self, which: Controller) -> bool {
+        !self.missing.iter().any(|(name, _)| *name == which.name())
     }
 
     /// The id of an image; none if there is no such local image.
@@ -163,6 +169,15 @@ mod tests {
         for host in ["tcp://10.0.0.1:2375", "ssh://me@there", "unix://relative"] {
             assert!(matches!(at(host), Err(DockerError::Elsewhere(_))), "{host}");
         }
+    }
+
+    #[test]
+    fn a_daemon_elsewhere_is_told_with_what_to_do() {
+        assert_eq!(
+            socket(Some("tcp://10.0.0.1:2375".to_owned())).unwrap_err().to_string(),
+            "DOCKER_HOST is `tcp://10.0.0.1:2375`, but containers see folders of this host, so that their daemon must run \
+             here: unset it, set it to such as unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon"
+        );
     }
 
     #[test]

@@ -15,12 +15,16 @@ use super::request::{GROUP, PASSWD};
 use crate::sandbox::helper::steward::SOCKET;
 use crate::sandbox::{HOME, Owner, SandboxError};
 
-/// The folder, with maar listening in it. Dropping it removes the folder.
+/// The folder, with maar listening in it.
 #[derive(Debug)]
 pub(super) struct Door {
-    folder: PathBuf,
+    folder: Folder,
     listener: UnixListener,
 }
+
+/// The folder of a door. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct Folder(PathBuf);
 
 /// The connection to a steward. Closing it ends the steward, and with it the container.
 #[derive(Debug)]
@@ -33,33 +37,34 @@ pub(super) struct Steward {
 impl Door {
     /// Opens one in `scratch` for a steward that is `owner`.
     pub(super) fn open(scratch: &Path, owner: Owner) -> Result<Self, SandboxError> {
-        let folder = scratch.join("door");
-        let failed = |source| SandboxError::Path { doing: "listen in", path: folder.clone(), source };
-        let listener = furnish(&folder, owner).map_err(failed)?;
-        Ok(Self { folder, listener })
+        let path = scratch.join("door");
+        let failed = |source| SandboxError::Path { doing: "listen in", path: path.clone(), source };
+        let listener = furnish(&path, owner).map_err(failed)?;
+        Ok(Self { folder: Folder(path), listener })
     }
 
     pub(super) fn folder(&self) -> &Path {
-        &self.folder
+        &self.folder.0
     }
 
-    /// Waits for the steward to come.
-    pub(super) async fn steward(&self, owner: Owner) -> io::Result<Steward> {
+    /// Waits for the steward to come, and takes the socket away behind it: its commands have the same user.
+    pub(super) async fn steward(self, owner: Owner) -> io::Result<(Steward, Folder)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?;
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0);
             // Nobody else may enter the folder but root.
             let (Some(pid), true) = (pid, peer.uid() == owner.uid) else { continue };
-            return Ok(Steward { stream, pid });
+            fs::remove_file(self.folder().join(SOCKET))?;
+            return Ok((Steward { stream, pid }, self.folder));
         }
     }
 }
 
-impl Drop for Door {
+impl Drop for Folder {
     fn drop(&mut self) {
         // What is left goes with the job's folder.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -120,7 +125,8 @@ mod tests {
         let place = File::open(door.folder()).unwrap();
         let mut theirs =
             std::os::unix::net::UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", place.as_raw_fd())).unwrap();
-        let mut steward = door.steward(owner).await.unwrap();
+        let (mut steward, folder) = door.steward(owner).await.unwrap();
+        assert!(!scratch.join("door").join(SOCKET).exists(), "whoever comes later finds nobody");
         assert_eq!(steward.pid, std::process::id());
         assert!(steward.is_there());
         theirs.write_all(b"!").unwrap();
@@ -129,7 +135,7 @@ mod tests {
         drop(theirs);
         assert!(!steward.is_there());
         assert!(steward.ready().await.is_err());
-        drop(door);
+        drop(folder);
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
     }
 }

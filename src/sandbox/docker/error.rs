@@ -28,7 +28,11 @@ pub enum DockerError {
     )]
     Denied(PathBuf),
     /// The daemon is elsewhere.
-    #[error("DOCKER_HOST is `{}`, but maar can use only a daemon of this host, such as unix:///var/run/docker.sock", .0.escape_debug())]
+    #[error(
+        "DOCKER_HOST is `{}`, but containers see folders of this host, so that their daemon must run here: unset it, set \
+         it to such as unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon",
+        .0.escape_debug()
+    )]
     Elsewhere(String),
     /// The daemon runs as an ordinary user.
     #[error(

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
 };
 
 use super::{Image, Label};
+use crate::sandbox::helper::rootfs::{FROZEN, HIDDEN};
 use crate::sandbox::helper::steward::{DOOR, PRIVATE, PROGRAM};
-use crate::sandbox::{MountKind, Network, Owner, Spec};
+use crate::sandbox::{HOSTNAME, MountKind, Network, Owner, Spec};
 
 /// What stays the same for all containers of a sandbox.
 #[derive(Debug)]
@@ -36,9 +37,6 @@ pub(super) enum Users {
     /// Others, unless asked for.
     Remapped,
 }
-
-/// The host name in every container, which serves several ops.
-const HOSTNAME: &str = "maar";
 
 /// The fewest cores that Docker can give.
 const FEWEST_CORES: f64 = 0.01;
@@ -82,6 +80,10 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
         readonly_rootfs: Some(true),
         network_mode: Some(network(spec.network).to_owned()),
         ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        // As in native cells, where there is no /sys at all.
+        masked_paths: Some(HIDDEN.iter().chain(&["/sys"]).map(|path| (*path).to_owned()).collect()),
+        readonly_paths: Some(FROZEN.map(str::to_owned).to_vec()),
         userns_mode: (common.users == Users::Remapped).then(|| "host".to_owned()),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -223,6 +225,10 @@ mod tests {
         assert_eq!((config.memory, config.memory_swap), (Some(64 << 20), Some(64 << 20)));
         assert_eq!((config.nano_cpus, config.pids_limit), (Some(2_000_000_000), Some(31)));
         assert_eq!((config.userns_mode, config.privileged), (None, None));
+        assert_eq!(config.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
+        let [hidden, frozen] = [config.masked_paths.unwrap(), config.readonly_paths.unwrap()];
+        assert!(["/sys", "/proc/kcore"].iter().all(|path| hidden.iter().any(|hidden| hidden == path)), "{hidden:?}");
+        assert!(frozen.iter().any(|path| path == "/proc/sys"), "{frozen:?}");
         let writable = config.mounts.unwrap().into_iter().filter(|mount| mount.read_only == Some(false));
         assert_eq!(writable.map(|mount| mount.target.unwrap()).collect::<Vec<_>>(), ["/target"]);
     }

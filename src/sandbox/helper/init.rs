@@ -18,8 +18,8 @@ use nix::unistd::ForkResult;
 use super::cell::Word;
 use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
 use super::{Wait, command, errno_of, exit, fork, identity, reap, rootfs, seccomp};
-use crate::sandbox::Network;
 use crate::sandbox::error::{Fault, Step};
+use crate::sandbox::{HOSTNAME, Network};
 
 /// Serves as init of the cell and never returns.
 pub(super) fn main(job: &Job, namespaces: &Namespaces, mut words: UnixStream, terminal: OwnedFd) -> ! {
@@ -43,7 +43,7 @@ fn enter(namespaces: &Namespaces, words: &mut UnixStream) -> Result<(), Fault> {
     if namespaces.network == Network::Loopback {
         bring_up_loopback().map_err(|errno| Fault::new(Step::Loopback, errno))?;
     }
-    nix::unistd::sethostname(&namespaces.hostname).map_err(|errno| Fault::new(Step::Hostname, errno))?;
+    nix::unistd::sethostname(HOSTNAME).map_err(|errno| Fault::new(Step::Hostname, errno))?;
     rootfs::enter(namespaces)?;
     identity::leave_keys()?;
 

@@ -68,8 +68,6 @@ pub(crate) struct Namespaces {
     pub(crate) identity: Identity,
     /// Whether it reaches the network.
     pub(crate) network: Network,
-    /// What it is told the host is called.
-    pub(crate) hostname: String,
     /// An existing, empty folder to mount the cell's root on.
     pub(crate) root: PathBuf,
     /// What it sees besides the system folders.

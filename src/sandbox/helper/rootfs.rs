@@ -13,7 +13,7 @@ use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree
 use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
-use crate::sandbox::{HOME, Mount, MountKind, Network, Owner};
+use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Network, Owner};
 
 /// Folders of programs and libraries, as distributions have them.
 pub(crate) const SYSTEM: [&str; 9] =
@@ -50,7 +50,7 @@ const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 
 /// Files and folders of /proc that tell of the host or change it, hidden as container runtimes hide them: the list is
 /// the default of the [OCI runtimes](https://github.com/moby/moby/blob/master/daemon/pkg/oci/defaults.go).
-const HIDDEN: [&str; 10] = [
+pub(crate) const HIDDEN: [&str; 10] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -64,7 +64,7 @@ const HIDDEN: [&str; 10] = [
 ];
 
 /// What of /proc may be read, and by nobody inside written; same source.
-const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";
@@ -114,8 +114,7 @@ fn etc(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
     for path in ETC {
         show(root, Path::new(path))?;
     }
-    let name = &cell.hostname;
-    root.write(Path::new("/etc/hostname"), &format!("{name}\n"))?;
+    root.write(Path::new("/etc/hostname"), &format!("{HOSTNAME}\n"))?;
     root.write(
         Path::new("/etc/passwd"),
         &format!(
@@ -130,7 +129,7 @@ fn etc(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
         Network::Host => ETC_OF_NETWORK.iter().try_for_each(|path| show(root, Path::new(path))),
         Network::Loopback => root.write(
             Path::new("/etc/hosts"),
-            &format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"),
+            &format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n"),
         ),
     }
 }

@@ -1,20 +1,22 @@
 //! The helper inside a container: process 1 there, which runs one command after another as maar tells it.
 //!
-//! The container engine has made the inside already. When maar closes the connection, or dies, the steward ends, and
-//! with process 1 the kernel ends everything.
+//! The container engine has made the inside already; the filter of system calls is our own, on top of the engine's.
+//! When maar closes the connection, or dies, the steward ends, and with process 1 the kernel ends everything.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
 
 use super::protocol::{self, Job, MAX_JOB, MAX_REPORT, Report};
-use super::{Streams, leave_standard_streams, run};
+use super::{Streams, leave_standard_streams, run, seccomp};
 use crate::sandbox::{HOME, remove_folder};
 
 /// Where the container has maar's own binary, which is started under this name.
@@ -32,15 +34,24 @@ pub(crate) const READY: u8 = b'!';
 /// What every command has to itself and loses at its end; the rest of the root can't be written to.
 pub(crate) const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
 
+/// Where the kernel shows the queues of POSIX, which are in a container as private folders are.
+const QUEUES: &str = "/dev/mqueue";
+
 /// Serves until maar hangs up.
 pub(super) fn serve() -> io::Result<()> {
     // Commands have the same user: they must not trace this process nor take its connection.
     prctl::set_dumpable(false)?;
     let mut maar = UnixStream::connect(Path::new(DOOR).join(SOCKET))?;
+    if let Err(fault) = seccomp::enter() {
+        // maar still hears what the container says.
+        writeln!(io::stderr(), "{fault}")?;
+        return Err(io::Error::other(fault.to_string()));
+    }
     leave_standard_streams()?;
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     loop {
-        PRIVATE.iter().try_for_each(|folder| empty(Path::new(folder)))?;
+        PRIVATE.iter().chain(&[QUEUES]).try_for_each(|folder| empty(Path::new(folder)))?;
+        forget_objects()?;
         maar.write_all(&[READY])?;
         let Some(mut streams) = receive(&maar)? else { return Ok(()) };
         let job: Job = protocol::receive(&mut streams.control, MAX_JOB)?;
@@ -49,6 +60,33 @@ pub(super) fn serve() -> io::Result<()> {
         // Whether anybody listens is seen at the next turn.
         let _ = protocol::send(&mut control, &report, MAX_REPORT);
     }
+}
+
+/// Removes the objects of System V, which nothing but the container would end.
+fn forget_objects() -> io::Result<()> {
+    for id in objects("shm")? {
+        // SAFETY: what is asked for takes no buffer.
+        Errno::result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) })?;
+    }
+    for id in objects("sem")? {
+        // SAFETY: as above.
+        Errno::result(unsafe { libc::semctl(id, 0, libc::IPC_RMID) })?;
+    }
+    for id in objects("msg")? {
+        // SAFETY: as above.
+        Errno::result(unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) })?;
+    }
+    Ok(())
+}
+
+/// The numbers of all objects of a kind, as proc(5) lists them: a line of titles, then key, number and more.
+fn objects(kind: &str) -> io::Result<Vec<libc::c_int>> {
+    let list = match fs::read_to_string(Path::new("/proc/sysvipc").join(kind)) {
+        // A kernel that has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        list => list?,
+    };
+    Ok(list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect())
 }
 
 /// Waits for the next command's socket and terminal, which come with a byte that means nothing. `None`: maar is gone.
@@ -72,6 +110,8 @@ fn receive(maar: &UnixStream) -> io::Result<Option<Streams>> {
 
 /// Removes everything in a folder, if it is there.
 fn empty(folder: &Path) -> io::Result<()> {
+    // A command may have closed its own; those of the engine's are none that either could change.
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
