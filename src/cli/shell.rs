@@ -62,7 +62,9 @@ fn choose<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> R
         Some(wanted) => steps().find(|step| step.op.name() == *wanted),
     };
     chosen.ok_or_else(|| {
-        let ops: Vec<String> = steps().map(|step| step.op.name().to_string()).collect();
+        let mut ops: Vec<String> = steps().map(|step| step.op.name().to_string()).collect();
+        // Attempts at one op are beside each other.
+        ops.dedup();
         Misuse(match (&args.run, ops.is_empty()) {
             (_, true) => format!("no op of {} has a toolchain, and so none has a cell to open", krate.krate.id),
             (Some(wanted), false) => format!("{} has no op `{wanted}` there, only {}", krate.krate.id, ops.join(", ")),
