@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Cases that the emulator is not given.
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 5] = [
     // The suites' own way to become an ordinary user, without a delegated group. There is another here, with one.
     "the_same_holds_for_an_ordinary_user",
-    // There is no Docker and no toolchain in there.
+    // There is no Docker in there.
     "the_same_holds_in_containers",
-    "processes::maar_in_maar_makes_no_cells",
     // Hundreds of megabytes through a terminal: three minutes each in an emulator, and nothing that cgroups have a say in.
     // What is cut from long output is shown by `output::one_endless_line_is_cut_in_the_middle`.
     "output::a_flood_is_ended",
