@@ -40,6 +40,8 @@ pub(super) struct Allowance {
     limit: u64,
     /// What was free when the folders were counted last, or when this began.
     free: u64,
+    /// Whether one of their file systems was full at some time: room is made by whoever is killed for it.
+    was_full: bool,
 }
 
 impl Allowance {
@@ -47,7 +49,7 @@ impl Allowance {
     pub(super) fn new(folders: &[&Path], limit: ByteSize) -> Self {
         let folders: Vec<PathBuf> = folders.iter().map(|&folder| folder.to_owned()).collect();
         let free = free(&folders);
-        Self { folders, limit: limit.as_u64(), free }
+        Self { folders, limit: limit.as_u64(), free, was_full: false }
     }
 
     /// Returns when the folders hold more than they may, and never if they don't.
@@ -56,6 +58,7 @@ impl Allowance {
         let mut rest = Duration::ZERO;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            self.was_full |= self.is_full();
             if !is_due(self.shrunk(), self.limit, counted.elapsed(), rest) {
                 continue;
             }
@@ -68,13 +71,18 @@ impl Allowance {
         }
     }
 
-    /// Whether the folders hold more than they may, after a command has ended.
+    /// Whether the folders hold more than they may, after a command has failed: counted at any rate, for what others
+    /// free at the same time hides what the command took.
     pub(super) async fn is_exceeded(&mut self) -> bool {
-        self.shrunk() >= self.limit / PART && self.count().await
+        self.count().await
     }
 
-    /// Whether the host has next to no space, or no files, left for one of the folders.
+    /// Whether the host has next to no space, or no files, left for one of the folders, or had while it was asked.
     pub(super) fn is_host_full(&self) -> bool {
+        self.was_full || self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
         self.folders.iter().any(|folder| statvfs(folder).is_ok_and(|status| is_full(&status)))
     }
 
@@ -171,6 +179,17 @@ mod tests {
         assert!(!is_over(&folders, 4 * LEAST));
         std::fs::write(dir.path().join("a"), vec![1; 1 << 20]).unwrap();
         assert!(is_over(&folders, 1 << 20));
+    }
+
+    #[tokio::test]
+    async fn what_others_free_meanwhile_hides_nothing_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut allowance = Allowance::new(&[dir.path()], ByteSize::mib(1));
+        allowance.free = 0;
+        assert!(!allowance.is_exceeded().await);
+        std::fs::write(dir.path().join("a"), vec![1; 1 << 20]).unwrap();
+        allowance.free = 0;
+        assert!(allowance.is_exceeded().await);
     }
 
     #[test]
