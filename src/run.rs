@@ -143,7 +143,8 @@ impl Setup {
             return left;
         }
         let earlier = |step: &Step| self.finished.get(&step.fingerprint).cloned();
-        let repetition = repetition::due(plan, self.tools.toolchains.len(), earlier, &self.repeated);
+        let is_repetition = |step: &Fingerprint| self.repeated.contains(step);
+        let repetition = repetition::due(plan, self.tools.toolchains.len(), earlier, is_repetition);
         // A repetition needs the sources, which don't outlive a run.
         let sources = plan.steps.iter().filter(|step| step.toolchain.is_none() && !repetition.is_empty());
         sources.cloned().chain(repetition.iter().cloned()).collect()

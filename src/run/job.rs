@@ -121,7 +121,9 @@ impl Job {
         let Setup { plans, finished, tools, repeated, .. } = &*self.shared;
         let known = |step: &Step| self.outcomes.get(&step.fingerprint).or_else(|| finished.get(&step.fingerprint));
         let outcome = |step: &Step| known(step).cloned();
-        repetition::due(&plans[self.krate], tools.toolchains.len(), outcome, repeated)
+        // What this job has run anew, as the host had cut its repetition short, is a first attempt again.
+        let is_repetition = |step: &Fingerprint| repeated.contains(step) && !self.outcomes.contains_key(step);
+        repetition::due(&plans[self.krate], tools.toolchains.len(), outcome, is_repetition)
     }
 
     /// Makes sure that a repetition finds nothing that was left before.

@@ -3,7 +3,6 @@
 //! What was a chance, or came of something that is shared, doesn't happen again. Pure: what is known goes in, and what
 //! is to be done comes out.
 
-use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::{CrateResults, Deciding, OpResult, Verdict, judge};
@@ -11,18 +10,18 @@ use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::{self, CratePlan, Fingerprint, Queue, Step};
 
-/// The steps that repeat what the toolchains differ in; none if they agree, or if it was repeated before.
+/// The steps that repeat what the toolchains differ in; none if they agree, or if both sides are repetitions already.
 pub(super) fn due(
     plan: &CratePlan,
     toolchains: usize,
     outcome: impl Fn(&Step) -> Option<Outcome>,
-    repeated: &HashSet<Fingerprint>,
+    is_repetition: impl Fn(&Fingerprint) -> bool,
 ) -> Queue {
     let judgement = judge(&results(plan, outcome), toolchains);
     match (judgement.verdict, judgement.deciding) {
         (Verdict::Regressed | Verdict::Fixed, Some(Deciding { step, counterpart: Some(counterpart) })) => {
-            let was_repeated = |place: usize| repeated.contains(&plan.steps[place].fingerprint);
-            let is_over = was_repeated(step) || was_repeated(counterpart);
+            // A run that was stopped in between has repeated one side alone.
+            let is_over = [step, counterpart].iter().all(|&place| is_repetition(&plan.steps[place].fingerprint));
             if is_over { Queue::new() } else { plan::repetition(plan, step, counterpart) }
         }
         (_, _) => Queue::new(),
@@ -47,6 +46,8 @@ pub(super) fn results(plan: &CratePlan, outcome: impl Fn(&Step) -> Option<Outcom
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::compare::sample;
 
@@ -59,8 +60,8 @@ mod tests {
         };
         let steps = krate.steps.iter().map(|(step, _)| step.clone()).collect();
         let plan = CratePlan { krate: krate.krate.clone(), steps };
-        let repeated = repeated.iter().map(|&place| plan.steps[place].fingerprint).collect();
-        let queue = due(&plan, toolchains.len(), known, &repeated);
+        let repeated: HashSet<Fingerprint> = repeated.iter().map(|&place| plan.steps[place].fingerprint).collect();
+        let queue = due(&plan, toolchains.len(), known, |fingerprint| repeated.contains(fingerprint));
         assert!(queue.iter().all(|step| step.attempt == 2));
         let shown = queue.iter().map(|step| format!("{}@{}", step.op.name(), step.toolchain.unwrap()));
         assert_eq!(shown.collect::<Vec<_>>().join(" "), expected, "{toolchains:?}");
@@ -84,7 +85,14 @@ mod tests {
 
     #[test]
     fn nothing_is_repeated_twice() {
-        check(&["pp", "pf"], &[4], "");
-        check(&["pp", "pf"], &[3], "build@0 test@0 build@1 test@1");
+        check(&["pp", "pf"], &[1, 2, 3, 4], "");
+        check(&["pp", "f-"], &[1, 3], "");
+    }
+
+    #[test]
+    fn a_repetition_that_was_cut_short_begins_again() {
+        for done in [&[1][..], &[1, 2], &[1, 2, 3], &[4]] {
+            check(&["pp", "pf"], done, "build@0 test@0 build@1 test@1");
+        }
     }
 }
