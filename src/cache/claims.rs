@@ -4,7 +4,7 @@
 //! Only saves work: other processes compile what they like, and a package that is claimed may still not compile. Nobody
 //! waits while holding a claim, so that no two can wait for each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -36,15 +36,19 @@ impl Claims {
         Claim { packages: free.map(str::to_owned).collect(), shared: Arc::clone(&self.shared) }
     }
 
-    /// Waits until none of the packages is claimed.
-    pub async fn released(&self, packages: &BTreeSet<String>) {
+    /// Waits until none of the packages of one of the groups is claimed, and says which group that is.
+    pub async fn released<K: Ord + Clone>(&self, groups: &BTreeMap<K, BTreeSet<String>>) -> K {
         loop {
             // Before looking, so that no release is missed.
             let released = self.shared.released.notified();
-            if self.shared.packages().is_disjoint(packages) {
-                return;
+            let free = {
+                let claimed = self.shared.packages();
+                groups.iter().find(|(_, packages)| claimed.is_disjoint(packages)).map(|(group, _)| group.clone())
+            };
+            match free {
+                Some(group) => return group,
+                None => released.await,
             }
-            released.await;
         }
     }
 }
@@ -94,19 +98,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_goes_on_when_all_are_released() {
+    async fn whoever_waits_goes_on_when_all_of_a_group_are_released() {
         let claims = Claims::default();
-        claims.released(&set(&["a"])).await;
-        let (a, b) = (claims.claim(["a"]), claims.claim(["b"]));
+        let groups = BTreeMap::from([(1, set(&["a", "b"])), (2, set(&["a", "c"]))]);
+        assert_eq!(claims.released(&groups).await, 1);
+        let (a, b, c) = (claims.claim(["a"]), claims.claim(["b"]), claims.claim(["c"]));
         let waiting = tokio::spawn({
             let claims = claims.clone();
-            async move { claims.released(&set(&["a", "b"])).await }
+            async move { claims.released(&groups).await }
         });
         tokio::task::yield_now().await;
         drop(a);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
+        drop(c);
+        assert_eq!(waiting.await.unwrap(), 2);
         drop(b);
-        waiting.await.unwrap();
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -31,6 +31,12 @@ const KEEPS_GOING: Version = Version::new(1, 74, 0);
 
 /// The op whose flags all layers are made with.
 const SHARED: Op = Op::Build;
+
+/// Where cargo keeps, in a target folder, what rustc answered it.
+const RUSTC_INFO: &str = ".rustc_info.json";
+
+/// What the stand-in for rustc may compile, beside it.
+const ALLOWED: &str = "allowed";
 
 /// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
 const REFUSED: &str = "maar-refused: ";
@@ -198,52 +204,80 @@ impl Work<'_> {
 
     /// Compiles what isn't.
     async fn compile(&self, argv: &[String], progress: &mut Progress) -> Result<Completion, AheadError> {
+        self.workspace.renew(&self.dirs.ahead, For::Maar)?;
+        let stand_in = stand_in(&self.dirs);
+        self.workspace.renew(&stand_in, For::Maar)?;
+        write_stand_in(&stand_in)?;
         let begun = Instant::now();
         // Less code comes first: what a package needs has no more of it than the package itself.
         let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::from([(0, Code::new())]);
         let mut tried: BTreeSet<Code> = BTreeSet::new();
-        while let Some((_, code)) = ahead.pop_first() {
+        let mut held: BTreeMap<Code, BTreeSet<String>> = BTreeMap::new();
+        loop {
+            let code = match ahead.pop_first() {
+                Some((_, code)) => code,
+                None if held.is_empty() => return Ok(Completion::Whole),
+                None => {
+                    // What needs what was held could not be compiled when it was its turn.
+                    tried.clear();
+                    self.wait_for(&mut held, progress).await?
+                }
+            };
             let claim = self.layers.claims().claim(progress.graph.with_code(&code));
+            let compiled = progress.tally.compiled;
             let exit = self.one(&code, &claim, argv, progress).await?;
             progress.usage = cell::sum(progress.usage, exit.usage);
             if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
                 return Ok(Completion::CutShort);
             }
             let text = String::from_utf8_lossy(&exit.output.head);
-            if tried.is_empty() {
-                progress.tally.reused = fresh(&text, &progress.graph);
+            // Of all that was there when this cell began, this op has compiled some.
+            progress.tally.reused = fresh(&text, &progress.graph).saturating_sub(compiled);
+            if code.is_empty() {
+                self.keep_rustc_info()?;
             }
             let refused: BTreeSet<&str> = refused(&text).collect();
             // What was refused although it was its turn is somebody else's at the moment.
-            let held = progress.graph.with_code(&code).filter(|package| refused.contains(package));
-            let held: BTreeSet<String> = held.filter(|package| !claim.has(package)).map(str::to_owned).collect();
+            let theirs = progress.graph.with_code(&code).filter(|package| refused.contains(package));
+            let theirs: BTreeSet<String> = theirs.filter(|package| !claim.has(package)).map(str::to_owned).collect();
             drop(claim);
-            if held.is_empty() {
+            if theirs.is_empty() {
                 tried.insert(code);
+            } else {
+                held.insert(code, theirs);
             }
             let codes = refused.iter().filter_map(|package| progress.graph.code(package));
-            ahead.extend(codes.filter(|code| !tried.contains(*code)).map(|code| (code.len(), code.clone())));
-            if !held.is_empty() {
-                self.wait_for(&held).await;
-                progress.base = self.lay_more(progress).await?;
-            }
-        }
-        Ok(Completion::Whole)
-    }
-
-    /// Waits until these packages are compiled; no longer than an op may take.
-    async fn wait_for(&self, packages: &BTreeSet<String>) {
-        tokio::select! {
-            () = self.layers.claims().released(packages) => {}
-            () = self.order.stop.reached(StopLevel::Kill) => {}
-            () = tokio::time::sleep(self.order.limits.timeout) => {}
+            let codes = codes.filter(|code| !tried.contains(*code) && !held.contains_key(*code));
+            ahead.extend(codes.map(|code| (code.len(), code.clone())));
         }
     }
 
-    /// Lays what others have compiled meanwhile.
-    async fn lay_more(&self, progress: &Progress) -> Result<Base, AheadError> {
+    /// Spares further cells cargo's questions to rustc, if no stranger's code ran in this one.
+    fn keep_rustc_info(&self) -> Result<(), AheadError> {
+        let (from, to) = (self.dirs.ahead.join("upper").join(RUSTC_INFO), self.dirs.base.join(RUSTC_INFO));
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("move", &from)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits until others have compiled what they hold of some code, no longer than an op may take; lays that, and says
+    /// of which code.
+    async fn wait_for(
+        &self,
+        held: &mut BTreeMap<Code, BTreeSet<String>>,
+        progress: &mut Progress,
+    ) -> Result<Code, AheadError> {
+        let code = tokio::select! {
+            code = self.layers.claims().released(held) => Some(code),
+            () = self.order.stop.reached(StopLevel::Kill) => None,
+            () = tokio::time::sleep(self.order.limits.timeout) => None,
+        };
+        let code = code.or_else(|| held.keys().next().cloned()).unwrap_or_default();
+        held.remove(&code);
         let (layers, graph, mut base) = (self.layers.clone(), Arc::clone(&progress.graph), progress.base.clone());
-        Ok(blocking(move || layers.lay(&graph, &mut base).map(|()| base)).await?)
+        progress.base = blocking(move || layers.lay(&graph, &mut base).map(|()| base)).await?;
+        Ok(code)
     }
 
     /// Compiles the claimed packages, which run exactly this code, in a new cell, as far as what they need is there.
@@ -255,12 +289,10 @@ impl Work<'_> {
         progress: &mut Progress,
     ) -> Result<Exit, AheadError> {
         let Self { tools, workspace, order, toolchain, layers, dirs } = self;
-        let (stand_in, upper, work) = (dirs.ahead.join("bin"), dirs.ahead.join("upper"), dirs.ahead.join("work"));
-        workspace.renew(&dirs.ahead, For::Maar)?;
-        workspace.renew(&stand_in, For::Maar)?;
+        let (stand_in, upper, work) = (stand_in(dirs), dirs.ahead.join("upper"), dirs.ahead.join("work"));
         workspace.renew(&upper, For::Cells)?;
         workspace.renew(&work, For::Cells)?;
-        write_stand_in(&stand_in.join("rustc"), claim.packages())?;
+        allow(&stand_in, claim.packages())?;
         let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
         let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?;
         // Only a cargo that came to its own end has left nothing half written.
@@ -276,26 +308,43 @@ impl Work<'_> {
     }
 }
 
-/// Writes what cargo finds as `rustc`: it answers questions, and compiles these packages and no others.
+/// Where the stand-in for rustc is, outside of cells.
+fn stand_in(dirs: &ToolchainDirs) -> PathBuf {
+    dirs.ahead.join("bin")
+}
+
+/// Writes what cargo finds as `rustc`, which compiles nothing before [`allow`] says what.
+///
+/// It stays the same file from cell to cell, so that cargo knows it again.
+fn write_stand_in(dir: &Path) -> Result<(), AheadError> {
+    let path = dir.join("rustc");
+    let script = format!(
+        "#!/bin/sh\n\
+         . \"${{0%/*}}/{ALLOWED}\"\n\
+         echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
+         exit 1\n"
+    );
+    fs::write(&path, script)
+        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
+        .map_err(at("write", &path))
+}
+
+/// Has the stand-in answer questions, and compile these packages and no others.
 ///
 /// Cargo itself says which package it is about, in a variable that is not set when it asks for versions.
-fn write_stand_in<'a>(path: &Path, packages: impl Iterator<Item = &'a str>) -> Result<(), AheadError> {
+fn allow<'a>(dir: &Path, packages: impl Iterator<Item = &'a str>) -> Result<(), AheadError> {
+    let path = dir.join(ALLOWED);
     let mut patterns = String::from("''");
     for package in packages {
         // Names and versions hold nothing that a shell would take for more than a letter.
         patterns.push_str(&format!(" | '{VENDOR}/{package}'"));
     }
     let script = format!(
-        "#!/bin/sh\n\
-         case \"${{CARGO_MANIFEST_DIR-}}\" in\n\
+        "case \"${{CARGO_MANIFEST_DIR-}}\" in\n\
          {patterns}) exec {TOOLCHAIN}/bin/rustc \"$@\" ;;\n\
-         esac\n\
-         echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
-         exit 1\n"
+         esac\n"
     );
-    fs::write(path, script)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
-        .map_err(at("write", path))
+    fs::write(&path, script).map_err(at("write", &path))
 }
 
 fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AheadError {
@@ -330,14 +379,14 @@ mod tests {
     #[test]
     fn the_stand_in_compiles_what_it_is_told_to_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rustc");
-        write_stand_in(&path, ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
-        let script =
-            fs::read_to_string(&path).unwrap().replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled");
-        fs::write(&path, script).unwrap();
+        write_stand_in(dir.path()).unwrap();
+        allow(dir.path(), ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
+        let allowed = dir.path().join(ALLOWED);
+        let script = fs::read_to_string(&allowed).unwrap();
+        fs::write(&allowed, script.replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled")).unwrap();
         let run = |folder: Option<&str>| {
             let mut command = std::process::Command::new("/bin/sh");
-            command.arg(&path).arg("arg").env_clear();
+            command.arg(dir.path().join("rustc")).arg("arg").env_clear();
             command.envs(folder.map(|folder| ("CARGO_MANIFEST_DIR", folder)));
             let output = command.output().unwrap();
             (
