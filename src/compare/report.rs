@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::account::{RunReport, account};
-use super::{CrateResults, OpResult, Results, Standing, Verdict, judge};
+use super::{CrateResults, Deciding, Judgement, OpResult, Results, Standing, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
 use crate::ops::{OpName, Stage, Tally};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -191,7 +191,11 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     let judgement = judge(krate, toolchains.len());
     let flaky = failed_once(krate);
     let verdict_reason = match (&judgement.deciding, origin) {
-        (Some(deciding), _) => explain(&krate.steps[deciding.step], toolchains),
+        (Some(deciding), _) => {
+            let reason = explain(&krate.steps[deciding.step], toolchains);
+            let note = if is_unrepeated(krate, &judgement) { " (not repeated)" } else { "" };
+            reason.map(|reason| reason + note)
+        }
         (None, Origin::Missing(what) | Origin::Unavailable(what)) => Some(what.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => {
             flaky.and_then(|step| explain(&krate.steps[step], toolchains)).map(|reason| format!("flaky: {reason}"))
@@ -220,6 +224,16 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
                 ops: krate.steps.iter().filter_map(|step| report_op(step, place)).collect(),
             })
             .collect(),
+    }
+}
+
+/// Whether toolchains differ, but not both sides have come to that twice: the run is still going, or was stopped.
+fn is_unrepeated(krate: &CrateResults, judgement: &Judgement) -> bool {
+    match (judgement.verdict, judgement.deciding) {
+        (Verdict::Regressed | Verdict::Fixed, Some(Deciding { step, counterpart: Some(counterpart) })) => {
+            [step, counterpart].iter().any(|&place| krate.steps[place].0.attempt == 1)
+        }
+        (_, _) => false,
     }
 }
 
@@ -357,7 +371,10 @@ mod tests {
         let codes = vec!["E0554".to_owned()];
         krate.steps[2].1.as_mut().unwrap().outcome = Outcome::Failed(Failure::Compile { codes });
         let report = compare(&sample::results(2, vec![krate, sample::missing_crate("no crate named `x`")]));
-        assert_eq!(report.crates[0].verdict_reason.as_deref(), Some("build@nightly: does not compile: E0554"));
+        assert_eq!(
+            report.crates[0].verdict_reason.as_deref(),
+            Some("build@nightly: does not compile: E0554 (not repeated)")
+        );
         assert_eq!(report.crates[1].verdict_reason.as_deref(), Some("no crate named `x`"));
     }
 
@@ -366,6 +383,24 @@ mod tests {
         let krate = sample::crate_of('p', &["pp", "pf"]);
         let logs = [4, 2].map(|place: usize| krate.steps[place].0.log_id());
         assert_eq!(compare(&sample::results(2, vec![krate])).crates[0].evidence, logs);
+    }
+
+    #[test]
+    fn a_difference_counts_as_repeated_when_both_sides_are() {
+        let check = |repeated: &[usize], expected: bool| {
+            let mut krate = sample::crate_of('p', &["pp", "pf"]);
+            for &place in repeated {
+                let (mut again, result) = krate.steps[place].clone();
+                again.attempt = 2;
+                krate.steps.push((again, result));
+            }
+            let report = compare(&sample::results(2, vec![krate])).crates.remove(0);
+            assert_eq!(report.verdict, Verdict::Regressed);
+            assert_eq!(!report.verdict_reason.unwrap().ends_with(" (not repeated)"), expected, "{repeated:?}");
+        };
+        check(&[], false);
+        check(&[1, 2, 3], false);
+        check(&[1, 2, 3, 4], true);
     }
 
     #[test]

@@ -190,9 +190,9 @@ mod tests {
 
 | crate | verdict | stable | nightly | reason |
 | --- | --- | --- | --- | --- |
-| `sample@1.0.0` | regressed | passed | failed | `test@nightly: tests failed: tests::parses, tests::prints` |
+| `sample@1.0.0` | regressed | passed | failed | `test@nightly: tests failed: tests::parses, tests::prints (not repeated)` |
 
-<details><summary>sample&#64;1.0.0 regressed: test&#64;nightly: tests failed: tests::parses, tests::prints</summary>
+<details><summary>sample&#64;1.0.0 regressed: test&#64;nightly: tests failed: tests::parses, tests::prints &#40;not repeated&#41;</summary>
 
 ```text
 {}
