@@ -65,6 +65,11 @@ impl Base {
         &self.dir
     }
 
+    /// Whether something of a package is laid.
+    pub fn has(&self, package: &str) -> bool {
+        self.laid.values().any(|layer| layer.packages.contains(package))
+    }
+
     fn has_unit_of(&self, layer: &Layer) -> bool {
         let laid = |unit| self.occupied.contains(unit) || self.laid.values().any(|layer| layer.units.contains(unit));
         layer.units.iter().any(laid)
@@ -109,7 +114,21 @@ impl Layers {
         Ok(())
     }
 
-    /// Takes in what was completed in `upper`, over `base`, in a cell where no code ran but `code`, and lays it.
+    /// Links into `dir`, an empty folder, what of a base was made where no code ran but `code`.
+    ///
+    /// Compiled build scripts lie in layers, and cargo runs one again without asking anybody when its crate wants it to. A
+    /// cell of which something is taken must not see others than those that may run in it.
+    pub fn lay_for(&self, code: &Code, base: &Base, dir: &Path) -> Result<(), CacheError> {
+        let allowed = base.laid.iter().filter(|(_, layer)| layer.code.is_subset(code));
+        for (id, layer) in allowed {
+            // One that is gone is compiled again.
+            let (Linked::All | Linked::Nothing) = layer.link(&self.folder(*id), dir, self.owner)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what was completed in `upper`, in a cell over what [`lay_for`](Self::lay_for) links of `base` for
+    /// `code`, where no other code ran, and lays it.
     ///
     /// Takes units of packages with exactly this code, and only if all that they were compiled against is laid. Says
     /// how many packages it took; `upper` is of no use afterwards.

@@ -32,9 +32,6 @@ const KEEPS_GOING: Version = Version::new(1, 74, 0);
 /// The op whose flags all layers are made with.
 const SHARED: Op = Op::Build;
 
-/// Where cargo keeps, in a target folder, what rustc answered it.
-const RUSTC_INFO: &str = ".rustc_info.json";
-
 /// What the stand-in for rustc may compile, beside it.
 const ALLOWED: &str = "allowed";
 
@@ -210,90 +207,92 @@ impl Work<'_> {
         write_stand_in(&stand_in)?;
         let begun = Instant::now();
         // Less code comes first: what a package needs has no more of it than the package itself.
-        let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::from([(0, Code::new())]);
+        let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::new();
         let mut tried: BTreeSet<Code> = BTreeSet::new();
         let mut held: BTreeMap<Code, BTreeSet<String>> = BTreeMap::new();
         loop {
-            let code = match ahead.pop_first() {
-                Some((_, code)) => code,
-                None if held.is_empty() => return Ok(Completion::Whole),
-                None => {
-                    // What needs what was held could not be compiled when it was its turn.
-                    tried.clear();
-                    self.wait_for(&mut held, progress).await?
-                }
-            };
-            let claim = self.layers.claims().claim(progress.graph.with_code(&code));
-            let compiled = progress.tally.compiled;
-            let exit = self.one(&code, &claim, argv, progress).await?;
+            let code = ahead.pop_first().map(|(_, code)| code);
+            let claim = code.as_ref().map(|code| self.layers.claims().claim(progress.graph.with_code(code)));
+            let exit = self.one(code.as_ref().zip(claim.as_ref()), argv, progress).await?;
             progress.usage = cell::sum(progress.usage, exit.usage);
             if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
                 return Ok(Completion::CutShort);
             }
             let text = String::from_utf8_lossy(&exit.output.head);
-            // Of all that was there when this cell began, this op has compiled some.
-            progress.tally.reused = fresh(&text, &progress.graph).saturating_sub(compiled);
-            if code.is_empty() {
-                self.keep_rustc_info()?;
-            }
-            let refused: BTreeSet<&str> = refused(&text).collect();
-            // What was refused although it was its turn is somebody else's at the moment.
-            let theirs = progress.graph.with_code(&code).filter(|package| refused.contains(package));
-            let theirs: BTreeSet<String> = theirs.filter(|package| !claim.has(package)).map(str::to_owned).collect();
-            drop(claim);
-            if theirs.is_empty() {
-                tried.insert(code);
+            let mut refused: BTreeSet<&str> = refused(&text).collect();
+            if let (Some(code), Some(claim)) = (&code, &claim) {
+                // What was refused although it was its turn is somebody else's at the moment.
+                let theirs = progress.graph.with_code(code).filter(|package| refused.contains(package));
+                let theirs: BTreeSet<String> =
+                    theirs.filter(|package| !claim.has(package)).map(str::to_owned).collect();
+                if theirs.is_empty() {
+                    tried.insert(code.clone());
+                } else {
+                    held.insert(code.clone(), theirs);
+                }
+                // Whether more of a package is needed than what is laid, a look at everything tells.
+                refused.retain(|package| !progress.base.has(package));
             } else {
-                held.insert(code, theirs);
+                // Of all that was there, this op has compiled some.
+                progress.tally.reused = fresh(&text, &progress.graph).saturating_sub(progress.tally.compiled);
             }
+            drop(claim);
             let codes = refused.iter().filter_map(|package| progress.graph.code(package));
             let codes = codes.filter(|code| !tried.contains(*code) && !held.contains_key(*code));
             ahead.extend(codes.map(|code| (code.len(), code.clone())));
+            if ahead.is_empty() && code.is_none() {
+                if held.is_empty() {
+                    return Ok(Completion::Whole);
+                }
+                let Some(code) = self.wait_for(&mut held, progress).await? else { return Ok(Completion::CutShort) };
+                // What needs what was held could not be compiled when it was its turn.
+                tried.retain(|other| !other.is_superset(&code));
+                ahead.insert((code.len(), code));
+            }
         }
     }
 
-    /// Spares further cells cargo's questions to rustc, if no stranger's code ran in this one.
-    fn keep_rustc_info(&self) -> Result<(), AheadError> {
-        let (from, to) = (self.dirs.ahead.join("upper").join(RUSTC_INFO), self.dirs.base.join(RUSTC_INFO));
-        match fs::rename(&from, &to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("move", &from)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Waits until others have compiled what they hold of some code, no longer than an op may take; lays that, and says
-    /// of which code.
+    /// Waits until others have compiled what they hold of some code, lays that, and says of which code. `None`: that took
+    /// longer than an op may take, or everything is to stop.
     async fn wait_for(
         &self,
         held: &mut BTreeMap<Code, BTreeSet<String>>,
         progress: &mut Progress,
-    ) -> Result<Code, AheadError> {
+    ) -> Result<Option<Code>, AheadError> {
         let code = tokio::select! {
-            code = self.layers.claims().released(held) => Some(code),
-            () = self.order.stop.reached(StopLevel::Kill) => None,
-            () = tokio::time::sleep(self.order.limits.timeout) => None,
+            code = self.layers.claims().released(held) => code,
+            () = self.order.stop.reached(StopLevel::Kill) => return Ok(None),
+            () = tokio::time::sleep(self.order.limits.timeout) => return Ok(None),
         };
-        let code = code.or_else(|| held.keys().next().cloned()).unwrap_or_default();
         held.remove(&code);
         let (layers, graph, mut base) = (self.layers.clone(), Arc::clone(&progress.graph), progress.base.clone());
         progress.base = blocking(move || layers.lay(&graph, &mut base).map(|()| base)).await?;
-        Ok(code)
+        Ok(Some(code))
     }
 
-    /// Compiles the claimed packages, which run exactly this code, in a new cell, as far as what they need is there.
+    /// Compiles the claimed packages, which run exactly this code, in a new cell, as far as what they need is there; with
+    /// nothing claimed, only finds out what is next.
     async fn one(
         &self,
-        code: &Code,
-        claim: &Claim,
+        claimed: Option<(&Code, &Claim)>,
         argv: &[String],
         progress: &mut Progress,
     ) -> Result<Exit, AheadError> {
         let Self { tools, workspace, order, toolchain, layers, dirs } = self;
         let (stand_in, upper, work) = (stand_in(dirs), dirs.ahead.join("upper"), dirs.ahead.join("work"));
+        let lower = dirs.ahead.join("base");
         workspace.renew(&upper, For::Cells)?;
         workspace.renew(&work, For::Cells)?;
-        allow(&stand_in, claim.packages())?;
-        let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
+        allow(&stand_in, claimed.iter().flat_map(|(_, claim)| claim.packages()))?;
+        let Some((code, _)) = claimed else {
+            // Whatever runs here, nothing is taken.
+            let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
+            return Ok(cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?);
+        };
+        workspace.renew(&lower, For::Cells)?;
+        let (of_key, own, base, dir) = ((*layers).clone(), code.clone(), progress.base.clone(), lower.clone());
+        blocking(move || of_key.lay_for(&own, &base, &dir)).await?;
+        let ahead = Ahead { stand_in: &stand_in, base: &lower, upper: &upper, work: &work };
         let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?;
         // Only a cargo that came to its own end has left nothing half written.
         if matches!(exit.end, End::Code(_)) {
