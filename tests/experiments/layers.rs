@@ -272,6 +272,26 @@ fn a_dependency_cannot_change_the_layers_of_crates_that_do_not_have_it() {
 }
 
 #[test]
+fn a_build_script_that_runs_in_every_build_changes_nothing_that_is_compiled_beside_it() {
+    if !two_toolchains() {
+        return;
+    }
+    // Cargo runs it again wherever it finds it compiled.
+    let script = "println!(\"cargo:rerun-if-changed=/nowhere\"); poison(Path::new(\"/target\"));";
+    let hostile = Fixture::new("hostile", "1.0.0").file("build.rs", &format!("{POISON} fn main() {{ {script} }}"));
+    let first = Fixture::new("first", "1.0.0").dep("hostile", "1");
+    let later = Fixture::new("later", "1.0.0").dep("hostile", "1").dep("library", "1");
+    let world = World::new([library(), hostile, first, later, checking("victim")]);
+    experiment(&world, "shared", &["first", "later", "victim"]);
+    world.run(&[]);
+    assert_eq!(world.verdicts("shared")[2], "victim@1.0.0 pass");
+    let forged = |path: &&PathBuf| path.to_string_lossy().contains("library-0123456789abcdef");
+    let layers = layers(&world);
+    assert_eq!(layers.keys().find(forged), None);
+    assert!(layers.keys().any(|path| path.to_string_lossy().contains("liblibrary")), "it is shared");
+}
+
+#[test]
 fn what_a_dependency_sets_up_for_others_works_as_without_layers() {
     if !two_toolchains() {
         return;
