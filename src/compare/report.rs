@@ -227,7 +227,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     }
 }
 
-/// Whether toolchains differ, but not both sides have come to that twice: the run is still going, or was stopped.
+/// Whether toolchains differ, but not both sides have come to that in a repetition: the next run repeats it.
 fn is_unrepeated(krate: &CrateResults, judgement: &Judgement) -> bool {
     match (judgement.verdict, judgement.deciding) {
         (Verdict::Regressed | Verdict::Fixed, Some(Deciding { step, counterpart: Some(counterpart) })) => {
