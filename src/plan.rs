@@ -51,6 +51,9 @@ pub struct CratePlan {
     pub steps: Vec<Step>,
 }
 
+/// What came of a step, each time that it ran: which time, and what. In order.
+pub type Attempts = Vec<(u32, Outcome)>;
+
 /// What is still to be done for one crate.
 pub type Queue = VecDeque<Step>;
 
@@ -105,16 +108,15 @@ fn leaves_files(op: &Op) -> bool {
     }
 }
 
-/// The steps that repeat a difference between two toolchains, given the places of the step that failed and of the one
-/// that passed: from the first op on, for the folders that they wrote to are made anew, and further than what failed,
-/// should it pass.
-pub fn repetition(plan: &CratePlan, failed: usize, passed: usize) -> Queue {
-    let toolchain = |place: usize| plan.steps[place].toolchain;
-    let is_wanted = |place: usize| {
-        toolchain(place) == toolchain(failed) || toolchain(place) == toolchain(passed) && place <= passed
+/// The steps that repeat a difference between two toolchains, given the step that failed and the one that passed: from
+/// the first op on, for the folders that they wrote to are made anew, and further than what failed, should it pass.
+pub fn repetition(plan: &CratePlan, failed: &Step, passed: &Step, attempt: u32) -> Queue {
+    let end = plan.steps.iter().position(|step| (&step.op, step.toolchain) == (&passed.op, passed.toolchain));
+    let is_wanted = |(place, step): &(usize, &Step)| {
+        step.toolchain == failed.toolchain || step.toolchain == passed.toolchain && Some(*place) <= end
     };
-    let steps = plan.steps.iter().enumerate().filter(|(place, _)| is_wanted(*place));
-    steps.map(|(_, step)| Step { attempt: step.attempt + 1, ..step.clone() }).collect()
+    let steps = plan.steps.iter().enumerate().filter(is_wanted);
+    steps.map(|(_, step)| Step { attempt, ..step.clone() }).collect()
 }
 
 /// Takes off the queue what the outcome of a step makes pointless.

@@ -8,7 +8,7 @@ mod repetition;
 mod share;
 mod tracer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -21,13 +21,14 @@ use crate::home::Jobs;
 use crate::ops::{Done, Stage, Tools};
 use crate::outcome::Outcome;
 use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Pressure, Summary, Times};
-use crate::plan::{self, CratePlan, Fingerprint, Queue, Step};
+use crate::plan::{self, Attempts, CratePlan, Fingerprint, Queue, Step};
 use crate::progress::{Label, Progress, Update};
 use crate::schedule::{self, Expectations};
 use crate::stop::{Stop, StopLevel, Stopper};
 use crate::store::{Record, Store, StoreError, Writer};
 use crate::trace::{Trace, TraceError};
 use job::{Job, StepReport, Tag};
+use repetition::History;
 use share::Left;
 use tracer::Tracer;
 
@@ -41,8 +42,8 @@ pub struct Setup {
     pub plans: Vec<CratePlan>,
     /// What earlier runs found out.
     pub finished: HashMap<Fingerprint, Outcome>,
-    /// The steps that they repeated.
-    pub repeated: HashSet<Fingerprint>,
+    /// All of what they found out where they ran a step more than once.
+    pub repeated: HashMap<Fingerprint, Attempts>,
     /// Where jobs have their folders.
     pub jobs: Jobs,
     /// What is known of the crates' ops before they run.
@@ -100,7 +101,7 @@ pub async fn run(
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
     let engine = pipeline::run(&config, jobs, stop.clone(), events);
     let sink = async {
-        let mut sink = Sink { shared: &shared, writer, progress, tracer, known: HashMap::new() };
+        let mut sink = Sink { shared: &shared, writer, progress: &mut *progress, tracer, known: HashMap::new() };
         let mut result = Ok(());
         let mut level = StopLevel::Run;
         loop {
@@ -142,9 +143,7 @@ impl Setup {
         if !left.is_empty() {
             return left;
         }
-        let earlier = |step: &Step| self.finished.get(&step.fingerprint).cloned();
-        let is_repetition = |step: &Fingerprint| self.repeated.contains(step);
-        let repetition = repetition::due(plan, self.tools.toolchains.len(), earlier, is_repetition);
+        let repetition = repetition::due(plan, self.tools.toolchains.len(), |step| self.attempts(step));
         // A repetition needs the sources, which don't outlive a run.
         let sources = plan.steps.iter().filter(|step| step.toolchain.is_none() && !repetition.is_empty());
         sources.cloned().chain(repetition.iter().cloned()).collect()
@@ -153,6 +152,12 @@ impl Setup {
 
 /// The crates of which something is left to do, in the order in which they begin.
 fn order(setup: &Setup) -> Vec<usize> {
+
+    /// What earlier runs found out about a step.
+    fn attempts(&self, step: &Step) -> Attempts {
+        let only = || self.finished.get(&step.fingerprint).map(|outcome| (1, outcome.clone()));
+        self.repeated.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
+    }
     let expected = |(place, plan): (usize, &CratePlan)| {
         let left = setup.left(place);
         (!left.is_empty()).then(|| (place, setup.expectations.total(&plan.krate.id.name, &left)))
@@ -186,10 +191,6 @@ pub fn pipeline_config(experiment: &Experiment) -> pipeline::Config {
     pipeline::Config::new(pools.collect(), experiment.in_flight)
 }
 
-fn pool_of(stage: Stage) -> PoolId {
-    PoolId(Stage::ALL.iter().position(|other| *other == stage).expect("`ALL` holds every stage"))
-}
-
 /// Takes what happens: results to the store, news to the progress.
 struct Sink<'a> {
     shared: &'a Setup,
@@ -197,7 +198,7 @@ struct Sink<'a> {
     progress: &'a mut Progress,
     tracer: Option<Tracer>,
     /// The results of crates that are on their way.
-    known: HashMap<usize, HashMap<Fingerprint, Outcome>>,
+    known: HashMap<usize, History>,
 }
 
 impl Sink<'_> {
@@ -271,7 +272,7 @@ impl Sink<'_> {
             worker,
             units: done.dependencies,
         };
-        self.known.entry(tag.krate).or_default().insert(tag.step.fingerprint, result.outcome.clone());
+        self.known.entry(tag.krate).or_default().add(self.shared, &tag.step, result.outcome.clone());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
             .append(Record {
@@ -315,9 +316,8 @@ impl Sink<'_> {
 }
 
 /// The verdict on a crate from what this run and earlier ones know of it.
-fn verdict(setup: &Setup, krate: usize, known: &HashMap<Fingerprint, Outcome>) -> (Verdict, Option<String>) {
-    let outcome = |step: &Step| known.get(&step.fingerprint).or_else(|| setup.finished.get(&step.fingerprint));
-    let results = repetition::results(&setup.plans[krate], |step| outcome(step).cloned());
+fn verdict(setup: &Setup, krate: usize, known: &History) -> (Verdict, Option<String>) {
+    let results = repetition::results(&setup.plans[krate], |step| known.attempts(setup, step));
     let report = compare::report_crate(&results, &setup.tools.toolchains);
     (report.verdict, report.verdict_reason)
 }

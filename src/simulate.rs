@@ -85,8 +85,7 @@ impl Replayed {
 
     /// What a stage did.
     pub fn pool(&self, stage: Stage) -> pipeline::PoolSummary {
-        let place = Stage::ALL.iter().position(|other| *other == stage);
-        place.and_then(|place| self.pools.get(place)).copied().unwrap_or_default()
+        self.pools.get(stage.place()).copied().unwrap_or_default()
     }
 
     /// What kept the run from being shorter.

@@ -1,12 +1,14 @@
 //! One crate's results → its verdict. The tests hold the truth table.
 //!
 //! Only `Passed` and `Failed` may count as a regression or a fix: whatever else stands on either side, nothing is known
-//! about what the toolchain changed.
+//! about what the toolchain changed. An op that both passed and failed on one toolchain is flaky: it counts as passed, and
+//! is no evidence against another toolchain.
 
-use super::{CrateResults, Verdict};
+use super::{CrateResults, OpResult, Verdict};
 use crate::krate::Origin;
 use crate::ops::Stage;
 use crate::outcome::{Breakage, Cause, Outcome, OutcomeKind};
+use crate::plan::Step;
 
 /// What is known of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,13 @@ pub struct Deciding {
     pub step: usize,
     /// The same op on the other side of the comparison, if it was compared.
     pub counterpart: Option<usize>,
+}
+
+impl Deciding {
+    /// Whether both sides came to this when the ops were run again.
+    pub fn is_repeated(&self, krate: &CrateResults) -> bool {
+        [Some(self.step), self.counterpart].into_iter().flatten().all(|place| krate.steps[place].0.attempt > 1)
+    }
 }
 
 impl Standing {
@@ -122,8 +131,11 @@ impl<'a> Line<'a> {
         Self { krate, steps }
     }
 
+    /// What an op came to. A flaky one passed.
     fn kind(&self, step: usize) -> Option<OutcomeKind> {
-        self.krate.steps[step].1.as_ref().map(|result| result.outcome.kind())
+        let kind = kind(&self.krate.steps[step].1);
+        let can_pass = kind == Some(OutcomeKind::Failed) && self.krate.is_flaky(step);
+        if can_pass { Some(OutcomeKind::Passed) } else { kind }
     }
 
     fn stage(&self, step: usize) -> Stage {
@@ -149,6 +161,19 @@ impl<'a> Line<'a> {
             None => Standing::Known(Outcome::Skipped),
         }
     }
+}
+
+impl CrateResults {
+    /// Whether a step both passed and failed, among all times that it ran.
+    pub(super) fn is_flaky(&self, step: usize) -> bool {
+        let same = |(other, _): &&(Step, Option<OpResult>)| other.fingerprint == self.steps[step].0.fingerprint;
+        let came_to = |wanted| self.steps.iter().filter(same).any(|(_, result)| kind(result) == Some(wanted));
+        came_to(OutcomeKind::Passed) && came_to(OutcomeKind::Failed)
+    }
+}
+
+fn kind(result: &Option<OpResult>) -> Option<OutcomeKind> {
+    result.as_ref().map(|result| result.outcome.kind())
 }
 
 fn is_fine(kind: Option<OutcomeKind>) -> bool {
@@ -179,6 +204,10 @@ fn judge_pair(baseline: &Line<'_>, other: &Line<'_>) -> (Verdict, Option<Decidin
             Side::Baseline => (left, right),
             Side::Other => (right, left),
         };
+        let is_difference = matches!(verdict, Verdict::Regressed | Verdict::Fixed);
+        // What passed there can fail, too.
+        let agrees = is_difference && baseline.krate.is_flaky(counterpart);
+        let verdict = if agrees { failed_in(baseline.stage(left)) } else { verdict };
         // A step that is for all toolchains has no counterpart.
         let counterpart = (counterpart != step).then_some(counterpart);
         return (verdict, Some(Deciding { step, counterpart }));
@@ -240,6 +269,7 @@ fn weigh(baseline: Option<OutcomeKind>, other: Option<OutcomeKind>, stage: Stage
 mod tests {
     use super::*;
     use crate::compare::sample::{crate_of, missing_crate};
+    use crate::plan::Fingerprint;
     use Verdict::{Broken, BuildFail, Error, Fixed, Inconclusive, Pass, Pending, Regressed, Skipped, TestFail};
 
     /// Judges a crate whose build came out like the first letter and its tests like the second, for each toolchain:
@@ -366,5 +396,42 @@ mod tests {
         result.as_mut().unwrap().outcome = Outcome::Passed;
         krate.steps.push((again, result));
         assert_eq!(judge(&krate, 2).verdict, Pass);
+    }
+
+    /// Judges two toolchains whose only op came out like the letters, one after the other.
+    fn repeated(baseline: &str, other: &str) -> (Verdict, [&'static str; 2]) {
+        let mut krate = crate_of('p', &[]);
+        for (toolchain, letters) in [baseline, other].into_iter().enumerate() {
+            for (attempt, letter) in (1..).zip(letters.chars()) {
+                let mut of = crate_of('p', &["-", &letter.to_string()]).steps.swap_remove(2);
+                of.0.toolchain = Some(toolchain);
+                of.0.attempt = attempt;
+                of.0.fingerprint = Fingerprint::of(&toolchain.to_string());
+                krate.steps.push(of);
+            }
+        }
+        let judgement = judge(&krate, 2);
+        (judgement.verdict, [0, 1].map(|toolchain| judgement.standings[toolchain].as_str()))
+    }
+
+    #[test]
+    fn what_passed_once_and_failed_once_is_no_regression_and_no_fix() {
+        for (baseline, other, expected) in [
+            ("pp", "ff", Regressed),
+            ("ff", "pp", Fixed),
+            ("pp", "fp", Pass),
+            ("fp", "pf", Pass),
+            ("pf", "fp", Pass),
+            ("pfp", "fpf", Pass),
+            ("pf", "ff", BuildFail),
+            ("fp", "ff", BuildFail),
+            ("ff", "pf", BuildFail),
+            ("pf", "fi", Inconclusive),
+            ("pf", "-", Pending),
+        ] {
+            assert_eq!(repeated(baseline, other).0, expected, "{baseline} {other}");
+        }
+        assert_eq!(repeated("fp", "pf").1, ["passed", "passed"]);
+        assert_eq!(repeated("pf", "ff").1, ["passed", "failed"]);
     }
 }

@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::account::{RunReport, account};
-use super::{CrateResults, Deciding, Judgement, OpResult, Results, Standing, Verdict, judge};
+use super::{CrateResults, Deciding, OpResult, Results, Standing, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
 use crate::ops::{OpName, Stage, Tally};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -193,8 +193,8 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     let verdict_reason = match (&judgement.deciding, origin) {
         (Some(deciding), _) => {
             let reason = explain(&krate.steps[deciding.step], toolchains);
-            let note = if is_unrepeated(krate, &judgement) { " (not repeated)" } else { "" };
-            reason.map(|reason| reason + note)
+            let note = reservation(krate, judgement.verdict, deciding, toolchains);
+            reason.map(|reason| note.map_or_else(|| reason.clone(), |note| format!("{reason} ({note})")))
         }
         (None, Origin::Missing(what) | Origin::Unavailable(what)) => Some(what.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => {
@@ -227,26 +227,37 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     }
 }
 
-/// Whether toolchains differ, but not both sides have come to that in a repetition: the next run repeats it.
-fn is_unrepeated(krate: &CrateResults, judgement: &Judgement) -> bool {
-    match (judgement.verdict, judgement.deciding) {
-        (Verdict::Regressed | Verdict::Fixed, Some(Deciding { step, counterpart: Some(counterpart) })) => {
-            [step, counterpart].iter().any(|&place| krate.steps[place].0.attempt == 1)
+/// What speaks against relying on the reason, in a few words.
+fn reservation(
+    krate: &CrateResults,
+    verdict: Verdict,
+    deciding: &Deciding,
+    toolchains: &[Toolchain],
+) -> Option<String> {
+    let counterpart = deciding.counterpart?;
+    match verdict {
+        Verdict::Regressed | Verdict::Fixed => (!deciding.is_repeated(krate)).then(|| "not repeated".to_owned()),
+        Verdict::BuildFail | Verdict::TestFail if krate.is_flaky(counterpart) => {
+            let toolchain = krate.steps[counterpart].0.toolchain.and_then(|place| toolchains.get(place))?;
+            Some(format!("flaky on {}", toolchain.spec))
         }
-        (_, _) => false,
+        Verdict::BuildFail
+        | Verdict::TestFail
+        | Verdict::Inconclusive
+        | Verdict::Broken
+        | Verdict::Skipped
+        | Verdict::Error
+        | Verdict::Pending
+        | Verdict::Pass => None,
     }
 }
 
 /// An attempt that failed at what passed another time.
 fn failed_once(krate: &CrateResults) -> Option<usize> {
-    let came_to = |(_, result): &(Step, Option<OpResult>), kind| {
-        result.as_ref().is_some_and(|result| result.outcome.kind() == kind)
+    let failed = |(_, result): &(Step, Option<OpResult>)| {
+        result.as_ref().is_some_and(|result| result.outcome.kind() == OutcomeKind::Failed)
     };
-    krate.steps.iter().position(|attempt| {
-        let same = |(step, _): &&(Step, Option<OpResult>)| step.fingerprint == attempt.0.fingerprint;
-        came_to(attempt, OutcomeKind::Failed)
-            && krate.steps.iter().filter(same).any(|other| came_to(other, OutcomeKind::Passed))
-    })
+    (0..krate.steps.len()).find(|&place| failed(&krate.steps[place]) && krate.is_flaky(place))
 }
 
 /// Why a step decided a verdict, in one line; none for a step that has no reason, as it hasn't run.

@@ -368,6 +368,11 @@ impl Stage {
             Self::Fetch => "fetch",
             Self::Build => "build",
             Self::Test => "test",
+    /// Its place in [`Stage::ALL`].
+    pub fn place(self) -> usize {
+        self as usize
+    }
+
         }
     }
 }

@@ -2,22 +2,25 @@
 //!
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Setup;
+use super::repetition::{self, History};
 use super::share::Left;
-use super::{Setup, pool_of, repetition};
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Done, Op, Order, Sharing};
-use crate::outcome::Outcome;
 use crate::pipeline::{PoolId, Stepped, Work};
-use crate::plan::{self, Fingerprint, Queue, Step};
+use crate::plan::{self, Queue, Step};
 use crate::schedule;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
+
+/// A repetition can come upon a difference that none has repeated yet, behind the one that it repeats. What is still to
+/// be repeated after so many is left to the next run: an op that seldom passes could go on for ever.
+const MOST_REPETITIONS: u32 = 5;
 
 /// One crate on its way.
 pub(super) struct Job {
@@ -29,8 +32,10 @@ pub(super) struct Job {
     workspace: Option<Workspace>,
     /// Which time its steps are run.
     attempt: u32,
-    /// What came of its steps in this run.
-    outcomes: HashMap<Fingerprint, Outcome>,
+    /// How often it has been looked whether something is to be repeated.
+    repetitions: u32,
+    /// What came of its steps.
+    history: History,
     /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
     lockfile: Result<Option<Vec<u8>>, StoreError>,
     /// How many packages its lockfile has, once there is one.
@@ -66,7 +71,8 @@ impl Job {
             depth: 0,
             workspace: None,
             attempt: 1,
-            outcomes: HashMap::new(),
+            repetitions: 0,
+            history: History::default(),
             lockfile,
             packages,
             left,
@@ -116,14 +122,11 @@ impl Job {
         Ok(())
     }
 
-    /// What is to be repeated, now that everything has run once.
+    /// What is to be repeated, now that everything has run.
     fn repetition(&self) -> Queue {
-        let Setup { plans, finished, tools, repeated, .. } = &*self.shared;
-        let known = |step: &Step| self.outcomes.get(&step.fingerprint).or_else(|| finished.get(&step.fingerprint));
-        let outcome = |step: &Step| known(step).cloned();
-        // What this job has run anew, as the host had cut its repetition short, is a first attempt again.
-        let is_repetition = |step: &Fingerprint| repeated.contains(step) && !self.outcomes.contains_key(step);
-        repetition::due(&plans[self.krate], tools.toolchains.len(), outcome, is_repetition)
+        let Setup { plans, tools, .. } = &*self.shared;
+        let attempts = |step: &Step| self.history.attempts(&self.shared, step);
+        repetition::due(&plans[self.krate], tools.toolchains.len(), attempts)
     }
 
     /// Makes sure that a repetition finds nothing that was left before.
@@ -149,7 +152,7 @@ impl Work for Job {
     type Tag = Tag;
 
     fn pool(&self) -> PoolId {
-        pool_of(self.next_step().op.stage())
+        PoolId(self.next_step().op.stage().place())
     }
 
     fn tag(&self) -> Tag {
@@ -176,9 +179,10 @@ impl Work for Job {
         match &done.outcome {
             Some(outcome) => {
                 plan::after(&mut self.queue, &step, outcome);
-                self.outcomes.insert(step.fingerprint, outcome.clone());
-                if self.queue.is_empty() && step.attempt == 1 {
+                self.history.add(&self.shared, &step, outcome.clone());
+                if self.queue.is_empty() && self.repetitions < MOST_REPETITIONS {
                     self.queue = self.repetition();
+                    self.repetitions += 1;
                 }
             }
             None => self.queue.clear(),

@@ -71,8 +71,7 @@ impl Work for Job {
     type Tag = ();
 
     fn pool(&self) -> PoolId {
-        let stage = self.next_op().stage;
-        PoolId(Stage::ALL.iter().position(|other| *other == stage).expect("`ALL` holds every stage"))
+        PoolId(self.next_op().stage.place())
     }
 
     fn tag(&self) {}

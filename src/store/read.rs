@@ -1,6 +1,6 @@
 //! What is kept of an experiment: results, logs, lockfiles, and the list of experiments.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use super::{Store, StoreError, packed};
 use crate::compare::{CrateResults, OpResult, Results};
 use crate::ops::Tally;
 use crate::outcome::Outcome;
-use crate::plan::{BadFingerprint, Fingerprint, LogId, Step};
+use crate::plan::{Attempts, BadFingerprint, Fingerprint, LogId, Step};
 use crate::sandbox::Output;
 use crate::toolchain::Toolchain;
 
@@ -86,20 +86,24 @@ impl Store {
         Ok(finished)
     }
 
-    /// The steps that have run more than once.
-    pub fn repeated(&self, name: &str) -> Result<HashSet<Fingerprint>, StoreError> {
+    /// What came of the steps that have run more than once, each time.
+    pub fn repeated(&self, name: &str) -> Result<HashMap<Fingerprint, Attempts>, StoreError> {
         let doing = "read what was repeated";
         let mut statement = self
             .connection
             .prepare(
-                "SELECT DISTINCT fingerprint FROM results
-                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND attempt > 1",
+                "SELECT fingerprint, attempt, outcome FROM results AS r
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND EXISTS (
+                     SELECT 1 FROM results
+                     WHERE experiment = r.experiment AND fingerprint = r.fingerprint AND attempt > 1
+                 ) ORDER BY fingerprint, attempt",
             )
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
-        let mut repeated = HashSet::new();
+        let mut repeated: HashMap<_, Attempts> = HashMap::new();
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
-            repeated.insert(self.fingerprint(row, 0)?);
+            let attempt = (row.get(1).map_err(self.sql(doing))?, self.decode(row, 2, "outcome")?);
+            repeated.entry(self.fingerprint(row, 0)?).or_default().push(attempt);
         }
         Ok(repeated)
     }

@@ -185,7 +185,8 @@ async fn a_repetition_is_kept_beside_what_it_repeats_until_that_runs_anew() {
     let build = |record: &Record| (record.step.log_id(), Some(record.result.clone()));
     assert_eq!(shown[1..3], [build(&first[1]), build(&again)]);
     assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
-    assert_eq!(store.repeated("sample").unwrap(), [again.step.fingerprint].into());
+    let attempts = vec![(1, first[1].result.outcome.clone()), (2, crate::outcome::Outcome::Passed)];
+    assert_eq!(store.repeated("sample").unwrap(), [(again.step.fingerprint, attempts)].into());
     assert_eq!(store.log("sample", again.step.log_id()).unwrap(), Some(again.output));
 
     append_all(&writer, vec![first[1].clone()]).await;

@@ -171,14 +171,25 @@ fn sources() -> Vec<Case> {
         )
         .gets("regressed: test@nightly: tests failed: is_stable"),
         // Whatever is shared with other crates is no reason for a regression: it isn't shared when that is repeated.
-        case(krate("fails-on-shared-nightly").file("build.rs", NIGHTLY_CFG).lib(
-            "#[test] fn is_alone() { assert!(!cfg!(nightly) || !shared()); }
-                      #[cfg(test)] fn shared() -> bool {
-                          let mounts = std::fs::read_to_string(\"/proc/self/mountinfo\").unwrap();
-                          mounts.lines().any(|line| line.contains(\" /target \") && line.contains(\" - overlay \"))
-                      }",
-        ))
+        case(
+            krate("fails-on-shared-nightly")
+                .file("build.rs", NIGHTLY_CFG)
+                .lib("#[test] fn is_alone() { assert!(!cfg!(all(nightly, shared))); }"),
+        )
         .gets("pass: flaky: test@nightly: tests failed: is_alone"),
+        // What fails on the one first, and on the other when it is repeated, is neither a regression nor a fix.
+        case(
+            krate("fails-by-turns")
+                .file("build.rs", NIGHTLY_CFG)
+                .lib("#[test] fn takes_turns() { assert_ne!(cfg!(nightly), cfg!(shared)); }"),
+        )
+        .gets("pass: flaky: test@stable: tests failed: takes_turns"),
+        // The repetition gets further, to another difference, which must be repeated in its turn.
+        case(krate("fails-behind-a-chance").file("build.rs", NIGHTLY_CFG).lib(
+            "#[cfg(all(nightly, shared))] compile_error!(\"by chance\");
+             #[test] fn is_stable() { assert!(cfg!(not(nightly))); }",
+        ))
+        .gets("regressed: test@nightly: tests failed: is_stable"),
         case(krate("denies-warnings").lib("#![deny(warnings)] fn unused() {}")).gets("pass"),
         case(krate("broken-manifest").manifest("[package\nname = \"broken-manifest\""))
             .gets("broken: prepare: bad manifest: unclosed table, expected `]`"),
@@ -187,13 +198,17 @@ fn sources() -> Vec<Case> {
     ]
 }
 
-/// Sets `cfg(nightly)` where the compiler is one.
+/// Sets `cfg(nightly)` where the compiler is one, and `cfg(shared)` where the target folder lies over layers.
 const NIGHTLY_CFG: &str = r#"
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(nightly)");
+    println!("cargo::rustc-check-cfg=cfg(nightly, shared)");
     let rustc = std::process::Command::new(std::env::var("RUSTC").unwrap()).arg("-vV").output().unwrap();
     if String::from_utf8(rustc.stdout).unwrap().contains("-nightly") {
         println!("cargo::rustc-cfg=nightly");
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    if mounts.lines().any(|line| line.contains(" /target ") && line.contains(" - overlay ")) {
+        println!("cargo::rustc-cfg=shared");
     }
 }
 "#;
