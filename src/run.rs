@@ -87,9 +87,8 @@ pub async fn run(
         ..pipeline_config(&setup.experiment)
     };
     let mut tracer = None;
-    if let Some(mut trace) = setup.trace.take() {
-        trace.name(&config.pools)?;
-        tracer = Some(Tracer::new(trace, config.pools.len()));
+    if let Some(trace) = setup.trace.take() {
+        tracer = Some(Tracer::new(trace, &config.pools)?);
     }
     let shared = Arc::new(setup);
     let order = order(&shared);
@@ -123,16 +122,21 @@ pub async fn run(
                 }
                 // Nothing can be kept any more; the engine still has to get rid of its events.
                 News::Event(Some(_)) => {}
-                News::Event(None) => return result,
+                News::Event(None) => return (result, sink.tracer),
             }
         }
     };
-    let (summary, kept) = tokio::select! {
+    let (summary, (kept, tracer)) = tokio::select! {
         both = async { tokio::join!(engine, sink) } => both,
         () = pressure::watch(pressure) => unreachable!("it watches for ever"),
     };
     kept?;
-    Ok(summary?)
+    let summary = summary?;
+    if let Some(tracer) = tracer {
+        let downloaded = ByteSize(shared.tools.registry.downloaded_bytes());
+        tracer.end(&summary, downloaded).unwrap_or_else(|error| progress.update(trace_ended(&error)));
+    }
+    Ok(summary)
 }
 
 impl Setup {
@@ -250,7 +254,7 @@ impl Sink<'_> {
             StepReport { done, began: SystemTime::now() - wall, wall }
         });
         self.trace(|tracer| {
-            tracer.ended(&label, times, done.outcome.as_ref())?;
+            tracer.ended(&label, times, &done)?;
             tracer.load(PoolId(label.pool), times.finished, |load| load.busy -= 1)
         });
         let worker = label.worker;
@@ -292,7 +296,7 @@ impl Sink<'_> {
         let Some(tracer) = &mut self.tracer else { return };
         if let Err(error) = write(tracer) {
             self.tracer = None;
-            self.progress.update(Update::Note(format!("the trace ends here: {error}")));
+            self.progress.update(trace_ended(&error));
         }
     }
 
@@ -313,6 +317,10 @@ impl Sink<'_> {
             worker,
         }
     }
+}
+
+fn trace_ended(error: &TraceError) -> Update {
+    Update::Note(format!("the trace ends here: {error}"))
 }
 
 /// The verdict on a crate from what this run and earlier ones know of it.

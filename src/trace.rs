@@ -61,6 +61,35 @@ pub struct Args<'a> {
     pub outcome: &'a str,
     pub reason: Option<&'a str>,
     pub waited_ms: u64,
+    pub cpu_ms: u64,
+    pub peak_memory_bytes: Option<u64>,
+    pub compiled: usize,
+    pub reused: usize,
+}
+
+/// What the whole run took.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Totals<'a> {
+    pub wall_ms: u64,
+    pub cpu_ms: u64,
+    pub compiled: usize,
+    pub reused: usize,
+    pub downloaded_bytes: u64,
+    pub pools: Vec<PoolTotals<'a>>,
+}
+
+/// What a pool did. Times are summed over its workers or steps.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct PoolTotals<'a> {
+    pub name: &'a str,
+    pub workers: usize,
+    pub ops: u64,
+    pub busy_ms: u64,
+    pub waited_ms: u64,
+    /// How much of that was for memory, while a worker was free.
+    pub held_ms: u64,
 }
 
 /// How much there was to do for a pool.
@@ -84,6 +113,9 @@ struct Event<'a, T> {
     ts: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     dur: Option<u64>,
+    /// How wide an instant is drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<&'static str>,
     args: T,
 }
 
@@ -125,12 +157,27 @@ impl Trace {
         let op = args.toolchain.map_or_else(|| args.op.to_owned(), |toolchain| format!("{}@{toolchain}", args.op));
         let name = &format!("{} {op}", args.krate);
         let (tid, ts, dur) = (Some(*worker), micros(*from), Some(micros(*wall)));
-        self.write(&Event { ph: "X", name, pid: *pool, tid, ts, dur, args })
+        self.write(&Event { ph: "X", name, pid: *pool, tid, ts, dur, s: None, args })
     }
 
     /// Tells how much there is to do for a pool from now on.
     pub fn load(&mut self, pool: usize, at: Duration, load: Load) -> Result<(), TraceError> {
-        self.write(&Event { ph: "C", name: "load", pid: pool, tid: None, ts: micros(at), dur: None, args: load })
+        self.write(&Event {
+            ph: "C",
+            name: "load",
+            pid: pool,
+            tid: None,
+            ts: micros(at),
+            dur: None,
+            s: None,
+            args: load,
+        })
+    }
+
+    /// Tells what the run took, at its end.
+    pub fn end(&mut self, at: Duration, totals: &Totals<'_>) -> Result<(), TraceError> {
+        let (tid, ts) = (Some(0), micros(at));
+        self.write(&Event { ph: "i", name: "end of the run", pid: 0, tid, ts, dur: None, s: Some("g"), args: totals })
     }
 
     fn write<T: Serialize>(&mut self, event: &Event<'_, T>) -> Result<(), TraceError> {
@@ -145,7 +192,7 @@ impl Trace {
 }
 
 fn metadata<T>(name: &str, pid: usize, tid: Option<usize>, args: T) -> Event<'_, T> {
-    Event { ph: "M", name, pid, tid, ts: 0, dur: None, args }
+    Event { ph: "M", name, pid, tid, ts: 0, dur: None, s: None, args }
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -170,6 +217,10 @@ mod tests {
             outcome: "failed",
             reason: Some(reason),
             waited_ms: 12,
+            cpu_ms: 1900,
+            peak_memory_bytes: Some(1 << 20),
+            compiled: 1,
+            reused: 20,
         };
         Span { pool: 1, worker: 3, from: Duration::from_millis(1), wall: Duration::from_secs(2), args }
     }
@@ -190,21 +241,36 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_a_complete_event_of_its_worker_and_a_load_a_counter() {
+    fn an_op_is_a_complete_event_of_its_worker_a_load_a_counter_and_the_end_an_instant() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.json");
         let mut trace = Trace::create(&path).unwrap();
         trace.span(&span("E0554")).unwrap();
         trace.load(1, Duration::from_secs(3), Load { busy: 2, waiting: 7 }).unwrap();
+        let build = PoolTotals { name: "build", workers: 2, ops: 1, busy_ms: 2000, waited_ms: 12, held_ms: 3 };
+        let (compiled, reused) = (1, 20);
+        let pools = vec![build];
+        let totals = Totals { wall_ms: 4000, cpu_ms: 1900, compiled, reused, downloaded_bytes: 5, pools };
+        trace.end(Duration::from_secs(4), &totals).unwrap();
         let expected = json!([
             {
                 "ph": "X", "name": "itoa@1.0.18 build@nightly", "pid": 1, "tid": 3, "ts": 1000, "dur": 2_000_000,
                 "args": {
                     "crate": "itoa@1.0.18", "op": "build", "toolchain": "nightly", "outcome": "failed",
-                    "reason": "E0554", "waited_ms": 12
+                    "reason": "E0554", "waited_ms": 12, "cpu_ms": 1900, "peak_memory_bytes": 1_048_576,
+                    "compiled": 1, "reused": 20
                 }
             },
-            { "ph": "C", "name": "load", "pid": 1, "ts": 3_000_000, "args": { "busy": 2, "waiting": 7 } }
+            { "ph": "C", "name": "load", "pid": 1, "ts": 3_000_000, "args": { "busy": 2, "waiting": 7 } },
+            {
+                "ph": "i", "name": "end of the run", "pid": 0, "tid": 0, "ts": 4_000_000, "s": "g",
+                "args": {
+                    "wall_ms": 4000, "cpu_ms": 1900, "compiled": 1, "reused": 20, "downloaded_bytes": 5,
+                    "pools": [{
+                        "name": "build", "workers": 2, "ops": 1, "busy_ms": 2000, "waited_ms": 12, "held_ms": 3
+                    }]
+                }
+            }
         ]);
         assert_eq!(read(&path), expected);
     }

@@ -94,13 +94,14 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (cores, memory) = (cores(), host::memory());
     let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
-    let summary = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    let (summary, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
     store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;
     drop(proxy);
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);
     let page = closing::write_html(&store, &home, &report);
+    progress.finish(report.runs.last());
     if options.progress != progress::Kind::Json {
         // A reader that has seen enough changes nothing about what was found.
         let _ = closing::write(&report, page.as_deref().ok(), stop.level(), out);
@@ -140,12 +141,12 @@ async fn run_rest(
     notes: Vec<String>,
     home: &Home,
     stop: (stop::Stopper, Stop),
-) -> anyhow::Result<Summary> {
-    let left = |plan: &&CratePlan| !plan::remaining(&setup.experiment, plan, &setup.finished).is_empty();
+) -> anyhow::Result<(Summary, Progress)> {
+    let is_done = |krate: &usize| setup.left(*krate).is_empty();
     let ahead = progress::Plan {
         pools: run::pipeline_config(&setup.experiment).pools,
         crates: setup.plans.len(),
-        already_done: setup.plans.len() - setup.plans.iter().filter(left).count(),
+        already_done: (0..setup.plans.len()).filter(is_done).count(),
     };
     let mut progress = Progress::new(options.progress, ahead);
     for note in notes {
@@ -154,14 +155,35 @@ async fn run_rest(
     let reader = Store::open(&home.database())?;
     let writer = reader.writer()?;
     let (caching, budget) = (setup.experiment.cache, setup.experiment.cache_budget);
-    let ran = run::run(setup, reader, &writer, &mut progress, stop).await;
+    let ran = tokio::select! {
+        ran = run::run(setup, reader, &writer, &mut progress, stop) => ran,
+        () = collect_now_and_then(caching, budget, home) => unreachable!("it goes on for ever"),
+    };
     if let Some(note) = keep_cache_within(caching, budget, home) {
         progress.update(Update::Note(note));
     }
-    progress.finish();
     // First what could not be kept, which is why the run ended.
-    writer.flush().await?;
-    Ok(ran?)
+    let kept = writer.flush().await.map_err(anyhow::Error::from);
+    match kept.and_then(|()| Ok(ran?)) {
+        Ok(summary) => Ok((summary, progress)),
+        Err(error) => {
+            progress.finish(None);
+            Err(error)
+        }
+    }
+}
+
+/// How often what crates share is brought under its budget during a run.
+const COLLECT_EVERY: Duration = Duration::from_secs(120);
+
+/// Keeps what crates share from filling the disk in a long run. The last word on that, and on what goes wrong with it, is
+/// for the end.
+async fn collect_now_and_then(caching: Caching, budget: ByteSize, home: &Home) {
+    loop {
+        tokio::time::sleep(COLLECT_EVERY).await;
+        let home = home.clone();
+        let _ = tokio::task::spawn_blocking(move || keep_cache_within(caching, budget, &home)).await;
+    }
 }
 
 /// Brings what crates share under its budget, and says what that took, if anything. That it can't is no reason to lose what

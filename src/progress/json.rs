@@ -9,7 +9,7 @@
 //! | `finished` | those of `started`; `outcome`: `passed`, `failed`, `broken`, `inconclusive`, `skipped` or `error`, null if the op was stopped; `reason`: a string or null; `wall_ms` |
 //! | `verdict` | `crate`; `verdict`: as in reports, `pending` for a crate that a stop cut short; `reason`: a string or null |
 //! | `note` | `text` |
-//! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms` |
+//! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms`; `run`: what it took, as in `runs[]` of the JSON report, null if an error ended it |
 //!
 //! Without `run-end` the run was killed. Texts are as crates wrote them; what could act on a terminal is
 //! escaped as JSON allows.
@@ -24,7 +24,7 @@ use serde::Serialize;
 use super::lines::Lines;
 use super::tally::Tally;
 use super::{Label, Plan, Update};
-use crate::compare::Verdict;
+use crate::compare::{RunReport, Verdict};
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
 use crate::printable::is_deceptive;
@@ -75,6 +75,7 @@ enum Event<'a> {
         done: usize,
         verdicts: &'a BTreeMap<Verdict, usize>,
         wall_ms: u64,
+        run: Option<&'a RunReport>,
     },
 }
 
@@ -122,13 +123,14 @@ impl<W: Write> Json<W> {
         write(&mut self.lines, event, now);
     }
 
-    pub(super) fn finish(mut self, now: SystemTime) {
+    pub(super) fn finish(mut self, run: Option<&RunReport>, now: SystemTime) {
         let wall = now.duration_since(self.began).unwrap_or_default();
         let end = Event::RunEnd {
             crates: self.tally.crates,
             done: self.tally.done(),
             verdicts: self.tally.verdicts(),
             wall_ms: millis(wall),
+            run,
         };
         write(&mut self.lines, end, now);
     }
@@ -188,7 +190,7 @@ mod tests {
         for update in updates {
             json.update(update, at(1500));
         }
-        json.finish(at(3000));
+        json.finish(None, at(3000));
         String::from_utf8(written).unwrap().lines().map(Into::into).collect()
     }
 
@@ -219,7 +221,7 @@ mod tests {
             r#"{"event":"finished","crate":"foo@1.2.3","op":"build","toolchain":"nightly","pool":"build","worker":1,"outcome":"failed","reason":"does not compile","wall_ms":500,"time":1500}"#,
             r#"{"event":"verdict","crate":"foo@1.2.3","verdict":"build-fail","reason":null,"time":1500}"#,
             r#"{"event":"note","text":"stopping","time":1500}"#,
-            r#"{"event":"run-end","crates":3,"done":2,"verdicts":{"build-fail":1},"wall_ms":2000,"time":3000}"#,
+            r#"{"event":"run-end","crates":3,"done":2,"verdicts":{"build-fail":1},"wall_ms":2000,"run":null,"time":3000}"#,
         ];
         assert_eq!(told, expected);
     }

@@ -15,7 +15,7 @@ mod tally;
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
-use crate::compare::Verdict;
+use crate::compare::{RunReport, Verdict};
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
 
@@ -136,10 +136,11 @@ impl Progress {
         }
     }
 
-    /// Ends: takes the bars off the terminal, or says in JSON that the run is over. A mere drop does the former only.
-    pub fn finish(self) {
+    /// Ends: takes the bars off the terminal, or says in JSON that the run is over and what it took, if it came to its end.
+    /// A mere drop does the former only.
+    pub fn finish(self, run: Option<&RunReport>) {
         match self.0 {
-            Shown::Json(json) => json.finish(SystemTime::now()),
+            Shown::Json(json) => json.finish(run, SystemTime::now()),
             Shown::Bars(_) | Shown::Plain(_) | Shown::Nothing => {}
         }
     }
