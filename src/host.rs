@@ -1,16 +1,22 @@
-//! What this host has: memory, and how hard pressed for it it is. Reads `/proc` and the cgroup of this process.
+//! What this host has: cores, memory, and how hard pressed for it it is. Reads `/proc` and the cgroups of this process.
 
-use std::fs;
+use std::num::NonZero;
+use std::{fs, thread};
 
 use bytesize::ByteSize;
 
-/// The memory that processes here may use: the host's, or what a container leaves of it. None where `/proc` can't tell.
+use crate::sandbox;
+
+/// The cores that processes here may use; 1 where that can't be told.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// The memory that processes here may use: the host's, or what a container or a service leaves of it. None where `/proc`
+/// can't tell.
 pub fn memory() -> Option<ByteSize> {
-    let total = parse_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
-    // In a container these are its own limits; elsewhere the first doesn't exist and the second is absurdly large.
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limits = limits.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-    Some(ByteSize(limits.fold(total, u64::min)))
+    let total = ByteSize(parse_total(&fs::read_to_string("/proc/meminfo").ok()?)?);
+    Some(sandbox::memory_limit().map_or(total, |limit| limit.min(total)))
 }
 
 /// The part of the last ten seconds, from 0 to 1, in which nothing could run for want of memory: `full avg10` of

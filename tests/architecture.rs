@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
 const ROOMS: [(&str, &[&str]); 24] = [
-    ("host", &[]),
     ("krate", &[]),
     ("nearest", &[]),
     ("outcome", &[]),
@@ -18,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("toolchain", &["nearest"]),
     ("sandbox", &["owner", "stop"]),
     ("home", &["sandbox"]),
+    ("host", &["sandbox"]),
     ("pipeline", &["stop"]),
     ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),

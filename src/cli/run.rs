@@ -31,7 +31,7 @@ use crate::trace::Trace;
 /// Runs an experiment to its end, or as far as it gets.
 pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let folder = std::env::current_dir().context("failed to find the working directory")?;
-    let host = Host { cores: cores(), folder: &folder, toolchain: &toolchain::find_or_active };
+    let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
     check_components(&loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
@@ -91,7 +91,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let registry = tools.registry.clone();
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
-    let (cores, memory) = (cores(), host::memory());
+    let (cores, memory) = (host::cores(), host::memory());
     let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
     let (summary, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
@@ -128,10 +128,6 @@ fn check_components(loaded: &Loaded) -> Result<(), Misuse> {
         ))),
         None => Ok(()),
     }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

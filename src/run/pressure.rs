@@ -20,6 +20,8 @@ pub(super) async fn watch(told: watch::Sender<Pressure>) {
         told.send_if_modified(|pressure| std::mem::replace(pressure, now) != now);
         tokio::time::sleep(INTERVAL).await;
     }
+    // What can't be measured any more holds nothing back.
+    told.send_replace(Pressure::Low);
     // Whoever waits for a change must not take the end of this for one.
     std::future::pending().await
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+pub use self::cgroup::memory_limit;
 pub use self::console::Console;
 pub use self::error::{Fault, SandboxError, Step};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};

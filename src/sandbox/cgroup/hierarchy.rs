@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
+
 use super::Controller;
 
 /// The generation of a hierarchy.
@@ -37,6 +39,23 @@ impl Version {
 
     pub(super) fn is_two(self) -> bool {
         self == Self::Two
+    }
+}
+
+impl Hierarchy {
+    /// The least that this process's group, or one above it, may use of memory; none if nothing limits it.
+    pub(super) fn memory_limit(&self) -> Option<ByteSize> {
+        if !self.controllers.contains(&Controller::Memory) {
+            return None;
+        }
+        let file = match self.version {
+            Version::One => "memory.limit_in_bytes",
+            Version::Two => "memory.max",
+        };
+        // Version 2 says `max` where there is none, version 1 a number that no host has.
+        let limit = |group: &Path| std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok();
+        let groups = self.own.ancestors().take_while(|group| group.starts_with(&self.mounted));
+        groups.filter_map(limit).min().map(ByteSize)
     }
 }
 
@@ -126,6 +145,28 @@ mod tests {
         let found: Vec<_> =
             found.iter().map(|h| (h.version, h.own.to_str().unwrap(), h.controllers.as_slice())).collect();
         assert_eq!(found, expected, "{mountinfo}\n{groups}");
+    }
+
+    #[test]
+    fn the_least_memory_limit_on_the_way_up_counts() {
+        let mounted = tempfile::tempdir().unwrap();
+        let own = mounted.path().join("maar.slice/run.scope");
+        std::fs::create_dir_all(&own).unwrap();
+        let limit = |group: &Path, text: &str| std::fs::write(group.join("memory.max"), text).unwrap();
+        let hierarchy = |controllers: &[Controller]| Hierarchy {
+            version: Version::Two,
+            mounted: mounted.path().to_owned(),
+            own: own.clone(),
+            controllers: controllers.to_vec(),
+        };
+        assert_eq!(hierarchy(&[Memory]).memory_limit(), None);
+        limit(&own, "max\n");
+        assert_eq!(hierarchy(&[Memory]).memory_limit(), None);
+        limit(own.parent().unwrap(), "1073741824\n");
+        assert_eq!(hierarchy(&[Memory]).memory_limit(), Some(ByteSize::gib(1)));
+        limit(&own, "4096\n");
+        assert_eq!(hierarchy(&[Memory]).memory_limit(), Some(ByteSize::kib(4)));
+        assert_eq!(hierarchy(&[Cpu]).memory_limit(), None);
     }
 
     use Controller::{Cpu, CpuAccounting, CpuSet, Memory, Pids};

@@ -15,6 +15,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytesize::ByteSize;
+
 pub(crate) use self::group::{Entrances, Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
 use super::{Limits, SandboxError};
@@ -50,6 +52,11 @@ struct Place {
     _lock: File,
     /// Undoes what making it took besides the folder.
     undo: Option<unified::Undo>,
+}
+
+/// The least memory that this process's group, or one above it, may use together; none if nothing limits it.
+pub fn memory_limit() -> Option<ByteSize> {
+    hierarchy::here().iter().filter_map(Hierarchy::memory_limit).min()
 }
 
 impl Controller {
