@@ -70,10 +70,7 @@ impl Expectations {
     /// How much memory an op of a crate should need at most.
     pub fn peak(&self, krate: &CrateName, step: &Step) -> ByteSize {
         let recorded = self.recorded(krate, &step.op.name()).and_then(|recorded| recorded.peak);
-        recorded.unwrap_or(match step.op.stage() {
-            Stage::Fetch => FETCH_PEAK,
-            Stage::Build | Stage::Test => PEAK,
-        })
+        recorded.unwrap_or_else(|| unknown_peak(step.op.stage()))
     }
 
     /// How long all these ops of a crate should take, one after another.
@@ -83,6 +80,14 @@ impl Expectations {
 
     fn recorded(&self, krate: &CrateName, op: &OpName) -> Option<&Recorded> {
         self.of_crate.get(krate)?.iter().find(|recorded| recorded.op == *op)
+    }
+}
+
+/// How much memory an op needs at most of which nothing is known.
+pub fn unknown_peak(stage: Stage) -> ByteSize {
+    match stage {
+        Stage::Fetch => FETCH_PEAK,
+        Stage::Build | Stage::Test => PEAK,
     }
 }
 

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bytesize::ByteSize;
 
 use super::args::SimulateArgs;
 use super::exit::Exit;
 use super::stored;
-use crate::experiment::Workers;
+use crate::experiment::{DEFAULT_OVERCOMMIT, Experiment, Workers};
 use crate::host;
 use crate::ops::Stage;
 use crate::printable::{bytes, crates, duration, thousands};
@@ -25,12 +26,15 @@ pub(super) fn run(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<Ex
     let recording = Arc::new(Recording::of(&results)?);
     let cores = match args.cores {
         Some(cores) => cores.into(),
-        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        None => host::cores(),
     };
     let memory = args.memory.or_else(host::memory).context("this host can't tell its memory: give --memory SIZE")?;
+    let settings = store.settings(&args.name)?.and_then(|settings| serde_json::from_str::<Experiment>(&settings).ok());
+    let overcommit = settings.map_or(DEFAULT_OVERCOMMIT, |experiment| experiment.overcommit);
     let recorded = results.runs.last().and_then(|run| Workers::from_stages(&run.workers));
     let workers = args.workers.unwrap_or_default().over(recorded.unwrap_or(Workers::for_host(cores, 1.0)));
-    let machine = Machine { workers, cores, memory };
+    let budget = ByteSize((memory.as_u64() as f64 * overcommit) as u64);
+    let machine = Machine { workers, cores, memory: budget };
     let count = args.crates.map_or(recording.len(), |crates| crates as usize);
 
     let asked = replay(&recording, count, &machine)?;

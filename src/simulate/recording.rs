@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 use super::SimulateError;
 use crate::compare::{OpResult, Results};
 use crate::ops::Stage;
@@ -35,9 +33,6 @@ pub(super) struct RecordedOp {
     /// Bytes.
     pub(super) peak: u64,
 }
-
-/// What an op is taken to need whose peak couldn't be measured.
-const UNKNOWN_PEAK: ByteSize = ByteSize::gib(1);
 
 impl Recording {
     /// Takes the crates of which at least one op has run.
@@ -89,7 +84,7 @@ impl RecordedOp {
         } else {
             (wall - cpu, cpu, 1.0)
         };
-        let peak = result.peak_memory.unwrap_or(UNKNOWN_PEAK).as_u64();
+        let peak = result.peak_memory.unwrap_or_else(|| schedule::unknown_peak(step.op.stage())).as_u64();
         Self { stage: step.op.stage(), wait, compute, cores, peak }
     }
 
