@@ -27,6 +27,12 @@ impl Tally {
         }
     }
 
+    /// The part of all dependencies that was there, from 0 to 1; none if none was needed.
+    pub fn hit_rate(self) -> Option<f64> {
+        let needed = self.compiled.saturating_add(self.reused);
+        (needed > 0).then(|| self.reused as f64 / needed as f64)
+    }
+
     pub(super) fn read(key: &Path) -> Self {
         let text = fs::read(key.join(FILE)).ok();
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()

@@ -7,6 +7,7 @@ use super::args::{CacheArgs, CacheCommand, GcArgs};
 use super::exit::Exit;
 use crate::cache::{self, Summary, Tally};
 use crate::home::Home;
+use crate::report::figures::percent;
 
 /// Does what the arguments say.
 pub(super) fn run(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -23,15 +24,20 @@ fn show(home: &Home, out: &mut dyn Write) -> anyhow::Result<Exit> {
         writeln!(out, "no compiled dependencies yet: `maar run` makes and shares them")?;
         return Ok(Exit::Fine);
     }
-    writeln!(out, "{:>8}  {:>10}  {:>9}  {:>9}  {:>6}  TOOLCHAIN", "LAYERS", "SIZE", "USED", "COMPILED", "REUSED")?;
+    writeln!(
+        out,
+        "{:>8}  {:>10}  {:>9}  {:>9}  {:>9}  {:>5}  TOOLCHAIN",
+        "LAYERS", "SIZE", "USED", "COMPILED", "REUSED", "HITS"
+    )?;
     let now = SystemTime::now();
     for Summary { toolchain, layers, size, last_used, tally } in &summaries {
         let ago = last_used.map_or_else(|| "never".to_owned(), |used| ago(now, used));
         let Tally { compiled, reused } = tally;
         writeln!(
             out,
-            "{layers:>8}  {:>10}  {ago:>9}  {compiled:>9}  {reused:>6}  {toolchain}",
-            size.display().iec().to_string()
+            "{layers:>8}  {:>10}  {ago:>9}  {compiled:>9}  {reused:>9}  {:>5}  {toolchain}",
+            size.display().iec().to_string(),
+            tally.hit_rate().map_or_else(|| "-".to_owned(), percent),
         )?;
     }
     let size = bytesize::ByteSize(summaries.iter().map(|summary| summary.size.as_u64()).sum());
