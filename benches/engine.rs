@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use maar::experiment::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, SandboxKind, Workers};
 use maar::krate::{CrateId, Origin, Selected};
-use maar::ops::{LockfileMode, Op, Stage};
+use maar::ops::{LockfileMode, Op};
 use maar::pipeline::sim::{Random, SimJob, SimStep, heavy_tailed, lower_bound};
 use maar::pipeline::{Config, Pool, Summary, run};
 use maar::plan::{self, CratePlan};
@@ -83,10 +83,7 @@ fn toolchain(spec: &str) -> Result<Toolchain, Box<dyn std::error::Error>> {
 
 /// The steps of a plan, each taking up to ten seconds.
 fn simulated(id: usize, plan: &CratePlan, random: &mut Random) -> Option<SimJob> {
-    let mut steps = plan.steps.iter().map(|step| {
-        let pool = Stage::ALL.iter().position(|stage| *stage == step.op.stage()).unwrap_or(usize::MAX);
-        SimStep::new(pool, 1 + random.below(10_000))
-    });
+    let mut steps = plan.steps.iter().map(|step| SimStep::new(step.op.stage().place(), 1 + random.below(10_000)));
     let first = steps.next()?;
     Some(SimJob::new(id, first, steps))
 }

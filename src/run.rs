@@ -141,7 +141,7 @@ pub async fn run(
 
 impl Setup {
     /// What is left to do of a crate.
-    fn left(&self, krate: usize) -> Queue {
+    pub fn left(&self, krate: usize) -> Queue {
         let plan = &self.plans[krate];
         let left = plan::remaining(&self.experiment, plan, &self.finished);
         if !left.is_empty() {
@@ -152,16 +152,16 @@ impl Setup {
         let sources = plan.steps.iter().filter(|step| step.toolchain.is_none() && !repetition.is_empty());
         sources.cloned().chain(repetition.iter().cloned()).collect()
     }
-}
-
-/// The crates of which something is left to do, in the order in which they begin.
-fn order(setup: &Setup) -> Vec<usize> {
 
     /// What earlier runs found out about a step.
     fn attempts(&self, step: &Step) -> Attempts {
         let only = || self.finished.get(&step.fingerprint).map(|outcome| (1, outcome.clone()));
         self.repeated.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
     }
+}
+
+/// The crates of which something is left to do, in the order in which they begin.
+fn order(setup: &Setup) -> Vec<usize> {
     let expected = |(place, plan): (usize, &CratePlan)| {
         let left = setup.left(place);
         (!left.is_empty()).then(|| (place, setup.expectations.total(&plan.krate.id.name, &left)))

@@ -40,8 +40,8 @@ const OUTPUT: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::gib(1);
 /// With less, cargo can't even set out.
 const DISK: RangeInclusive<ByteSize> = ByteSize::mib(16)..=ByteSize::pib(1);
 
-/// How much room compiled dependencies take between runs where nobody says otherwise: some 5,000 packages of 4 MiB each,
-/// which is what docs/performance.md found one to take.
+/// How much room compiled dependencies take between runs where nobody says otherwise: some
+/// thousands of packages, of a few MiB each.
 pub const DEFAULT_CACHE_BUDGET: ByteSize = ByteSize::gib(20);
 /// With nothing, every run compiles everything once.
 const CACHE_BUDGET: RangeInclusive<ByteSize> = ByteSize::b(0)..=ByteSize::pib(1);

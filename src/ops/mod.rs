@@ -1,6 +1,6 @@
 //! What one step of a crate's queue does: one file per op.
 //!
-//! [`Op`] is data. Two matches know its variants: its stage and its run.
+//! [`Op`] is data. What an op is and runs, exhaustive matches on it say: a new one compiles when all have an answer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -200,7 +200,13 @@ impl Op {
             Ok(mut exit) => {
                 let outcome = match order.op {
                     Self::Command(_) => verdict::of_own_command(exit.end, &exit.output, &order.limits),
-                    _ => verdict::of_command(exit.end, &exit.output, &order.limits),
+                    Self::Prepare
+                    | Self::Check
+                    | Self::Build
+                    | Self::BuildTests
+                    | Self::Test
+                    | Self::Clippy
+                    | Self::Doc => verdict::of_command(exit.end, &exit.output, &order.limits),
                 };
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
@@ -362,17 +368,17 @@ impl Stage {
     /// All stages, in the order in which crates pass them.
     pub const ALL: [Self; 3] = [Self::Fetch, Self::Build, Self::Test];
 
+    /// Its place in [`Stage::ALL`].
+    pub fn place(self) -> usize {
+        self as usize
+    }
+
     /// The name that configuration and reports use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fetch => "fetch",
             Self::Build => "build",
             Self::Test => "test",
-    /// Its place in [`Stage::ALL`].
-    pub fn place(self) -> usize {
-        self as usize
-    }
-
         }
     }
 }
