@@ -105,13 +105,16 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
 
     let killed_for = loop {
         let event = tokio::select! {
-            read = pty.read(&mut buffer), if is_open => Event::Printed(read),
-            did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
+            // After a host that stood still several come at once. Then a command that has ended has ended, and one that has
+            // printed wasn't idle.
+            biased;
             _ = &mut report => Event::Reported,
-            _ = looks.tick() => Event::Look,
+            () = stop.reached(StopLevel::Kill) => Event::Stopped,
             () = &mut timeout => Event::TimedOut,
             () = &mut disk_exceeded => Event::OverDisk,
-            () = stop.reached(StopLevel::Kill) => Event::Stopped,
+            did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
+            read = pty.read(&mut buffer), if is_open => Event::Printed(read),
+            _ = looks.tick() => Event::Look,
         };
         match event {
             Event::Printed(Read::Bytes(count)) => {
