@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
@@ -18,7 +19,7 @@ use crate::host;
 use crate::krate::{CrateName, Selected};
 use crate::ops::{self, Op, Tools};
 use crate::pipeline::Summary;
-use crate::plan::{self, CratePlan};
+use crate::plan;
 use crate::progress::{self, Progress, Update};
 use crate::registry::{self, Registry, Upstream};
 use crate::run::{self, Setup};
@@ -100,8 +101,8 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);
-    let page = closing::write_html(&store, &home, &report);
     progress.finish(report.runs.last());
+    let page = closing::write_html(&store, &home, &report);
     if options.progress != progress::Kind::Json {
         // A reader that has seen enough changes nothing about what was found.
         let _ = closing::write(&report, page.as_deref().ok(), stop.level(), out);
