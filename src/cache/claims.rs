@@ -18,6 +18,8 @@ pub struct Claims {
 #[derive(Debug, Default)]
 struct Shared {
     packages: Mutex<BTreeSet<String>>,
+    /// How often somebody compiled a package and had nothing to share in the end.
+    in_vain: Mutex<BTreeMap<String, usize>>,
     released: Notify,
 }
 
@@ -37,13 +39,16 @@ impl Claims {
     }
 
     /// Waits until none of the packages of one of the groups is claimed, and says which group that is.
-    pub async fn released<K: Ord + Clone>(&self, groups: &BTreeMap<K, BTreeSet<String>>) -> K {
+    pub async fn released<'a, K: Clone + 'a>(
+        &self,
+        groups: impl Iterator<Item = (&'a K, &'a BTreeSet<String>)> + Clone,
+    ) -> K {
         loop {
             // Before looking, so that no release is missed.
             let released = self.shared.released.notified();
             let free = {
                 let claimed = self.shared.packages();
-                groups.iter().find(|(_, packages)| claimed.is_disjoint(packages)).map(|(group, _)| group.clone())
+                groups.clone().find(|(_, packages)| claimed.is_disjoint(packages)).map(|(group, _)| group.clone())
             };
             match free {
                 Some(group) => return group,
@@ -53,7 +58,21 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// How often others compiled some of these packages in vain. Whoever waited for one meanwhile need not try it, too.
+    pub fn in_vain(&self, packages: &BTreeSet<String>) -> usize {
+        let in_vain = self.shared.in_vain();
+        packages.iter().filter_map(|package| in_vain.get(package)).sum()
+    }
+}
+
 impl Claim {
+    /// Says that some of the packages were compiled in vain.
+    pub fn was_in_vain(&self, packages: impl IntoIterator<Item = String>) {
+        let mut in_vain = self.shared.in_vain();
+        packages.into_iter().for_each(|package| *in_vain.entry(package).or_default() += 1);
+    }
+
     /// Whether the package is one of them.
     pub fn has(&self, package: &str) -> bool {
         self.packages.contains(package)
@@ -73,6 +92,10 @@ impl Drop for Claim {
 }
 
 impl Shared {
+    fn in_vain(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.in_vain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn packages(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.packages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,15 +120,25 @@ mod tests {
         assert_eq!(claims.claim(["a", "b", "c"]).packages().collect::<Vec<_>>(), ["a", "b"]);
     }
 
+    #[test]
+    fn what_was_in_vain_is_known_to_all() {
+        let claims = Claims::default();
+        let claim = claims.claim(["a", "b"]);
+        assert_eq!(claims.in_vain(&set(&["a", "b"])), 0);
+        claim.was_in_vain(["a".to_owned()]);
+        claim.was_in_vain(["a".to_owned()]);
+        assert_eq!([&["a", "b"][..], &["b", "c"]].map(|packages| claims.in_vain(&set(packages))), [2, 0]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_goes_on_when_all_of_a_group_are_released() {
         let claims = Claims::default();
         let groups = BTreeMap::from([(1, set(&["a", "b"])), (2, set(&["a", "c"]))]);
-        assert_eq!(claims.released(&groups).await, 1);
+        assert_eq!(claims.released(groups.iter()).await, 1);
         let (a, b, c) = (claims.claim(["a"]), claims.claim(["b"]), claims.claim(["c"]));
         let waiting = tokio::spawn({
             let claims = claims.clone();
-            async move { claims.released(&groups).await }
+            async move { claims.released(groups.iter()).await }
         });
         tokio::task::yield_now().await;
         drop(a);

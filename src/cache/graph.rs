@@ -31,6 +31,14 @@ struct Package {
     code: Code,
 }
 
+/// Packages that are shared together or not at all.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Group<'g> {
+    pub(super) names: Vec<&'g str>,
+    /// As `NAME-VERSION`.
+    pub(super) packages: BTreeSet<String>,
+}
+
 /// A lockfile with more packages is left alone: few crates have a tenth of it, and the closures would take long.
 const MAX_PACKAGES: usize = 2000;
 
@@ -77,14 +85,39 @@ impl Graph {
         self.packages.get(folder).map(|package| &package.code)
     }
 
-    /// The name of a package, without its version.
-    pub(super) fn name(&self, folder: &str) -> Option<&str> {
-        self.packages.get(folder).map(|package| package.name.as_str())
-    }
-
     /// All that a package depends on, itself included.
     pub(super) fn closure(&self, folder: &str) -> Option<&BTreeSet<String>> {
         self.packages.get(folder).map(|package| &package.closure)
+    }
+
+    /// The packages with exactly this code and a name that is wanted, each group after all that it needs.
+    ///
+    /// All versions of a name are in one group, as cargo's names of units have no version, and so are names whose versions
+    /// need each other's, such as `a-2`, which needs `b`, which needs `a-1`.
+    pub(super) fn groups(&self, code: &Code, is_wanted: impl Fn(&str) -> bool) -> Vec<Group<'_>> {
+        let wanted = self.packages.iter().filter(|(_, package)| package.code == *code && is_wanted(&package.name));
+        let name_of: BTreeMap<&str, &str> = wanted.map(|(folder, package)| (folder.as_str(), &*package.name)).collect();
+        let mut needs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (folder, name) in &name_of {
+            let below = self.packages[*folder].closure.iter().filter_map(|below| name_of.get(below.as_str()));
+            needs.entry(name).or_default().extend(below);
+        }
+        let reach: BTreeMap<&str, BTreeSet<&str>> = needs.keys().map(|name| (*name, reached(name, &needs))).collect();
+        // What a name needs reaches less, unless it needs that name in turn.
+        let mut names: Vec<&str> = reach.keys().copied().collect();
+        names.sort_by_key(|name| reach[name].len());
+        let mut grouped = BTreeSet::new();
+        let mut groups = Vec::new();
+        for name in names {
+            let mates = reach[name].iter().copied().filter(|mate| reach[mate].contains(name));
+            let names: Vec<&str> = mates.filter(|mate| grouped.insert(*mate)).collect();
+            if !names.is_empty() {
+                let packages = name_of.iter().filter(|(_, name)| names.contains(name));
+                let packages = packages.map(|(folder, _)| (*folder).to_owned()).collect();
+                groups.push(Group { names, packages });
+            }
+        }
+        groups
     }
 
     /// All packages, as `NAME-VERSION`.
@@ -100,6 +133,15 @@ fn folder_and_name(locked: &Locked) -> Option<(String, String)> {
     }
 }
 
+/// All that a name needs, and what that needs, itself included.
+fn reached<'g>(name: &'g str, needs: &BTreeMap<&'g str, BTreeSet<&'g str>>) -> BTreeSet<&'g str> {
+    let (mut reached, mut ahead) = (BTreeSet::from([name]), vec![name]);
+    while let Some(next) = ahead.pop() {
+        ahead.extend(needs[next].iter().copied().filter(|need| reached.insert(need)));
+    }
+    reached
+}
+
 /// The places of all that a package depends on, itself included.
 fn closure(lockfile: &Lockfile, place: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::from([place]);
@@ -112,15 +154,21 @@ fn closure(lockfile: &Lockfile, place: usize) -> BTreeSet<usize> {
 
 /// The parts of a manifest that say whether the package runs code when it is compiled.
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Manifest {
     #[serde(alias = "project")]
     package: About,
     lib: Option<Lib>,
+    /// Unstable features, which only a nightly cargo knows: `metabuild`, `profile-rustflags`, whatever comes.
+    #[serde(alias = "cargo_features")]
+    cargo_features: Option<toml::Value>,
 }
 
 #[derive(Deserialize)]
 struct About {
     build: Option<toml::Value>,
+    /// Where another manifest is that has the last word on how everything is compiled.
+    workspace: Option<toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -136,12 +184,9 @@ struct Lib {
 
 /// Whether a package has a build script, is a macro, or needs a linker. What can't be understood runs code.
 fn runs_code(folder: &Path) -> bool {
-    let read = || {
-        let mut text = String::new();
-        File::open(folder.join("Cargo.toml")).ok()?.take(MAX_MANIFEST).read_to_string(&mut text).ok()?;
-        toml::from_str::<Manifest>(&text).ok()
+    let Some(Manifest { package, lib, cargo_features: None }) = Manifest::read(&folder.join("Cargo.toml")) else {
+        return true;
     };
-    let Some(Manifest { package, lib }) = read() else { return true };
     let has_script = match package.build {
         Some(build) => build != toml::Value::Boolean(false),
         None => folder.join("build.rs").exists(),
@@ -152,6 +197,23 @@ fn runs_code(folder: &Path) -> bool {
         lib.proc_macro || lib.plugin || lib.crate_type.is_some_and(runs)
     });
     has_script || is_loaded_or_linked
+}
+
+/// Whether the manifest of a crate leaves it to cargo how the dependencies are compiled, as far as code can come of it: on a
+/// nightly, a profile can name a code generator that rustc loads. What can't be understood doesn't.
+pub fn compiles_as_usual(manifest: &Path) -> bool {
+    Manifest::read(manifest)
+        .is_some_and(|manifest| manifest.cargo_features.is_none() && manifest.package.workspace.is_none())
+}
+
+impl Manifest {
+    /// `None`: it can't be read or understood, or is too long for that.
+    fn read(path: &Path) -> Option<Self> {
+        let mut text = String::new();
+        let length = File::open(path).ok()?.take(MAX_MANIFEST + 1).read_to_string(&mut text).ok()?;
+        // What isn't read could say anything.
+        if length as u64 > MAX_MANIFEST { None } else { toml::from_str(&text).ok() }
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +250,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_group_needs_comes_before_it() {
+        let check = |packages: &[(&str, &[&str])], expected: &[&[&str]]| {
+            let mut text = String::new();
+            for (folder, needs) in packages {
+                let (name, version) = folder.split_once('-').unwrap();
+                let needs: Vec<String> = needs.iter().map(|need| need.replace('-', " ")).collect();
+                let source = format!("registry+{}", crates_index::git::URL);
+                text += &format!(
+                    "[[package]]\nname = {name:?}\nversion = {version:?}\nsource = {source:?}\ndependencies = {needs:?}\n"
+                );
+            }
+            let lockfile = Lockfile::parse(&text, Path::new("Cargo.lock")).unwrap();
+            let graph = Graph::with(&lockfile, |_| false);
+            let code = Code::new();
+            let groups: Vec<Vec<&str>> =
+                graph.groups(&code, |name| name != "unwanted").into_iter().map(|group| group.names).collect();
+            assert_eq!(groups, expected, "{packages:?}");
+        };
+        check(&[("a-1.0.0", &["b-1.0.0"]), ("b-1.0.0", &[])], &[&["b"], &["a"]]);
+        // The older version needs nothing, but the newer one does.
+        check(&[("a-1.0.0", &[]), ("a-2.0.0", &["b-1.0.0"]), ("b-1.0.0", &[])], &[&["b"], &["a"]]);
+        check(&[("a-1.0.0", &[]), ("a-2.0.0", &["b-1.0.0"]), ("b-1.0.0", &["a-1.0.0"])], &[&["a", "b"]]);
+        // What `a` needs of `b` needs nothing, but another version of `b` needs `c`.
+        check(
+            &[("a-1.0.0", &["b-1.0.0"]), ("b-1.0.0", &[]), ("b-2.0.0", &["c-1.0.0"]), ("c-1.0.0", &[])],
+            &[&["c"], &["b"], &["a"]],
+        );
+        check(&[("a-1.0.0", &[]), ("unwanted-1.0.0", &["a-1.0.0"])], &[&["a"]]);
+    }
+
+    #[test]
     fn whatever_may_run_when_it_is_compiled_runs_code() {
         let check = |manifest: &str, build_rs: Option<&str>, expected: bool| {
             let dir = tempfile::tempdir().unwrap();
@@ -210,6 +303,28 @@ mod tests {
         check("[package]\n[lib]\ncrate_type = 'proc-macro'", None, true);
         check("[package]\n[lib]\ncrate-type = ['cdylib', 'rlib']", None, true);
         check("[package", None, true);
+        check("cargo-features = ['metabuild']\n[package]\nmetabuild = 'x'", None, true);
+        check("'cargo\\u002dfeatures' = []\n[package]", None, false);
+        check("\"cargo\\u002dfeatures\" = []\n[package]", None, true);
+        // What cargo reads behind what is looked at.
+        let long = format!("[package]\nname = 'a'\n{}build = 'x.rs'", "#\n".repeat(MAX_MANIFEST as usize / 2));
+        check(&long, None, true);
         assert!(runs_code(Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn a_crate_that_has_a_say_in_how_others_are_compiled_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("Cargo.toml");
+        assert!(!compiles_as_usual(&path));
+        for (manifest, expected) in [
+            ("[package]\nname = 'a'\n[profile.dev]\nopt-level = 1\n[workspace]", true),
+            ("cargo-features = ['profile-rustflags']\n[package]\n[profile.dev]\nrustflags = ['-Zx']", false),
+            ("[package]\nworkspace = 'sub'", false),
+            ("[package", false),
+        ] {
+            std::fs::write(&path, manifest).unwrap();
+            assert_eq!(compiles_as_usual(&path), expected, "{manifest}");
+        }
     }
 }

@@ -90,6 +90,33 @@ pub(super) fn units_in(target: &Path) -> Result<BTreeSet<String>, CacheError> {
     Ok(names_in(&target.join(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
 }
 
+/// Whether there is anything in a target folder that is no unit's and not cargo's own: a build script wrote where it isn't
+/// supposed to, or changed what is another's, and who reused its units would miss that.
+pub(super) fn has_strangers(target: &Path) -> Result<bool, CacheError> {
+    let units = units_in(target)?;
+    let hashes: BTreeSet<&str> = units.iter().filter_map(|unit| split(unit)).map(|(_, hash)| hash).collect();
+    let below = |folder: &str| names_in(&target.join(PROFILE).join(folder));
+    let is_hidden = |name: &str| name.starts_with('.');
+    let is_at_home = [
+        names_in(target)?
+            .iter()
+            .all(|name| is_hidden(name) || [PROFILE, "CACHEDIR.TAG", "tmp"].contains(&name.as_str())),
+        below("")?
+            .iter()
+            .all(|name| is_hidden(name) || [DEPS, BUILD, "examples", "incremental"].contains(&name.as_str())),
+        below(DEPS)?.iter().all(|name| hash_of(name).is_some_and(|hash| hashes.contains(hash))),
+        below(BUILD)?.iter().all(|name| units.contains(name)),
+    ];
+    Ok(is_at_home.contains(&false))
+}
+
+/// The hash of the unit that a file of a target folder belongs to.
+pub fn unit_hash(path: &Path) -> Option<&str> {
+    let mut names = path.iter().skip(1).map(|name| name.to_str());
+    let (folder, name) = (names.next()??, names.next()??);
+    if folder == DEPS { hash_of(name) } else { split(name).map(|(_, hash)| hash) }
+}
+
 /// Whether the folders that cargo makes are folders, and not links that lead away from here.
 fn is_cargos_own(target: &Path) -> bool {
     let profile = target.join(PROFILE);
@@ -101,6 +128,14 @@ fn is_cargos_own(target: &Path) -> bool {
 struct Useless;
 
 impl Crop {
+    /// Adds what is another package's.
+    pub(super) fn join(&mut self, other: Self) {
+        let Self { units, folders, files } = other;
+        self.units.extend(units);
+        self.folders.extend(folders);
+        self.files.extend(files);
+    }
+
     fn take(&mut self, target: &Path, path: &Path, depth: usize) -> Result<(), Useless> {
         let metadata = target.join(path).symlink_metadata().map_err(|_| Useless)?;
         if depth > MAX_DEPTH || self.files.len() + self.folders.len() >= MAX_ITEMS {
@@ -226,6 +261,34 @@ mod tests {
         fs::remove_file(out.join("link")).unwrap();
         nix::unistd::mkfifo(&out.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(files(dir.path(), "a"), None);
+    }
+
+    #[test]
+    fn what_is_no_units_and_not_cargos_is_a_stranger() {
+        let own = [".fingerprint/a-H/invoked.timestamp", "deps/a-H.d", "build/a-H/out/x", ".cargo-lock"];
+        assert!(!has_strangers(target(&own).path()).unwrap());
+        for stranger in [
+            "libnat.so",
+            "deps/libnat.so",
+            "deps/libother-fedcba9876543210.rlib",
+            "build/other-fedcba9876543210/out/x",
+            "../native/x",
+        ] {
+            assert!(has_strangers(target(&[&own[..], &[stranger]].concat()).path()).unwrap(), "{stranger}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_unit_have_its_hash() {
+        for (path, hash) in [
+            ("debug/deps/liba_b-H.rlib", Some(H)),
+            ("debug/.fingerprint/a-b-H/lib-a_b", Some(H)),
+            ("debug/build/a-b-H/out/x/c-fedcba9876543210.o", Some(H)),
+            ("debug/deps/liba.rlib", None),
+            ("debug/x", None),
+        ] {
+            assert_eq!(unit_hash(Path::new(&path.replace('H', H))), hash, "{path}");
+        }
     }
 
     #[test]

@@ -23,13 +23,17 @@ pub(super) type Id = u64;
 const RECORD: &str = "record.json";
 const FILES: &str = "files";
 
+/// In bytes: what nearly all file systems use.
+const BLOCK: u64 = 4096;
+
 /// A use is noted when the last one that was is older than this.
 const USE_RESOLUTION: Duration = Duration::from_secs(600);
 
 /// What a layer holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Layer {
-    /// The packages, as `NAME-VERSION`, that its units may belong to: one, or several versions of one name.
+    /// The packages, as `NAME-VERSION`, that its units may belong to: one, several versions of one name, or several that
+    /// need each other's versions.
     pub(super) packages: BTreeSet<String>,
     /// The packages whose code has run in the cell that it was made in.
     pub(super) code: Code,
@@ -52,9 +56,9 @@ impl Layer {
         self.packages.iter().filter_map(|package| graph.code(package)).any(|code| self.code.is_subset(code))
     }
 
-    /// The disk space of its files.
+    /// The disk space of its files, in bytes. Each takes whole blocks, and one for what the file system knows of it.
     pub(super) fn size(&self) -> u64 {
-        self.files.iter().map(|file| file.size).sum()
+        self.files.iter().map(|file| file.size.next_multiple_of(BLOCK) + BLOCK).sum()
     }
 
     /// Reads the record of a layer. `None`: it is not there, or was damaged by a power loss.
@@ -109,7 +113,6 @@ impl Layer {
                 Err(error) => return Err(CacheError::io("link", &from)(error)),
             }
         }
-        note_use(&folder.join(RECORD));
         Ok(Linked::All)
     }
 }
@@ -136,9 +139,9 @@ pub(super) fn last_used(folder: &Path) -> SystemTime {
 }
 
 /// Best effort: a use that isn't noted makes a layer look older than it is.
-fn note_use(record: &Path) {
+pub(super) fn note_use(folder: &Path) {
     let now = SystemTime::now();
-    let noted = File::open(record).and_then(|file| Ok((file.metadata()?.modified()?, file)));
+    let noted = File::open(folder.join(RECORD)).and_then(|file| Ok((file.metadata()?.modified()?, file)));
     if let Ok((last, file)) = noted
         && now.duration_since(last).is_ok_and(|age| age > USE_RESOLUTION)
     {

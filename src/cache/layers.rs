@@ -11,10 +11,10 @@ use std::time::SystemTime;
 
 use super::claims::Claims;
 use super::error::CacheError;
-use super::graph::{Code, Graph};
-use super::harvest::{self, harvest};
+use super::graph::{Code, Graph, Group};
+use super::harvest::{self, UnitFile, harvest};
 use super::key::Key;
-use super::layer::{Id, Layer, Linked};
+use super::layer::{Id, Layer, Linked, note_use};
 use super::tally::Tally;
 use crate::owner::Owner;
 use crate::sandbox::remove_folder;
@@ -131,24 +131,27 @@ impl Layers {
     /// `code`, where no other code ran, and lays it.
     ///
     /// Takes units of packages with exactly this code, and only if all that they were compiled against is laid. Says
-    /// how many packages it took; `upper` is of no use afterwards.
+    /// how many dependencies it took; `upper` is of no use afterwards.
     pub fn take(&self, graph: &Graph, code: &Code, upper: &Path, base: &mut Base) -> Result<usize, CacheError> {
+        if !code.is_empty() && harvest::has_strangers(upper)? {
+            return Ok(0);
+        }
         let mut crops = harvest(upper)?;
-        // What a package needs comes before it: its closure is smaller.
-        let mut packages: Vec<&str> = graph.with_code(code).collect();
-        packages.sort_by_key(|package| graph.closure(package).map_or(0, BTreeSet::len));
+        let groups = graph.groups(code, |name| crops.contains_key(name));
 
         let _lock = self.lock()?;
         // What another process has compiled in the meantime comes first: two copies of a unit may differ.
         self.lay(graph, base)?;
         let mut taken: BTreeMap<Id, BTreeSet<String>> = BTreeMap::new();
         let mut refused: BTreeSet<String> = BTreeSet::new();
-        for package in packages {
-            let Some(name) = graph.name(package) else { continue };
-            let Some(crop) = crops.remove(name) else { continue };
-            let versions: BTreeSet<String> =
-                graph.with_code(code).filter(|other| graph.name(other) == Some(name)).map(str::to_owned).collect();
-            let Some(crop) = crop else {
+        let mut count = 0;
+        for Group { names, packages: versions } in groups {
+            let crop = names.iter().map(|name| crops.remove(*name).flatten()).reduce(|all, crop| {
+                let mut all = all?;
+                all.join(crop?);
+                Some(all)
+            });
+            let Some(crop) = crop.flatten() else {
                 refused.extend(versions);
                 continue;
             };
@@ -162,9 +165,32 @@ impl Layers {
                 continue;
             }
             taken.insert(self.add(layer, upper)?, versions);
+            count += names.len();
         }
         self.lay(graph, base)?;
-        Ok(taken.len())
+        Ok(count)
+    }
+
+    /// Takes out of a base what cargo doesn't use, given the hashes of the units that it does, and notes the use of the
+    /// rest.
+    ///
+    /// A crate that looks into its target folder should find there what it would have compiled, and no second copy of a
+    /// dependency that another crate wanted otherwise.
+    pub fn keep_used(&self, used: &BTreeSet<String>, base: &mut Base) -> Result<(), CacheError> {
+        let is_used = |path: &Path| harvest::unit_hash(path).is_some_and(|hash| used.contains(hash));
+        for layer in base.laid.values() {
+            for UnitFile { path, .. } in layer.files.iter().filter(|file| !is_used(&file.path)) {
+                let path = base.dir.join(path);
+                fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
+            }
+            for path in layer.folders.iter().rev().filter(|path| !is_used(path)) {
+                // An empty one tells nobody anything.
+                let _ = fs::remove_dir(base.dir.join(path));
+            }
+        }
+        base.laid.retain(|_, layer| layer.files.iter().any(|file| is_used(&file.path)));
+        base.laid.keys().for_each(|id| note_use(&self.folder(*id)));
+        Ok(())
     }
 
     fn add(&self, mut layer: Layer, upper: &Path) -> Result<Id, CacheError> {

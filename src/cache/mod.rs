@@ -11,6 +11,7 @@
 //!   in the cell that made it. So whoever could have tampered with what a crate is given could as well have done so
 //!   in a build of that crate that shares nothing.
 //! - A layer is given only together with the very layers that it was compiled against.
+//! - At last a crate is left with the units that its own command uses, and no others.
 //!
 //! Doesn't run anything: which cells compile what is a matter of the ops.
 
@@ -29,7 +30,8 @@ mod tests;
 pub use claims::{Claim, Claims};
 pub use collect::{Collected, Summary, collect, keep_within, summarise};
 pub use error::CacheError;
-pub use graph::{Code, Graph};
+pub use graph::{Code, Graph, compiles_as_usual};
+pub use harvest::unit_hash;
 pub use key::Key;
 pub use layers::{Base, Layers};
 pub use tally::Tally;

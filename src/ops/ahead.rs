@@ -2,23 +2,25 @@
 //!
 //! Cargo is run as the op will run it, but what it finds as `rustc` refuses all packages but a few: first those that
 //! run no code at all, then, in a new cell each time, those that run the same code. What a cell completes becomes
-//! layers, which later cells and at last the op itself lie over. The crate's own code is refused in all of them.
+//! layers, which later cells and at last the op itself lie over. The crate's own code is refused in all of them. Between
+//! them cargo is asked what is next, and at last what of the layers it uses.
 //!
 //! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use std::{fmt, io};
 
 use semver::Version;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::cache::{Base, CacheError, Claim, Code, Graph, Key, Layers, Tally};
-use crate::ops::cell::{self, Ahead, CellError, TOOLCHAIN, VENDOR};
+use crate::cache::{self, Base, CacheError, Claim, Code, Graph, Key, Layers, Tally};
+use crate::ops::cell::{self, Ahead, CellError, TARGET, TOOLCHAIN, VENDOR};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
 use crate::ops::{Features, Op, Order, Sharing, Tools, blocking};
 use crate::registry::lockfile::{Lockfile, LockfileError};
@@ -34,6 +36,9 @@ const SHARED: Op = Op::Build;
 
 /// What the stand-in for rustc may compile, beside it.
 const ALLOWED: &str = "allowed";
+
+/// Has cargo tell of every unit that it finds or makes, with its files, as JSON in a line.
+const MESSAGES: &str = "--message-format=json-render-diagnostics";
 
 /// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
 const REFUSED: &str = "maar-refused: ";
@@ -89,8 +94,10 @@ pub(super) async fn compile(
     order: &Order<'_>,
     toolchain: usize,
 ) -> Result<Option<Compiled>, WorkspaceError> {
-    // Variables of a crate's own can change what any dependency becomes.
-    let may_share = order.sharing == Sharing::Layers && order.env.is_empty();
+    // Variables of a crate's own can change what any dependency becomes, and so can its manifest, on a nightly.
+    let may_share = order.sharing == Sharing::Layers
+        && order.env.is_empty()
+        && cache::compiles_as_usual(&workspace.source().join("Cargo.toml"));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells)?;
@@ -98,19 +105,17 @@ pub(super) async fn compile(
     let work = Work { tools, workspace, order, toolchain, layers, dirs };
     // What other flags make of a dependency is another thing, which a base would only be in the way of.
     let build_env = |op: &Op| op.build_env(&tools.toolchains);
-    if !build_env(order.op).eq(build_env(&SHARED)) {
-        let (usage, tally) = (Usage::default(), Tally::default());
-        return Ok(Some(Compiled { base: path, usage, tally, problem: None }));
+    let mut spent = Spent::default();
+    let mut problem = None;
+    if build_env(order.op).eq(build_env(&SHARED)) {
+        problem = work.all(&mut spent).await.err();
     }
-    match work.all().await {
-        Ok(Progress { usage, tally, .. }) => Ok(Some(Compiled { base: path, usage, tally, problem: None })),
-        Err(error) => {
-            // What earlier ops wrote over a base is no folder of its own: the next one needs a base, too, if an empty one.
-            workspace.renew(&path, For::Cells)?;
-            let (usage, tally) = (Usage::default(), Tally::default());
-            Ok(Some(Compiled { base: path, usage, tally, problem: Some(error) }))
-        }
+    if problem.is_some() {
+        // What earlier ops wrote over a base is no folder of its own: the next one needs a base, too, if an empty one.
+        workspace.renew(&path, For::Cells)?;
     }
+    let Spent { usage, tally } = spent;
+    Ok(Some(Compiled { base: path, usage, tally, problem }))
 }
 
 /// The command that compiles what an op's own command will need, and says what of it is fresh.
@@ -161,46 +166,77 @@ struct Work<'a> {
 }
 
 /// How far the work on them is.
-struct Progress {
+struct Progress<'a> {
     graph: Arc<Graph>,
     base: Base,
+    /// The hashes of the units that cargo found when it last looked at everything; none if it isn't known.
+    used: Option<BTreeSet<String>>,
+    spent: &'a mut Spent,
+}
+
+/// What somebody else is compiling, and how much of it had been compiled in vain when this op began to wait.
+struct Held {
+    packages: BTreeSet<String>,
+    in_vain: usize,
+}
+
+/// What it took so far, whatever becomes of it.
+#[derive(Debug, Default)]
+struct Spent {
     usage: Usage,
     tally: Tally,
 }
 
 impl Work<'_> {
-    async fn all(&self) -> Result<Progress, AheadError> {
-        let mut progress = self.lay().await?;
+    async fn all(&self, spent: &mut Spent) -> Result<(), AheadError> {
+        let (graph, base) = self.lay().await?;
+        let mut progress = Progress { graph, base, used: None, spent };
         let Self { tools, workspace, order, layers, .. } = self;
         let keeps_going = tools.toolchains[self.toolchain].version >= KEEPS_GOING;
         let argv = argv(order.op, order.features).filter(|_| keeps_going && !progress.graph.is_empty());
-        let Some(argv) = argv else { return Ok(progress) };
+        let Some(argv) = argv else { return Ok(()) };
         let subject = subject(workspace, &argv)?;
-        if let Some(reused) = layers.noted(&subject, &progress.base).and_then(|note| note.parse().ok()) {
-            progress.tally.reused = reused;
-        } else if self.compile(&argv, &mut progress).await? == Completion::Whole {
-            let Tally { reused, compiled } = progress.tally;
-            layers.note(&subject, &progress.base, &(reused + compiled).to_string())?;
+        let note = layers.noted(&subject, &progress.base).and_then(|note| Note::parse(&note));
+        let is_noted = note.is_some();
+        let mut completion = Completion::Whole;
+        match note {
+            Some(Note { packages, used }) => {
+                progress.spent.tally.reused = packages;
+                progress.used = Some(used);
+            }
+            None => completion = self.compile(&argv, &mut progress).await?,
         }
-        layers.count(progress.tally)?;
-        Ok(progress)
+        if let Some(used) = progress.used.take() {
+            let Tally { reused, compiled } = progress.spent.tally;
+            let note = Note { packages: reused + compiled, used };
+            let (layers, mut base) = ((*layers).clone(), progress.base);
+            let is_new = !is_noted && completion == Completion::Whole;
+            blocking(move || {
+                layers.keep_used(&note.used, &mut base)?;
+                if is_new { layers.note(&subject, &base, &note.to_string()) } else { Ok(()) }
+            })
+            .await?;
+        }
+        let (layers, tally) = ((*layers).clone(), progress.spent.tally);
+        blocking(move || layers.count(tally)).await?;
+        Ok(())
     }
 
     /// Lays what is there.
-    async fn lay(&self) -> Result<Progress, AheadError> {
+    async fn lay(&self) -> Result<(Arc<Graph>, Base), AheadError> {
         let lockfile = Lockfile::read(&self.workspace.source().join("Cargo.lock"))?;
         let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
         let laid = blocking(move || {
             let graph = Arc::new(Graph::new(&lockfile, &vendor));
             let mut base = Base::new(dirs.base, &dirs.target)?;
             layers.lay(&graph, &mut base)?;
-            Ok::<_, CacheError>(Progress { graph, base, usage: Usage::default(), tally: Tally::default() })
+            Ok::<_, CacheError>((graph, base))
         });
         Ok(laid.await?)
     }
 
     /// Compiles what isn't.
-    async fn compile(&self, argv: &[String], progress: &mut Progress) -> Result<Completion, AheadError> {
+    async fn compile(&self, argv: &[String], progress: &mut Progress<'_>) -> Result<Completion, AheadError> {
         self.workspace.renew(&self.dirs.ahead, For::Maar)?;
         let stand_in = stand_in(&self.dirs);
         self.workspace.renew(&stand_in, For::Maar)?;
@@ -209,12 +245,13 @@ impl Work<'_> {
         // Less code comes first: what a package needs has no more of it than the package itself.
         let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::new();
         let mut tried: BTreeSet<Code> = BTreeSet::new();
-        let mut held: BTreeMap<Code, BTreeSet<String>> = BTreeMap::new();
+        let mut held: BTreeMap<Code, Held> = BTreeMap::new();
+        let claims = self.layers.claims();
         loop {
             let code = ahead.pop_first().map(|(_, code)| code);
-            let claim = code.as_ref().map(|code| self.layers.claims().claim(progress.graph.with_code(code)));
+            let claim = code.as_ref().map(|code| claims.claim(progress.graph.with_code(code)));
             let exit = self.one(code.as_ref().zip(claim.as_ref()), argv, progress).await?;
-            progress.usage = cell::sum(progress.usage, exit.usage);
+            progress.spent.usage = cell::sum(progress.spent.usage, exit.usage);
             if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
                 return Ok(Completion::CutShort);
             }
@@ -228,13 +265,18 @@ impl Work<'_> {
                 if theirs.is_empty() {
                     tried.insert(code.clone());
                 } else {
-                    held.insert(code.clone(), theirs);
+                    let in_vain = claims.in_vain(&theirs);
+                    held.insert(code.clone(), Held { packages: theirs, in_vain });
                 }
+                let compiled = compiled(&text).filter(|package| claim.has(package));
+                claim.was_in_vain(compiled.filter(|package| !progress.base.has(package)));
                 // Whether more of a package is needed than what is laid, a look at everything tells.
                 refused.retain(|package| !progress.base.has(package));
             } else {
                 // Of all that was there, this op has compiled some.
-                progress.tally.reused = fresh(&text, &progress.graph).saturating_sub(progress.tally.compiled);
+                let fresh = fresh(&text, &progress.graph);
+                progress.spent.tally.reused = fresh.saturating_sub(progress.spent.tally.compiled);
+                progress.used = (exit.output.dropped == 0).then(|| used(&text));
             }
             drop(claim);
             let codes = refused.iter().filter_map(|package| progress.graph.code(package));
@@ -244,10 +286,17 @@ impl Work<'_> {
                 if held.is_empty() {
                     return Ok(Completion::Whole);
                 }
-                let Some(code) = self.wait_for(&mut held, progress).await? else { return Ok(Completion::CutShort) };
+                let Some((code, of)) = self.wait_for(&mut held, progress).await? else {
+                    return Ok(Completion::CutShort);
+                };
                 // What needs what was held could not be compiled when it was its turn.
                 tried.retain(|other| !other.is_superset(&code));
-                ahead.insert((code.len(), code));
+                if claims.in_vain(&of.packages) > of.in_vain {
+                    // What they could not share this op could not either: its own command compiles it.
+                    tried.insert(code);
+                } else {
+                    ahead.insert((code.len(), code));
+                }
             }
         }
     }
@@ -256,18 +305,19 @@ impl Work<'_> {
     /// longer than an op may take, or everything is to stop.
     async fn wait_for(
         &self,
-        held: &mut BTreeMap<Code, BTreeSet<String>>,
-        progress: &mut Progress,
-    ) -> Result<Option<Code>, AheadError> {
+        held: &mut BTreeMap<Code, Held>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Option<(Code, Held)>, AheadError> {
+        let groups = held.iter().map(|(code, of)| (code, &of.packages));
         let code = tokio::select! {
-            code = self.layers.claims().released(held) => code,
+            code = self.layers.claims().released(groups) => code,
             () = self.order.stop.reached(StopLevel::Kill) => return Ok(None),
             () = tokio::time::sleep(self.order.limits.timeout) => return Ok(None),
         };
-        held.remove(&code);
+        let of = held.remove(&code).expect("it is one of those");
         let (layers, graph, mut base) = (self.layers.clone(), Arc::clone(&progress.graph), progress.base.clone());
         progress.base = blocking(move || layers.lay(&graph, &mut base).map(|()| base)).await?;
-        Ok(Some(code))
+        Ok(Some((code, of)))
     }
 
     /// Compiles the claimed packages, which run exactly this code, in a new cell, as far as what they need is there; with
@@ -276,7 +326,7 @@ impl Work<'_> {
         &self,
         claimed: Option<(&Code, &Claim)>,
         argv: &[String],
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<Exit, AheadError> {
         let Self { tools, workspace, order, toolchain, layers, dirs } = self;
         let (stand_in, upper, work) = (stand_in(dirs), dirs.ahead.join("upper"), dirs.ahead.join("work"));
@@ -287,7 +337,8 @@ impl Work<'_> {
         let Some((code, _)) = claimed else {
             // Whatever runs here, nothing is taken.
             let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
-            return Ok(cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?);
+            let argv = argv.iter().cloned().chain([MESSAGES.to_owned()]).collect();
+            return Ok(cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv).await?);
         };
         workspace.renew(&lower, For::Cells)?;
         let (of_key, own, base, dir) = ((*layers).clone(), code.clone(), progress.base.clone(), lower.clone());
@@ -300,7 +351,7 @@ impl Work<'_> {
             let mut base = progress.base.clone();
             let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
             let (taken, base) = taken.await?;
-            progress.tally.compiled += taken;
+            progress.spent.tally.compiled += taken;
             progress.base = base;
         }
         Ok(exit)
@@ -357,6 +408,52 @@ fn refused(text: &str) -> impl Iterator<Item = &str> {
     folders.filter_map(|folder| folder.strip_prefix(VENDOR)?.strip_prefix('/'))
 }
 
+/// The packages, as `NAME-VERSION`, that cargo began to compile: `   Compiling itoa v1.0.18`.
+fn compiled(text: &str) -> impl Iterator<Item = String> {
+    let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Compiling "));
+    packages.map(|package| package.replacen(" v", "-", 1))
+}
+
+/// The hashes of the units whose files cargo tells of, as in
+/// <https://doc.rust-lang.org/cargo/reference/external-tools.html#json-messages>: those of a compiler's, and those that a
+/// build script wrote.
+fn used(text: &str) -> BTreeSet<String> {
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let paths = messages.flat_map(|Message { filenames, out_dir }| filenames.into_iter().chain(out_dir));
+    let in_target = |path: PathBuf| cache::unit_hash(path.strip_prefix(TARGET).ok()?).map(str::to_owned);
+    paths.filter_map(in_target).collect()
+}
+
+/// What is looked at of a message of cargo's.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+    out_dir: Option<PathBuf>,
+}
+
+/// What is known of an op's dependencies when all that can be shared is there.
+#[derive(Debug, PartialEq, Eq)]
+struct Note {
+    packages: usize,
+    /// The hashes of the units that cargo uses.
+    used: BTreeSet<String>,
+}
+
+impl Note {
+    fn parse(text: &str) -> Option<Self> {
+        let (packages, used) = text.split_once(':')?;
+        Some(Self { packages: packages.parse().ok()?, used: used.split_whitespace().map(str::to_owned).collect() })
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.packages)?;
+        self.used.iter().try_for_each(|hash| write!(f, " {hash}"))
+    }
+}
+
 /// How many packages of the graph cargo found fresh: `       Fresh itoa v1.0.18`.
 fn fresh(text: &str, graph: &Graph) -> usize {
     let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Fresh "));
@@ -373,6 +470,30 @@ mod tests {
         let text = "   Compiling libc v0.2.1\r\nmaar-refused: /cargo/vendor/libc-0.2.1\r\nerror: could not compile\r\n\
                     maar-refused: /crate\r\nmaar-refused: /cargo/vendor/a-1.0.0+b\n x maar-refused: /cargo/vendor/c-1.0.0\n";
         assert_eq!(refused(text).collect::<Vec<_>>(), ["libc-0.2.1", "a-1.0.0+b"]);
+    }
+
+    #[test]
+    fn units_are_found_in_cargos_messages_between_whatever_else_is_printed() {
+        let text = r#"       Fresh itoa v1.0.18
+{"reason":"compiler-artifact","package_id":"x","filenames":["/target/debug/deps/libitoa-0123456789abcdef.rlib","/target/debug/deps/libitoa-0123456789abcdef.rmeta"],"executable":null,"fresh":true}
+{"reason":"compiler-artifact","filenames":["/target/debug/build/libc-1111111111111111/build-script-build"],"fresh":true}
+{"reason":"build-script-executed","linked_libs":[],"env":[],"out_dir":"/target/debug/build/libc-2222222222222222/out"}
+{"reason":"compiler-artifact","filenames":["/elsewhere/debug/deps/liba-3333333333333333.rlib"]}
+{"reason":"build-finished","success":false}
+{"filenames":
+"#;
+        let expected = ["0123456789abcdef", "1111111111111111", "2222222222222222"];
+        assert_eq!(used(text), expected.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        let note = Note { packages: 7, used: ["a", "b"].map(str::to_owned).into() };
+        assert_eq!(Note::parse(&note.to_string()), Some(note));
+        let nothing = Note { packages: 0, used: BTreeSet::new() };
+        assert_eq!(Note::parse(&nothing.to_string()), Some(nothing));
+        // As an older maar wrote it.
+        assert_eq!(Note::parse("7"), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ const CARGO_HOME: &str = "/cargo/home";
 const CARGO_BIN: &str = "/cargo/bin";
 pub(crate) const VENDOR: &str = "/cargo/vendor";
 const SOURCES: &str = "/cargo/sources";
-const TARGET: &str = "/target";
+pub(super) const TARGET: &str = "/target";
 pub(crate) const TOOLCHAIN: &str = "/toolchain";
 /// Where something may stand in for rustc; there is nothing while the crate's own code runs.
 const STAND_IN: &str = "/maar/bin";

@@ -335,3 +335,67 @@ fn crates_that_begin_together_compile_what_they_share_once() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(tally(&world), [1, 1, 3]);
 }
+
+#[test]
+fn a_crate_finds_no_second_copy_of_a_dependency_that_others_wanted_otherwise() {
+    if !two_toolchains() {
+        return;
+    }
+    // As tests do that call rustc with `-L /target/debug/deps`, which fails if there are two of a name.
+    let using = |name: &str, profile: &str| {
+        let package = format!("[package]\nname = {name:?}\nversion = \"1.0.0\"\nedition = \"2021\"\n");
+        Fixture::new(name, "1.0.0")
+            .manifest(&format!("{package}[dependencies]\nlibrary = \"1\"\n{profile}"))
+            .lib(
+                "#[test] fn is_alone() {
+                     let names = std::fs::read_dir(\"/target/debug/deps\").unwrap().map(|entry| entry.unwrap().file_name());
+                     let is_copy = |name: &str| name.starts_with(\"liblibrary-\") && name.ends_with(\".rlib\");
+                     assert_eq!(names.filter(|name| is_copy(name.to_str().unwrap())).count(), 1);
+                 }",
+            )
+    };
+    let optimized = "[profile.dev.package.library]\nopt-level = 1\n";
+    let world = World::new([library(), using("one", ""), using("two", optimized), using("three", "")]);
+    assert_eq!(verdicts(&world, &["one", "two", "three"]), ["one@1.0.0 pass", "two@1.0.0 pass", "three@1.0.0 pass"]);
+    assert_eq!(tally(&world), [2, 2, 4]);
+}
+
+#[test]
+fn what_a_build_script_leaves_outside_its_folder_is_there_for_every_crate() {
+    if !two_toolchains() {
+        return;
+    }
+    let native = Fixture::new("native", "1.0.0").file(
+        "build.rs",
+        "fn main() { let out = std::env::var(\"OUT_DIR\").unwrap(); \
+         std::fs::write(format!(\"{out}/../../../deps/libnative.so\"), \"native\").unwrap(); }",
+    );
+    let using = |name: &str| {
+        Fixture::new(name, "1.0.0").dep("native", "1").dep("library", "1").lib(
+            "#[test] fn is_there() { assert!(std::path::Path::new(\"/target/debug/deps/libnative.so\").exists()); }",
+        )
+    };
+    let world = World::new([library(), native, using("one"), using("two")]);
+    assert_eq!(verdicts(&world, &["one", "two"]), ["one@1.0.0 pass", "two@1.0.0 pass"]);
+    assert_eq!(tally(&world)[0], 1, "the library can be shared");
+}
+
+#[test]
+fn a_crate_whose_manifest_has_a_say_in_how_all_is_compiled_shares_nothing() {
+    if !two_toolchains() {
+        return;
+    }
+    let manifest = "cargo-features = [\"profile-rustflags\"]\n[package]\nname = \"flags\"\nversion = \"1.0.0\"\n\
+                    edition = \"2021\"\n[dependencies]\nlibrary = \"1\"\n[profile.dev]\nrustflags = [\"--cfg=changed\"]\n";
+    let flags = Fixture::new("flags", "1.0.0")
+        .manifest(manifest)
+        .lib("#[test] fn answer() { assert_eq!(library::answer(), 43); }");
+    let library = Fixture::new("library", "1.0.0")
+        .lib("#![allow(unexpected_cfgs)] pub fn answer() -> u32 { if cfg!(changed) { 43 } else { 42 } }");
+    let world = World::new([library, flags, checking("plain")]);
+    world
+        .write("maar.toml", "name = \"x\"\ntoolchains = [\"nightly\"]\ncrates = [\"flags\", \"plain\"]\nin-flight = 1");
+    world.run(&[]);
+    assert_eq!(world.verdicts("x"), ["flags@1.0.0 pass", "plain@1.0.0 pass"]);
+    assert_eq!(tally(&world), [1, 1, 1], "for the plain one alone");
+}
