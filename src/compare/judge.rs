@@ -40,9 +40,16 @@ pub struct Deciding {
 }
 
 impl Deciding {
-    /// Whether both sides came to this when the ops were run again.
+    /// Whether both sides came to this more than once.
     pub fn is_repeated(&self, krate: &CrateResults) -> bool {
-        [Some(self.step), self.counterpart].into_iter().flatten().all(|place| krate.steps[place].0.attempt > 1)
+        let times = |place: usize| {
+            let (step, result) = &krate.steps[place];
+            let same = |(other, of): &&(Step, Option<OpResult>)| {
+                other.fingerprint == step.fingerprint && kind(of) == kind(result)
+            };
+            krate.steps.iter().filter(same).count()
+        };
+        [Some(self.step), self.counterpart].into_iter().flatten().all(|place| times(place) > 1)
     }
 }
 

@@ -142,6 +142,8 @@ mod tests {
         // The build was flaky, and now the tests fail.
         check(&["pp/p", "fp/-f"], Some((BOTH, 3)));
         check(&["ppp/p-p", "fpf/-ff"], None);
+        // The tests ran on one side only once more, as the build failed again.
+        check(&["ppp/p-p", "fpf/-f"], Some((BOTH, 4)));
         // One toolchain was flaky, and another differs as well.
         check(&["pp/p", "fp/-p", "f/-"], Some(("build@0 build@2 test@2", 3)));
     }

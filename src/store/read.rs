@@ -1,6 +1,6 @@
 //! What is kept of an experiment: results, logs, lockfiles, and the list of experiments.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::{Store, StoreError, packed};
 use crate::compare::{CrateResults, OpResult, Results};
 use crate::ops::Tally;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{Attempts, BadFingerprint, Fingerprint, LogId, Step};
 use crate::sandbox::Output;
 use crate::toolchain::Toolchain;
@@ -67,7 +67,8 @@ impl Store {
         Ok(overviews)
     }
 
-    /// What came of every step that ever ran, of its last attempt, also of steps that are no longer planned.
+    /// What came of every step that ever ran, in its last attempt, also of steps that are no longer planned. One that passed
+    /// and failed, on the same toolchain, passed.
     pub fn finished(&self, name: &str) -> Result<HashMap<Fingerprint, Outcome>, StoreError> {
         let doing = "read what is finished";
         let mut statement = self
@@ -79,9 +80,17 @@ impl Store {
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
         let mut finished = HashMap::new();
+        let mut have_passed = HashSet::new();
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
             let fingerprint = self.fingerprint(row, 0)?;
-            finished.insert(fingerprint, self.decode(row, 1, "outcome")?);
+            let outcome: Outcome = self.decode(row, 1, "outcome")?;
+            let failed = outcome.kind() == OutcomeKind::Failed;
+            if finished.insert(fingerprint, outcome) == Some(Outcome::Passed) {
+                have_passed.insert(fingerprint);
+            }
+            if failed && have_passed.contains(&fingerprint) {
+                finished.insert(fingerprint, Outcome::Passed);
+            }
         }
         Ok(finished)
     }

@@ -187,7 +187,13 @@ async fn a_repetition_is_kept_beside_what_it_repeats_until_that_runs_anew() {
     assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
     let attempts = vec![(1, first[1].result.outcome.clone()), (2, crate::outcome::Outcome::Passed)];
     assert_eq!(store.repeated("sample").unwrap(), [(again.step.fingerprint, attempts)].into());
-    assert_eq!(store.log("sample", again.step.log_id()).unwrap(), Some(again.output));
+    assert_eq!(store.log("sample", again.step.log_id()).unwrap(), Some(again.output.clone()));
+
+    // What passed once is no reason to leave later ops alone.
+    let mut failed = first[1].clone();
+    failed.step.attempt = 3;
+    append_all(&writer, vec![failed]).await;
+    assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
 
     append_all(&writer, vec![first[1].clone()]).await;
     assert_eq!(store.results("sample").unwrap().unwrap().crates, crates);
