@@ -35,7 +35,7 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         let Some(log) = store.log(&args.name, step.log_id())? else { continue };
         let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
         let reason = result.outcome.reason().map(|reason| format!(": {}", one_line(&reason))).unwrap_or_default();
-        let again = if step.attempt > 1 { " again" } else { "" };
+        let again = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
         writeln!(out, "== {}{toolchain}{again}: {}{reason}", step.op.name(), result.outcome.kind())?;
         terminal::write(&log.head, out)?;
         if log.dropped > 0 {

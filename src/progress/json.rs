@@ -11,8 +11,8 @@
 //! | `note` | `text` |
 //! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms`; `run`: what it took, as in `runs[]` of the JSON report, null if an error ended it |
 //!
-//! Without `run-end` the run was killed. Texts are as crates wrote them; what could act on a terminal is
-//! escaped as JSON allows.
+//! Without `run-end` the run was killed, or could not begin or end its records. Texts are as crates wrote them; what could
+//! act on a terminal is escaped as JSON allows.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
