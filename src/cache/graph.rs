@@ -120,6 +120,11 @@ impl Graph {
         groups
     }
 
+    /// The names of all packages, some more than once.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.packages.values().map(|package| package.name.as_str())
+    }
+
     /// All packages, as `NAME-VERSION`.
     pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
         self.packages.keys().map(String::as_str)

@@ -110,6 +110,11 @@ pub(super) fn has_strangers(target: &Path) -> Result<bool, CacheError> {
     Ok(is_at_home.contains(&false))
 }
 
+/// `serde_json-0123456789abcdef` → package.
+pub(super) fn package_of(unit: &str) -> Option<&str> {
+    split(unit).map(|(package, _)| package)
+}
+
 /// The hash of the unit that a file of a target folder belongs to.
 pub fn unit_hash(path: &Path) -> Option<&str> {
     let mut names = path.iter().skip(1).map(|name| name.to_str());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use super::claims::Claims;
@@ -26,6 +26,7 @@ pub struct Layers {
     owner: Option<Owner>,
     known: Arc<Mutex<Known>>,
     claims: Claims,
+    rustc_info: Arc<OnceLock<Vec<u8>>>,
 }
 
 /// What this process knows of the layers on disk.
@@ -70,6 +71,12 @@ impl Base {
         self.laid.values().any(|layer| layer.packages.contains(package))
     }
 
+    /// Whether there are units of a crate's dependencies already where the base will be laid under.
+    pub fn is_occupied_by(&self, graph: &Graph) -> bool {
+        let names: BTreeSet<&str> = self.occupied.iter().filter_map(|unit| harvest::package_of(unit)).collect();
+        graph.names().any(|name| names.contains(name))
+    }
+
     fn has_unit_of(&self, layer: &Layer) -> bool {
         let laid = |unit| self.occupied.contains(unit) || self.laid.values().any(|layer| layer.units.contains(unit));
         layer.units.iter().any(laid)
@@ -86,12 +93,27 @@ impl Layers {
         if !path.exists() {
             fs::write(&path, key.text()).map_err(CacheError::io("write", &path))?;
         }
-        Ok(Self { dir, owner, known: Arc::default(), claims: Claims::default() })
+        let (known, claims, rustc_info) = Default::default();
+        Ok(Self { dir, owner, known, claims, rustc_info })
     }
 
     /// What this process is compiling for them now.
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// What cargo noted of the key's rustc in a cell where no code of strangers ran; none before the first one.
+    pub fn rustc_info(&self) -> Option<&[u8]> {
+        self.rustc_info.get().map(Vec::as_slice)
+    }
+
+    /// Takes that from a file, if it isn't known yet. Without it, cargo asks rustc again.
+    pub fn learn_rustc_info(&self, path: &Path) {
+        if self.rustc_info.get().is_none()
+            && let Ok(info) = fs::read(path)
+        {
+            let _ = self.rustc_info.set(info);
+        }
     }
 
     /// Links every layer that is for a crate into its base, except those that are there.
@@ -171,8 +193,7 @@ impl Layers {
         Ok(count)
     }
 
-    /// Takes out of a base what cargo doesn't use, given the hashes of the units that it does, and notes the use of the
-    /// rest.
+    /// Takes out of a base what cargo doesn't use, given the hashes of the units that it does.
     ///
     /// A crate that looks into its target folder should find there what it would have compiled, and no second copy of a
     /// dependency that another crate wanted otherwise.
@@ -189,8 +210,12 @@ impl Layers {
             }
         }
         base.laid.retain(|_, layer| layer.files.iter().any(|file| is_used(&file.path)));
-        base.laid.keys().for_each(|id| note_use(&self.folder(*id)));
         Ok(())
+    }
+
+    /// Notes that a crate uses what is laid.
+    pub fn note_uses(&self, base: &Base) {
+        base.laid.keys().for_each(|id| note_use(&self.folder(*id)));
     }
 
     fn add(&self, mut layer: Layer, upper: &Path) -> Result<Id, CacheError> {

@@ -8,11 +8,11 @@
 //! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use std::{fmt, io};
 
 use semver::Version;
@@ -36,6 +36,9 @@ const SHARED: Op = Op::Build;
 
 /// What the stand-in for rustc may compile, beside it.
 const ALLOWED: &str = "allowed";
+
+/// Where cargo keeps in a target folder what rustc told of itself: asking takes longer than all else that cargo does.
+const RUSTC_INFO: &str = ".rustc_info.json";
 
 /// Has cargo tell of every unit that it finds or makes, with its files, as JSON in a line.
 const MESSAGES: &str = "--message-format=json-render-diagnostics";
@@ -151,6 +154,8 @@ fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Completion {
     Whole,
+    /// As far as others shared what they compiled, or what lies in the target folder already lets it be shared.
+    Partial,
     /// A limit was hit, or everything is to stop.
     CutShort,
 }
@@ -194,7 +199,11 @@ impl Work<'_> {
         let Self { tools, workspace, order, layers, .. } = self;
         let keeps_going = tools.toolchains[self.toolchain].version >= KEEPS_GOING;
         let argv = argv(order.op, order.features).filter(|_| keeps_going && !progress.graph.is_empty());
-        let Some(argv) = argv else { return Ok(()) };
+        let Some(argv) = argv else {
+            let (layers, base) = ((*layers).clone(), progress.base);
+            blocking(move || layers.note_uses(&base)).await;
+            return Ok(());
+        };
         let subject = subject(workspace, &argv)?;
         let note = layers.noted(&subject, &progress.base).and_then(|note| Note::parse(&note));
         let is_noted = note.is_some();
@@ -206,17 +215,23 @@ impl Work<'_> {
             }
             None => completion = self.compile(&argv, &mut progress).await?,
         }
-        if let Some(used) = progress.used.take() {
-            let Tally { reused, compiled } = progress.spent.tally;
-            let note = Note { packages: reused + compiled, used };
-            let (layers, mut base) = ((*layers).clone(), progress.base);
-            let is_new = !is_noted && completion == Completion::Whole;
-            blocking(move || {
-                layers.keep_used(&note.used, &mut base)?;
-                if is_new { layers.note(&subject, &base, &note.to_string()) } else { Ok(()) }
-            })
-            .await?;
-        }
+        let Tally { reused, compiled } = progress.spent.tally;
+        // What was compiled since cargo was last asked isn't in its answer.
+        let used = progress.used.filter(|_| completion != Completion::CutShort);
+        let note = used.map(|used| Note { packages: reused + compiled, used });
+        let (of_key, mut base) = ((*layers).clone(), progress.base);
+        let is_new = !is_noted && completion == Completion::Whole;
+        blocking(move || {
+            if let Some(note) = &note {
+                of_key.keep_used(&note.used, &mut base)?;
+            }
+            of_key.note_uses(&base);
+            match note {
+                Some(note) if is_new => of_key.note(&subject, &base, &note.to_string()),
+                Some(_) | None => Ok(()),
+            }
+        })
+        .await?;
         let (layers, tally) = ((*layers).clone(), progress.spent.tally);
         blocking(move || layers.count(tally)).await?;
         Ok(())
@@ -247,6 +262,9 @@ impl Work<'_> {
         let mut tried: BTreeSet<Code> = BTreeSet::new();
         let mut held: BTreeMap<Code, Held> = BTreeMap::new();
         let claims = self.layers.claims();
+        // An op of the user's own may have compiled dependencies: those can't be laid, whoever compiles them again.
+        let is_occupied = progress.base.is_occupied_by(&progress.graph);
+        let mut completion = if is_occupied { Completion::Partial } else { Completion::Whole };
         loop {
             let code = ahead.pop_first().map(|(_, code)| code);
             let claim = code.as_ref().map(|code| claims.claim(progress.graph.with_code(code)));
@@ -268,7 +286,7 @@ impl Work<'_> {
                     let in_vain = claims.in_vain(&theirs);
                     held.insert(code.clone(), Held { packages: theirs, in_vain });
                 }
-                let compiled = compiled(&text).filter(|package| claim.has(package));
+                let compiled = compiled(&text).filter(|package| !is_occupied && claim.has(package));
                 claim.was_in_vain(compiled.filter(|package| !progress.base.has(package)));
                 // Whether more of a package is needed than what is laid, a look at everything tells.
                 refused.retain(|package| !progress.base.has(package));
@@ -284,7 +302,7 @@ impl Work<'_> {
             ahead.extend(codes.map(|code| (code.len(), code.clone())));
             if ahead.is_empty() && code.is_none() {
                 if held.is_empty() {
-                    return Ok(Completion::Whole);
+                    return Ok(completion);
                 }
                 let Some((code, of)) = self.wait_for(&mut held, progress).await? else {
                     return Ok(Completion::CutShort);
@@ -292,8 +310,9 @@ impl Work<'_> {
                 // What needs what was held could not be compiled when it was its turn.
                 tried.retain(|other| !other.is_superset(&code));
                 if claims.in_vain(&of.packages) > of.in_vain {
-                    // What they could not share this op could not either: its own command compiles it.
+                    // What they could not share this op could not either, most likely: its own command compiles it.
                     tried.insert(code);
+                    completion = Completion::Partial;
                 } else {
                     ahead.insert((code.len(), code));
                 }
@@ -333,6 +352,10 @@ impl Work<'_> {
         let lower = dirs.ahead.join("base");
         workspace.renew(&upper, For::Cells)?;
         workspace.renew(&work, For::Cells)?;
+        if let Some(info) = layers.rustc_info() {
+            let path = upper.join(RUSTC_INFO);
+            fs::write(&path, info).map_err(at("write", &path))?;
+        }
         allow(&stand_in, claimed.iter().flat_map(|(_, claim)| claim.packages()))?;
         let Some((code, _)) = claimed else {
             // Whatever runs here, nothing is taken.
@@ -349,6 +372,10 @@ impl Work<'_> {
         if matches!(exit.end, End::Code(_)) {
             let (layers, graph, code) = ((*layers).clone(), Arc::clone(&progress.graph), code.clone());
             let mut base = progress.base.clone();
+            // Nobody but cargo and rustc ran there.
+            if code.is_empty() {
+                layers.learn_rustc_info(&upper.join(RUSTC_INFO));
+            }
             let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
             let (taken, base) = taken.await?;
             progress.spent.tally.compiled += taken;
@@ -365,7 +392,7 @@ fn stand_in(dirs: &ToolchainDirs) -> PathBuf {
 
 /// Writes what cargo finds as `rustc`, which compiles nothing before [`allow`] says what.
 ///
-/// It stays the same file from cell to cell, so that cargo knows it again.
+/// It looks like the same file in all cells, so that cargo knows it again.
 fn write_stand_in(dir: &Path) -> Result<(), AheadError> {
     let path = dir.join("rustc");
     let script = format!(
@@ -376,6 +403,7 @@ fn write_stand_in(dir: &Path) -> Result<(), AheadError> {
     );
     fs::write(&path, script)
         .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
+        .and_then(|()| File::options().write(true).open(&path)?.set_modified(UNIX_EPOCH + Duration::from_secs(1)))
         .map_err(at("write", &path))
 }
 
@@ -408,9 +436,12 @@ fn refused(text: &str) -> impl Iterator<Item = &str> {
     folders.filter_map(|folder| folder.strip_prefix(VENDOR)?.strip_prefix('/'))
 }
 
-/// The packages, as `NAME-VERSION`, that cargo began to compile: `   Compiling itoa v1.0.18`.
+/// The packages, as `NAME-VERSION`, that cargo began to compile: `   Compiling itoa v1.0.18`, or `Checking`.
 fn compiled(text: &str) -> impl Iterator<Item = String> {
-    let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Compiling "));
+    let packages = text.lines().filter_map(|line| {
+        let line = line.trim();
+        line.strip_prefix("Compiling ").or_else(|| line.strip_prefix("Checking "))
+    });
     packages.map(|package| package.replacen(" v", "-", 1))
 }
 

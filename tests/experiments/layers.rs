@@ -176,7 +176,9 @@ fn a_run_keeps_the_layers_within_the_budget_of_its_experiment() {
             &format!("name = {name:?}\ncrates = [{krate:?}]\n{settings}\ncache-budget = \"{budget}B\""),
         );
     };
-    let size = |world: &World| layers(world).values().map(|(_, _, size)| size).sum::<u64>();
+    // In whole blocks, and one more for each file.
+    let size =
+        |world: &World| layers(world).values().map(|(_, _, size)| size.next_multiple_of(4096) + 4096).sum::<u64>();
     let notes = |ran: &Ran| {
         let notes = ran.events().into_iter().filter(|event| event["event"] == "note");
         notes.map(|note| text(&note["text"]).to_owned()).filter(|note| note.starts_with("cache: ")).collect::<Vec<_>>()
@@ -398,4 +400,21 @@ fn a_crate_whose_manifest_has_a_say_in_how_all_is_compiled_shares_nothing() {
     world.run(&[]);
     assert_eq!(world.verdicts("x"), ["flags@1.0.0 pass", "plain@1.0.0 pass"]);
     assert_eq!(tally(&world), [1, 1, 1], "for the plain one alone");
+}
+
+#[test]
+fn an_op_of_the_users_own_is_in_nobodys_way_later() {
+    if !two_toolchains() {
+        return;
+    }
+    // It compiles the library in the crate's own folder, under which no layer can be laid any more.
+    let own = "ops = [\"prepare\", \"own\", \"test\"]\n[op.own]\nstage = \"build\"\nrun = [\"cargo\", \"test\", \"--no-run\"]";
+    let world = World::new([library(), checking("one")]);
+    for (name, ops, units) in [("first", own, [0, 0]), ("second", "", [1, 1]), ("third", own, [0, 1])] {
+        world.write("maar.toml", &format!("name = {name:?}\ntoolchains = [\"stable\"]\ncrates = [\"one\"]\n{ops}"));
+        let ran = world.run(&[]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let [compiled, reused] = units;
+        assert_eq!(world.report(name)["runs"][0]["units"], json!({ "compiled": compiled, "reused": reused }), "{name}");
+    }
 }
