@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
+use nix::unistd;
 
 use super::board::Board;
 use super::colour::Colour;
@@ -62,6 +64,7 @@ impl Drop for Bars {
 
 fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
     let term = Term::stderr();
+    let _silence = Silence::new();
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template("{msg}").expect("one placeholder is a template"));
     loop {
@@ -69,8 +72,6 @@ fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
         let above = lock(board).take_above();
         print_above(&bar, &above);
         let (rows, columns) = term.size();
-        // A terminal echoes Ctrl-C as `^C` behind the last line: where that wraps, the next frame would begin a row too low.
-        let columns = columns.saturating_sub(2);
         let frame = lock(board).frame(Instant::now(), Screen { columns: columns.into(), rows: rows.into() });
         bar.set_message(frame.join("\n"));
         match ended.recv_timeout(FRAME) {
@@ -81,6 +82,38 @@ fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
     let above = lock(board).take_above();
     print_above(&bar, &above);
     bar.finish_and_clear();
+}
+
+/// Keeps the terminal from writing `^C` behind the last line, until dropped. indicatif fills that to the end of the row, so
+/// that the next frame would begin a row too low.
+struct Silence {
+    before: Option<Termios>,
+}
+
+impl Silence {
+    fn new() -> Self {
+        let before = Self::is_ours().then(|| termios::tcgetattr(io::stderr()).ok()).flatten();
+        if let Some(before) = &before {
+            let mut modes = before.clone();
+            modes.local_flags.remove(LocalFlags::ECHOCTL);
+            // Without it, a row too many stays.
+            let _ = termios::tcsetattr(io::stderr(), SetArg::TCSANOW, &modes);
+        }
+        Self { before }
+    }
+
+    /// Whether this is the process that the terminal belongs to now: the kernel stops others that change its modes.
+    fn is_ours() -> bool {
+        unistd::tcgetpgrp(io::stderr()).is_ok_and(|group| group == unistd::getpgrp())
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take().filter(|_| Self::is_ours()) {
+            let _ = termios::tcsetattr(io::stderr(), SetArg::TCSANOW, &before);
+        }
+    }
 }
 
 fn print_above(bar: &ProgressBar, lines: &[String]) {
