@@ -7,20 +7,21 @@
 //!
 //! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
 
+mod messages;
+mod stand_in;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::Instant;
 use std::{fmt, io};
 
 use semver::Version;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{self, Base, CacheError, Claim, Code, Graph, Key, Layers, Tally};
-use crate::ops::cell::{self, Ahead, CellError, TARGET, TOOLCHAIN, VENDOR};
+use crate::ops::cell::{self, Ahead, CellError};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
 use crate::ops::{Features, Op, Order, Sharing, Tools, blocking};
 use crate::registry::lockfile::{Lockfile, LockfileError};
@@ -34,17 +35,8 @@ const KEEPS_GOING: Version = Version::new(1, 74, 0);
 /// The op whose flags all layers are made with.
 const SHARED: Op = Op::Build;
 
-/// What the stand-in for rustc may compile, beside it.
-const ALLOWED: &str = "allowed";
-
 /// Where cargo keeps in a target folder what rustc told of itself: asking takes longer than all else that cargo does.
 const RUSTC_INFO: &str = ".rustc_info.json";
-
-/// Has cargo tell of every unit that it finds or makes, with its files, as JSON in a line.
-const MESSAGES: &str = "--message-format=json-render-diagnostics";
-
-/// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
-const REFUSED: &str = "maar-refused: ";
 
 /// Why no layers could be used.
 #[derive(Debug, thiserror::Error)]
@@ -255,7 +247,7 @@ impl Work<'_> {
         self.workspace.renew(&self.dirs.ahead, For::Maar)?;
         let stand_in = stand_in(&self.dirs);
         self.workspace.renew(&stand_in, For::Maar)?;
-        write_stand_in(&stand_in)?;
+        stand_in::write(&stand_in)?;
         let begun = Instant::now();
         // Less code comes first: what a package needs has no more of it than the package itself.
         let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::new();
@@ -274,7 +266,7 @@ impl Work<'_> {
                 return Ok(Completion::CutShort);
             }
             let text = String::from_utf8_lossy(&exit.output.head);
-            let mut refused: BTreeSet<&str> = refused(&text).collect();
+            let mut refused: BTreeSet<&str> = messages::refused(&text).collect();
             if let (Some(code), Some(claim)) = (&code, &claim) {
                 // What was refused although it was its turn is somebody else's at the moment.
                 let theirs = progress.graph.with_code(code).filter(|package| refused.contains(package));
@@ -286,15 +278,15 @@ impl Work<'_> {
                     let in_vain = claims.in_vain(&theirs);
                     held.insert(code.clone(), Held { packages: theirs, in_vain });
                 }
-                let compiled = compiled(&text).filter(|package| !is_occupied && claim.has(package));
+                let compiled = messages::compiled(&text).filter(|package| !is_occupied && claim.has(package));
                 claim.was_in_vain(compiled.filter(|package| !progress.base.has(package)));
                 // Whether more of a package is needed than what is laid, a look at everything tells.
                 refused.retain(|package| !progress.base.has(package));
             } else {
                 // Of all that was there, this op has compiled some.
-                let fresh = fresh(&text, &progress.graph);
+                let fresh = messages::fresh(&text, &progress.graph);
                 progress.spent.tally.reused = fresh.saturating_sub(progress.spent.tally.compiled);
-                progress.used = (exit.output.dropped == 0).then(|| used(&text));
+                progress.used = (exit.output.dropped == 0).then(|| messages::used(&text));
             }
             drop(claim);
             let codes = refused.iter().filter_map(|package| progress.graph.code(package));
@@ -356,11 +348,11 @@ impl Work<'_> {
             let path = upper.join(RUSTC_INFO);
             fs::write(&path, info).map_err(at("write", &path))?;
         }
-        allow(&stand_in, claimed.iter().flat_map(|(_, claim)| claim.packages()))?;
+        stand_in::allow(&stand_in, claimed.iter().flat_map(|(_, claim)| claim.packages()))?;
         let Some((code, _)) = claimed else {
             // Whatever runs here, nothing is taken.
             let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
-            let argv = argv.iter().cloned().chain([MESSAGES.to_owned()]).collect();
+            let argv = argv.iter().cloned().chain([messages::AS_JSON.to_owned()]).collect();
             return Ok(cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv).await?);
         };
         workspace.renew(&lower, For::Cells)?;
@@ -390,77 +382,9 @@ fn stand_in(dirs: &ToolchainDirs) -> PathBuf {
     dirs.ahead.join("bin")
 }
 
-/// Writes what cargo finds as `rustc`, which compiles nothing before [`allow`] says what.
-///
-/// It looks like the same file in all cells, so that cargo knows it again.
-fn write_stand_in(dir: &Path) -> Result<(), AheadError> {
-    let path = dir.join("rustc");
-    let script = format!(
-        "#!/bin/sh\n\
-         . \"${{0%/*}}/{ALLOWED}\"\n\
-         echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
-         exit 1\n"
-    );
-    fs::write(&path, script)
-        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
-        .and_then(|()| File::options().write(true).open(&path)?.set_modified(UNIX_EPOCH + Duration::from_secs(1)))
-        .map_err(at("write", &path))
-}
-
-/// Has the stand-in answer questions, and compile these packages and no others.
-///
-/// Cargo itself says which package it is about, in a variable that is not set when it asks for versions.
-fn allow<'a>(dir: &Path, packages: impl Iterator<Item = &'a str>) -> Result<(), AheadError> {
-    let path = dir.join(ALLOWED);
-    let mut patterns = String::from("''");
-    for package in packages {
-        // Names and versions hold nothing that a shell would take for more than a letter.
-        patterns.push_str(&format!(" | '{VENDOR}/{package}'"));
-    }
-    let script = format!(
-        "case \"${{CARGO_MANIFEST_DIR-}}\" in\n\
-         {patterns}) exec {TOOLCHAIN}/bin/rustc \"$@\" ;;\n\
-         esac\n"
-    );
-    fs::write(&path, script).map_err(at("write", &path))
-}
-
 fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AheadError {
     let path = path.to_owned();
     move |source| AheadError::Io { what, path, source }
-}
-
-/// The packages, as `NAME-VERSION`, that were next but refused. Whatever else stands there does no harm.
-fn refused(text: &str) -> impl Iterator<Item = &str> {
-    let folders = text.lines().filter_map(|line| line.trim_end().strip_prefix(REFUSED));
-    folders.filter_map(|folder| folder.strip_prefix(VENDOR)?.strip_prefix('/'))
-}
-
-/// The packages, as `NAME-VERSION`, that cargo began to compile: `   Compiling itoa v1.0.18`, or `Checking`.
-fn compiled(text: &str) -> impl Iterator<Item = String> {
-    let packages = text.lines().filter_map(|line| {
-        let line = line.trim();
-        line.strip_prefix("Compiling ").or_else(|| line.strip_prefix("Checking "))
-    });
-    packages.map(|package| package.replacen(" v", "-", 1))
-}
-
-/// The hashes of the units whose files cargo tells of, as in
-/// <https://doc.rust-lang.org/cargo/reference/external-tools.html#json-messages>: those of a compiler's, and those that a
-/// build script wrote.
-fn used(text: &str) -> BTreeSet<String> {
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    let paths = messages.flat_map(|Message { filenames, out_dir }| filenames.into_iter().chain(out_dir));
-    let in_target = |path: PathBuf| cache::unit_hash(path.strip_prefix(TARGET).ok()?).map(str::to_owned);
-    paths.filter_map(in_target).collect()
-}
-
-/// What is looked at of a message of cargo's.
-#[derive(Deserialize)]
-struct Message {
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
-    out_dir: Option<PathBuf>,
 }
 
 /// What is known of an op's dependencies when all that can be shared is there.
@@ -485,37 +409,9 @@ impl fmt::Display for Note {
     }
 }
 
-/// How many packages of the graph cargo found fresh: `       Fresh itoa v1.0.18`.
-fn fresh(text: &str, graph: &Graph) -> usize {
-    let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Fresh "));
-    let folders = packages.map(|package| package.replacen(" v", "-", 1));
-    folders.filter(|folder| graph.code(folder).is_some()).collect::<BTreeSet<_>>().len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn refused_packages_are_found_between_whatever_cargo_prints() {
-        let text = "   Compiling libc v0.2.1\r\nmaar-refused: /cargo/vendor/libc-0.2.1\r\nerror: could not compile\r\n\
-                    maar-refused: /crate\r\nmaar-refused: /cargo/vendor/a-1.0.0+b\n x maar-refused: /cargo/vendor/c-1.0.0\n";
-        assert_eq!(refused(text).collect::<Vec<_>>(), ["libc-0.2.1", "a-1.0.0+b"]);
-    }
-
-    #[test]
-    fn units_are_found_in_cargos_messages_between_whatever_else_is_printed() {
-        let text = r#"       Fresh itoa v1.0.18
-{"reason":"compiler-artifact","package_id":"x","filenames":["/target/debug/deps/libitoa-0123456789abcdef.rlib","/target/debug/deps/libitoa-0123456789abcdef.rmeta"],"executable":null,"fresh":true}
-{"reason":"compiler-artifact","filenames":["/target/debug/build/libc-1111111111111111/build-script-build"],"fresh":true}
-{"reason":"build-script-executed","linked_libs":[],"env":[],"out_dir":"/target/debug/build/libc-2222222222222222/out"}
-{"reason":"compiler-artifact","filenames":["/elsewhere/debug/deps/liba-3333333333333333.rlib"]}
-{"reason":"build-finished","success":false}
-{"filenames":
-"#;
-        let expected = ["0123456789abcdef", "1111111111111111", "2222222222222222"];
-        assert_eq!(used(text), expected.map(str::to_owned).into());
-    }
 
     #[test]
     fn a_note_is_read_as_it_was_written() {
@@ -525,33 +421,5 @@ mod tests {
         assert_eq!(Note::parse(&nothing.to_string()), Some(nothing));
         // As an older maar wrote it.
         assert_eq!(Note::parse("7"), None);
-    }
-
-    #[test]
-    fn the_stand_in_compiles_what_it_is_told_to_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        write_stand_in(dir.path()).unwrap();
-        allow(dir.path(), ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
-        let allowed = dir.path().join(ALLOWED);
-        let script = fs::read_to_string(&allowed).unwrap();
-        fs::write(&allowed, script.replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled")).unwrap();
-        let run = |folder: Option<&str>| {
-            let mut command = std::process::Command::new("/bin/sh");
-            command.arg(dir.path().join("rustc")).arg("arg").env_clear();
-            command.envs(folder.map(|folder| ("CARGO_MANIFEST_DIR", folder)));
-            let output = command.output().unwrap();
-            (
-                output.status.code(),
-                String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
-            )
-        };
-        let compiled = (Some(0), "compiled arg\n".to_owned());
-        assert_eq!(run(None), compiled);
-        assert_eq!(run(Some("/cargo/vendor/a-1.0.0")), compiled);
-        assert_eq!(run(Some("/cargo/vendor/b-2.0.0+x")), compiled);
-        for refused in ["/crate", "/cargo/vendor/a-1.0.0/", "/cargo/vendor/a-1.0.0/sub", "/cargo/vendor/a-1.0.01", "x"]
-        {
-            assert_eq!(run(Some(refused)), (Some(1), format!("maar-refused: {refused}\n")));
-        }
     }
 }
