@@ -56,9 +56,7 @@ impl Claims {
             }
         }
     }
-}
 
-impl Claims {
     /// How often others compiled some of these packages in vain. Whoever waited for one meanwhile need not try it, too.
     pub fn in_vain(&self, packages: &BTreeSet<String>) -> usize {
         let in_vain = self.shared.in_vain();

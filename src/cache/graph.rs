@@ -60,7 +60,7 @@ impl Graph {
         let code: Vec<bool> = folders.iter().map(|folder| folder.as_ref().is_some_and(&runs_code)).collect();
         let package = |place: usize| {
             let (folder, name) = folders[place].clone()?;
-            let reached = closure(lockfile, place);
+            let reached = closure(place, |place| lockfile.dependencies[place].iter().copied());
             let closure = reached.iter().map(|&place| Some(folders[place].as_ref()?.0.clone()));
             // One package that is no registry's, and the rest is nobody else's to reuse.
             let closure = closure.collect::<Option<BTreeSet<String>>>()?;
@@ -102,7 +102,8 @@ impl Graph {
             let below = self.packages[*folder].closure.iter().filter_map(|below| name_of.get(below.as_str()));
             needs.entry(name).or_default().extend(below);
         }
-        let reach: BTreeMap<&str, BTreeSet<&str>> = needs.keys().map(|name| (*name, reached(name, &needs))).collect();
+        let reached = |name| closure(name, |name| needs[name].iter().copied());
+        let reach: BTreeMap<&str, BTreeSet<&str>> = needs.keys().map(|name| (*name, reached(*name))).collect();
         // What a name needs reaches less, unless it needs that name in turn.
         let mut names: Vec<&str> = reach.keys().copied().collect();
         names.sort_by_key(|name| reach[name].len());
@@ -138,21 +139,11 @@ fn folder_and_name(locked: &Locked) -> Option<(String, String)> {
     }
 }
 
-/// All that a name needs, and what that needs, itself included.
-fn reached<'g>(name: &'g str, needs: &BTreeMap<&'g str, BTreeSet<&'g str>>) -> BTreeSet<&'g str> {
-    let (mut reached, mut ahead) = (BTreeSet::from([name]), vec![name]);
+/// All that something needs, and what that needs, itself included.
+fn closure<T: Copy + Ord, N: IntoIterator<Item = T>>(from: T, needs: impl Fn(T) -> N) -> BTreeSet<T> {
+    let (mut reached, mut ahead) = (BTreeSet::from([from]), vec![from]);
     while let Some(next) = ahead.pop() {
-        ahead.extend(needs[next].iter().copied().filter(|need| reached.insert(need)));
-    }
-    reached
-}
-
-/// The places of all that a package depends on, itself included.
-fn closure(lockfile: &Lockfile, place: usize) -> BTreeSet<usize> {
-    let mut reached = BTreeSet::from([place]);
-    let mut ahead = vec![place];
-    while let Some(place) = ahead.pop() {
-        ahead.extend(lockfile.dependencies[place].iter().copied().filter(|&next| reached.insert(next)));
+        ahead.extend(needs(next).into_iter().filter(|&need| reached.insert(need)));
     }
     reached
 }

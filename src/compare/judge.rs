@@ -4,11 +4,10 @@
 //! about what the toolchain changed. An op that both passed and failed on one toolchain is flaky: it counts as passed, and
 //! is no evidence against another toolchain.
 
-use super::{CrateResults, OpResult, Verdict};
+use super::{CrateResults, Verdict};
 use crate::krate::Origin;
 use crate::ops::Stage;
 use crate::outcome::{Breakage, Cause, Outcome, OutcomeKind};
-use crate::plan::Step;
 
 /// What is known of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +41,7 @@ pub struct Deciding {
 impl Deciding {
     /// Whether both sides came to this more than once.
     pub fn is_repeated(&self, krate: &CrateResults) -> bool {
-        let times = |place: usize| {
-            let (step, result) = &krate.steps[place];
-            let same = |(other, of): &&(Step, Option<OpResult>)| {
-                other.fingerprint == step.fingerprint && kind(of) == kind(result)
-            };
-            krate.steps.iter().filter(same).count()
-        };
+        let times = |place: usize| krate.kinds(place).filter(|other| *other == krate.kind(place)).count();
         [Some(self.step), self.counterpart].into_iter().flatten().all(|place| times(place) > 1)
     }
 }
@@ -140,7 +133,7 @@ impl<'a> Line<'a> {
 
     /// What an op came to. A flaky one passed.
     fn kind(&self, step: usize) -> Option<OutcomeKind> {
-        let kind = kind(&self.krate.steps[step].1);
+        let kind = self.krate.kind(step);
         let can_pass = kind == Some(OutcomeKind::Failed) && self.krate.is_flaky(step);
         if can_pass { Some(OutcomeKind::Passed) } else { kind }
     }
@@ -173,14 +166,20 @@ impl<'a> Line<'a> {
 impl CrateResults {
     /// Whether a step both passed and failed, among all times that it ran.
     pub(super) fn is_flaky(&self, step: usize) -> bool {
-        let same = |(other, _): &&(Step, Option<OpResult>)| other.fingerprint == self.steps[step].0.fingerprint;
-        let came_to = |wanted| self.steps.iter().filter(same).any(|(_, result)| kind(result) == Some(wanted));
+        let came_to = |wanted| self.kinds(step).any(|kind| kind == Some(wanted));
         came_to(OutcomeKind::Passed) && came_to(OutcomeKind::Failed)
     }
-}
 
-fn kind(result: &Option<OpResult>) -> Option<OutcomeKind> {
-    result.as_ref().map(|result| result.outcome.kind())
+    /// What a step came to; none if it hasn't run.
+    pub(super) fn kind(&self, step: usize) -> Option<OutcomeKind> {
+        self.steps[step].1.as_ref().map(|result| result.outcome.kind())
+    }
+
+    /// What it came to each time that it ran.
+    fn kinds(&self, step: usize) -> impl Iterator<Item = Option<OutcomeKind>> {
+        let same = move |place: &usize| self.steps[*place].0.fingerprint == self.steps[step].0.fingerprint;
+        (0..self.steps.len()).filter(same).map(|place| self.kind(place))
+    }
 }
 
 fn is_fine(kind: Option<OutcomeKind>) -> bool {

@@ -194,7 +194,10 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         (Some(deciding), _) => {
             let reason = explain(&krate.steps[deciding.step], toolchains);
             let note = reservation(krate, judgement.verdict, deciding, toolchains);
-            reason.map(|reason| note.map_or_else(|| reason.clone(), |note| format!("{reason} ({note})")))
+            match (reason, note) {
+                (Some(reason), Some(note)) => Some(format!("{reason} ({note})")),
+                (reason, _) => reason,
+            }
         }
         (None, Origin::Missing(what) | Origin::Unavailable(what)) => Some(what.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => {
@@ -254,10 +257,8 @@ fn reservation(
 
 /// An attempt that failed at what passed another time.
 fn failed_once(krate: &CrateResults) -> Option<usize> {
-    let failed = |(_, result): &(Step, Option<OpResult>)| {
-        result.as_ref().is_some_and(|result| result.outcome.kind() == OutcomeKind::Failed)
-    };
-    (0..krate.steps.len()).find(|&place| failed(&krate.steps[place]) && krate.is_flaky(place))
+    let failed = |place| krate.kind(place) == Some(OutcomeKind::Failed);
+    (0..krate.steps.len()).find(|&place| failed(place) && krate.is_flaky(place))
 }
 
 /// Why a step decided a verdict, in one line; none for a step that has no reason, as it hasn't run.

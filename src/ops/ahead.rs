@@ -207,25 +207,23 @@ impl Work<'_> {
             }
             None => completion = self.compile(&argv, &mut progress).await?,
         }
-        let Tally { reused, compiled } = progress.spent.tally;
+        let tally = progress.spent.tally;
         // What was compiled since cargo was last asked isn't in its answer.
         let used = progress.used.filter(|_| completion != Completion::CutShort);
-        let note = used.map(|used| Note { packages: reused + compiled, used });
-        let (of_key, mut base) = ((*layers).clone(), progress.base);
+        let note = used.map(|used| Note { packages: tally.reused + tally.compiled, used });
+        let (layers, mut base) = ((*layers).clone(), progress.base);
         let is_new = !is_noted && completion == Completion::Whole;
         blocking(move || {
             if let Some(note) = &note {
-                of_key.keep_used(&note.used, &mut base)?;
+                layers.keep_used(&note.used, &mut base)?;
             }
-            of_key.note_uses(&base);
-            match note {
-                Some(note) if is_new => of_key.note(&subject, &base, &note.to_string()),
-                Some(_) | None => Ok(()),
+            layers.note_uses(&base);
+            if let Some(note) = note.filter(|_| is_new) {
+                layers.note(&subject, &base, &note.to_string())?;
             }
+            layers.count(tally)
         })
         .await?;
-        let (layers, tally) = ((*layers).clone(), progress.spent.tally);
-        blocking(move || layers.count(tally)).await?;
         Ok(())
     }
 
