@@ -67,6 +67,7 @@ fn experiment() -> Experiment {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        allow_hosts: Vec::new(),
     }
 }
 

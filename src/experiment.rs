@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
+use crate::registry::AllowedHost;
 use crate::registry::select::Selection;
 use crate::sandbox::docker::Image;
 use crate::sandbox::{Cores, Limits};
@@ -64,6 +65,9 @@ pub struct Experiment {
     pub lockfile: LockfileMode,
     /// Where ops run.
     pub sandbox: SandboxKind,
+    /// Hosts that crates may fetch from although their address is not public.
+    #[serde(default)]
+    pub allow_hosts: Vec<AllowedHost>,
     /// Whether crates share compiled dependencies.
     pub cache: Caching,
     /// How much room those take at the end of a run at most.

@@ -108,6 +108,8 @@ pub enum Cause {
     OutOfDisk,
     /// The registry or another network service couldn't be reached.
     Network(String),
+    /// maar's rules forbid something that the op needs.
+    Refused(String),
     /// The sandbox or the host failed.
     Host(String),
 }
@@ -151,7 +153,8 @@ impl Cause {
             | Self::Idle(_)
             | Self::OutOfMemory(_)
             | Self::OverDisk(_)
-            | Self::Flooded(_) => false,
+            | Self::Flooded(_)
+            | Self::Refused(_) => false,
             Self::OutOfDisk | Self::Network(_) | Self::Host(_) => true,
         }
     }
@@ -222,6 +225,7 @@ impl fmt::Display for Cause {
             Self::OutOfProcesses(limit) => write!(f, "needs more than {limit} processes and threads"),
             Self::OutOfDisk => write!(f, "no space left on the host's disk"),
             Self::Network(what) => write!(f, "network: {what}"),
+            Self::Refused(what) => f.write_str(what),
             Self::Host(what) => write!(f, "host: {what}"),
         }
     }

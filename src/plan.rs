@@ -139,8 +139,10 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::OutOfProcesses(hit)) => *hit >= limits.pids,
         Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
         Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= MAX_PRINTED,
-        // A host that had no network or no disk may have them now, and a defect of maar may be mended.
-        Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Host(_)) | Outcome::Error(_) => false,
+        // A host that had no network or no disk may have them now, a host that was refused may be allowed, and a defect of
+        // maar may be mended.
+        Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Refused(_) | Cause::Host(_))
+        | Outcome::Error(_) => false,
         Outcome::Passed | Outcome::Failed(_) | Outcome::Broken(_) | Outcome::Skipped => true,
     }
 }

@@ -6,10 +6,11 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use maar::krate::{Origin, Selected};
 use maar::outcome::{Breakage, Cause, Outcome};
 use maar::registry::lockfile::Lockfile;
-use maar::registry::{Config, Package, Registry, RegistryError, Upstream, select, tree};
+use maar::registry::{Config, Gate, Package, Registry, RegistryError, Upstream, select, tree};
 use support::fixture::Fixture;
 use support::registry::{TestRegistry, write_cargo_home};
 
@@ -268,16 +269,45 @@ fn project(dir: &Path, dependency: &str) -> PathBuf {
 }
 
 /// Runs a cargo that knows no other home, and gives what it says.
-async fn cargo(project: &Path, home: &Path, args: &[&str]) -> Result<String, String> {
+async fn cargo(project: &Path, home: &Path, proxy: Option<&Proxy>, args: &[&str]) -> Result<String, String> {
     let mut command = tokio::process::Command::new(env!("CARGO"));
     command.args(args).current_dir(project).env("CARGO_HOME", home).env_remove("CARGO_TARGET_DIR");
-    let output = command.env("CARGO_NET_RETRY", "0").env("NO_PROXY", "127.0.0.1").output().await.unwrap();
+    if let Some(proxy) = proxy {
+        command.env("CARGO_HTTP_PROXY", &proxy.url);
+    }
+    let output = command.env("CARGO_NET_RETRY", "0").output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(text) } else { Err(text) }
 }
 
+/// A gate on a port of this host, as a cell has it on its own.
+struct Proxy {
+    url: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(registry: &Registry) -> Proxy {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let accepted = futures_util::stream::unfold(listener, async |listener| {
+        let (stream, _) = listener.accept().await.unwrap();
+        Some((stream, listener))
+    });
+    let gate = Gate::new(registry.clone(), &[]);
+    let task = tokio::spawn(async move {
+        gate.serve(std::pin::pin!(accepted), ByteSize::mib(1)).await;
+    });
+    Proxy { url, task }
+}
+
 #[tokio::test]
-async fn cargo_resolves_and_fetches_through_the_proxy_and_builds_offline_from_the_vendored_sources() {
+async fn cargo_resolves_and_fetches_through_the_gate_and_builds_offline_from_the_vendored_sources() {
     let upstream = TestRegistry::start([
         Fixture::new("outer", "1.0.0").dep("Inner_one", "^1").lib("pub fn two() -> u8 { Inner_one::one() + 1 }"),
         Fixture::new("Inner_one", "1.0.0+build.7").lib("pub fn one() -> u8 { 1 }"),
@@ -288,11 +318,11 @@ async fn cargo_resolves_and_fetches_through_the_proxy_and_builds_offline_from_th
     let project = project(dir.path(), "outer");
     std::fs::write(project.join("src/lib.rs"), "const _: u8 = 2; pub fn f() -> u8 { outer::two() }").unwrap();
 
-    let proxy = registry.serve().await.unwrap();
+    let proxy = serve(&registry).await;
     let online = dir.path().join("online");
-    write_cargo_home(&online, &format!("registry = \"{}\"", proxy.url()));
-    cargo(&project, &online, &["generate-lockfile"]).await.unwrap();
-    cargo(&project, &online, &["fetch", "--locked"]).await.unwrap();
+    write_cargo_home(&online, &format!("registry = \"{}\"", Gate::registry_url()));
+    cargo(&project, &online, Some(&proxy), &["generate-lockfile"]).await.unwrap();
+    cargo(&project, &online, Some(&proxy), &["fetch", "--locked"]).await.unwrap();
     assert_eq!((upstream.index_requests("outer"), upstream.downloads("outer", "1.0.0")), (1, 1));
 
     let lock = Lockfile::read(&project.join("Cargo.lock")).unwrap();
@@ -307,37 +337,37 @@ async fn cargo_resolves_and_fetches_through_the_proxy_and_builds_offline_from_th
 
     let offline = dir.path().join("offline");
     write_cargo_home(&offline, &format!("directory = \"{}\"", vendor.display()));
-    cargo(&project, &offline, &["build", "--offline", "--locked"]).await.unwrap();
+    cargo(&project, &offline, None, &["build", "--offline", "--locked"]).await.unwrap();
 }
 
 #[tokio::test]
-async fn cargo_hears_from_the_proxy_what_is_missing_and_what_is_unreachable() {
+async fn cargo_hears_from_the_gate_what_is_missing_and_what_is_unreachable() {
     let mut upstream = TestRegistry::start([Fixture::new("outer", "1.0.0").dep("nowhere", "^1")]);
     let dir = tempdir();
     let registry = open(&upstream, dir.path());
     let project = project(dir.path(), "outer");
-    let proxy = registry.serve().await.unwrap();
+    let proxy = serve(&registry).await;
     let home = dir.path().join("home");
-    write_cargo_home(&home, &format!("registry = \"{}\"", proxy.url()));
-    let error = cargo(&project, &home, &["generate-lockfile"]).await.unwrap_err();
+    write_cargo_home(&home, &format!("registry = \"{}\"", Gate::registry_url()));
+    let error = cargo(&project, &home, Some(&proxy), &["generate-lockfile"]).await.unwrap_err();
     assert!(error.contains("no matching package named `nowhere` found"), "{error}");
     upstream.go_away();
     let registry = open(&upstream, &dir.path().join("fresh"));
-    let proxy = registry.serve().await.unwrap();
-    write_cargo_home(&home, &format!("registry = \"{}\"", proxy.url()));
-    let error = cargo(&project, &home, &["generate-lockfile"]).await.unwrap_err();
+    let proxy = serve(&registry).await;
+    write_cargo_home(&home, &format!("registry = \"{}\"", Gate::registry_url()));
+    let error = cargo(&project, &home, Some(&proxy), &["generate-lockfile"]).await.unwrap_err();
     assert!(error.contains("got 502") && error.contains("Connection refused"), "{error}");
 }
 
 #[tokio::test]
-async fn the_proxy_answers_only_what_a_sparse_registry_is_asked() {
+async fn the_gate_answers_only_what_a_sparse_registry_is_asked() {
     let fixture = Fixture::new("Foo", "1.0.0");
     let upstream = TestRegistry::start([fixture.clone()]);
     let dir = tempdir();
     let registry = open(&upstream, dir.path());
-    let proxy = registry.serve().await.unwrap();
-    let root = proxy.url().trim_start_matches("sparse+").to_owned();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let proxy = serve(&registry).await;
+    let root = Gate::registry_url().trim_start_matches("sparse+").to_owned();
+    let client = reqwest::Client::builder().proxy(reqwest::Proxy::http(&proxy.url).unwrap()).build().unwrap();
     for (path, status) in [
         ("3/f/foo", 200),
         ("dl/Foo/1.0.0/download", 200),
@@ -367,7 +397,7 @@ async fn the_proxy_answers_only_what_a_sparse_registry_is_asked() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), refused).await.expect("the proxy outlives its handle");
+    tokio::time::timeout(std::time::Duration::from_secs(30), refused).await.expect("connections outlive the gate");
 }
 
 fn lock_of(fixtures: &[Fixture]) -> Lockfile {

@@ -12,6 +12,7 @@ use crate::experiment::{self, Caching, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
+use crate::registry::AllowedHost;
 use crate::sandbox::Cores;
 use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
@@ -114,6 +115,9 @@ pub struct RunOptions {
     /// Make Docker containers from this local image [default: maar, which `maar image build` makes]
     #[arg(long, value_name = "NAME", help_heading = "Limits of one op")]
     pub image: Option<Image>,
+    /// Let crates fetch from this host although its address is not public, repeatable
+    #[arg(long = "allow-host", value_name = "HOST[:PORT]", help_heading = "What to run")]
+    pub allow_hosts: Vec<AllowedHost>,
     /// Give an op this many CPUs [default: 1]
     #[arg(long, value_name = "N", value_parser = experiment::cpus, help_heading = "Limits of one op")]
     pub cpus: Option<f64>,
@@ -377,6 +381,7 @@ impl RunOptions {
             },
             sandbox: self.sandbox.map(Into::into),
             image: self.image.clone(),
+            allow_hosts: self.allow_hosts.clone(),
             cache: self.no_cache.then_some(Caching::Off),
         }
     }

@@ -21,7 +21,7 @@ use crate::ops::{self, Op, Tools};
 use crate::pipeline::Summary;
 use crate::plan;
 use crate::progress::{self, Progress, Update};
-use crate::registry::{self, Registry, Upstream};
+use crate::registry::{self, Gate, Registry, Upstream};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
@@ -80,14 +80,14 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let finished = store.finished(&experiment.name)?;
     let repeated = store.repeated(&experiment.name)?;
 
-    let proxy = registry.serve().await?;
+    let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
     let index = Upstream::configured()?.index;
     let layers = match experiment.cache {
         Caching::On => ops::layers(&home.layers(), &sandbox, index.as_str(), &toolchains)?,
         Caching::Off => Vec::new(),
     };
     let cargo_bin = registry::cargo_bin();
-    let tools = Tools { sandbox, registry, proxy: proxy.url(), toolchains, layers, cargo_bin };
+    let tools = Tools { sandbox, registry, gate, toolchains, layers, cargo_bin };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
@@ -97,7 +97,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
     let (summary, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
     store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;
-    drop(proxy);
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);

@@ -17,7 +17,7 @@ use crate::ops::workspace::Workspace;
 use crate::ops::{Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::Step;
-use crate::registry::{self, Registry, Upstream};
+use crate::registry::{self, Gate, Registry, Upstream};
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
 use crate::store::Store;
@@ -95,11 +95,11 @@ impl Visit<'_> {
         let sandbox = sandbox::open(&self.experiment.sandbox, &self.home).await?;
         let registry =
             Registry::open(registry::Config { upstream: Upstream::configured()?, cache: self.home.cache() })?;
-        let proxy = registry.serve().await?;
+        let gate = Gate::new(registry.clone(), &self.experiment.allow_hosts);
         let tools = Tools {
             sandbox,
             registry,
-            proxy: proxy.url(),
+            gate,
             toolchains: self.results.toolchains.clone(),
             // What the cell compiles stays in it.
             layers: Vec::new(),

@@ -11,6 +11,7 @@ use super::read::{Located, unique};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
 use super::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
+use crate::registry::AllowedHost;
 use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
@@ -48,6 +49,8 @@ pub struct Overrides {
     pub sandbox: Option<SandboxName>,
     /// `--image`.
     pub image: Option<Image>,
+    /// `--allow-host`, besides the file's.
+    pub allow_hosts: Vec<AllowedHost>,
     /// `--no-cache`.
     pub cache: Option<Caching>,
 }
@@ -203,6 +206,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     raw.limits = overrides.limits.or(raw.limits);
     raw.sandbox = overrides.sandbox.unwrap_or(raw.sandbox);
     raw.image = overrides.image.clone().or(raw.image);
+    raw.allow_hosts.extend(overrides.allow_hosts.iter().cloned());
     raw.cache = overrides.cache.unwrap_or(raw.cache);
     Overridden { raw, skipped }
 }
@@ -245,6 +249,7 @@ impl Overridden {
             op_limits: raw.op_limits,
             lockfile: raw.lockfile,
             sandbox: raw.sandbox.with(raw.image.unwrap_or_default()),
+            allow_hosts: raw.allow_hosts,
             cache: raw.cache,
             cache_budget: raw.cache_budget.unwrap_or(DEFAULT_CACHE_BUDGET),
         }

@@ -15,6 +15,7 @@ use super::{Caching, LimitsPatch, SandboxName, limits, name};
 use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Selection};
+use crate::registry::{AllowedHost, BadHost};
 use crate::sandbox::docker::{BadImage, Image};
 use crate::toolchain::ToolchainSpec;
 
@@ -32,6 +33,7 @@ pub(super) struct RawExperiment {
     pub(super) lockfile: LockfileMode,
     pub(super) sandbox: SandboxName,
     pub(super) image: Option<Image>,
+    pub(super) allow_hosts: Vec<AllowedHost>,
     pub(super) cache: Caching,
     pub(super) cache_budget: Option<ByteSize>,
     pub(super) limits: LimitsPatch,
@@ -40,7 +42,7 @@ pub(super) struct RawExperiment {
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
     "toolchains",
     "crates",
@@ -52,6 +54,7 @@ const KEYS: [&str; 16] = [
     "lockfile",
     "sandbox",
     "image",
+    "allow-hosts",
     "cache",
     "cache-budget",
     "limits",
@@ -97,6 +100,7 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
         lockfile: root.get("lockfile").and_then(|value| one_of(value, &LOCKFILES, problems)).unwrap_or_default(),
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
         image: root.get("image").and_then(|value| parsed(value, "the name of an image", problems, image)),
+        allow_hosts: root.get("allow-hosts").map(|value| allow_hosts(value, problems)).unwrap_or_default(),
         cache: root.get("cache").and_then(|value| caching(value, problems)).unwrap_or_default(),
         cache_budget: root
             .get("cache-budget")
@@ -117,6 +121,12 @@ const SANDBOXES: [(&str, SandboxName); 3] =
 
 fn image(name: &str) -> Result<Image, BadValue> {
     name.parse().map_err(|error: BadImage| BadValue::new(error.to_string(), None))
+}
+
+fn allow_hosts(value: &Value<'_>, problems: &mut Problems) -> Vec<AllowedHost> {
+    let hosts = names(value, problems).unwrap_or_default();
+    let host = |text: &str| text.parse().map_err(|error: BadHost| BadValue::new(error.to_string(), None));
+    hosts.into_iter().filter_map(|name| problems.check(&name.place, host(name.value))).collect()
 }
 
 fn caching(value: &Value<'_>, problems: &mut Problems) -> Option<Caching> {

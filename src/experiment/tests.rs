@@ -99,6 +99,7 @@ fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        allow_hosts: Vec::new(),
         cache: Caching::On,
         cache_budget: ByteSize::gib(20),
     };
@@ -118,7 +119,7 @@ fn every_commented_out_default_of_the_default_file_is_the_default() {
     // From the first table that is commented out, all are examples.
     let commented = DEFAULT_FILE.lines().take_while(|line| !line.starts_with("#[")).filter_map(uncommented);
     let defaults: Vec<&str> = commented.filter(is_default).collect();
-    assert_eq!(defaults.len(), 17, "{defaults:?}");
+    assert_eq!(defaults.len(), 18, "{defaults:?}");
     for setting in defaults {
         let file = DEFAULT_FILE.replacen(&format!("#{setting}"), setting, 1);
         assert_eq!(accepted(&file), demo(), "{setting}");

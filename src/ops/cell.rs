@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Op, Order, Tools};
+use crate::registry::Denial;
 use crate::sandbox::{
-    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Output, SandboxError, Spec, Usage,
+    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
 };
 use crate::toolchain::Toolchain;
 
@@ -17,6 +18,8 @@ pub(crate) const VENDOR: &str = "/cargo/vendor";
 const SOURCES: &str = "/cargo/sources";
 pub(super) const TARGET: &str = "/target";
 pub(crate) const TOOLCHAIN: &str = "/toolchain";
+/// The certificates that cargo trusts, if the user has named any: a file in cargo's home.
+pub(super) const CA_FILE: &str = "ca.pem";
 /// Where something may stand in for rustc; there is nothing while the crate's own code runs.
 const STAND_IN: &str = "/maar/bin";
 
@@ -41,7 +44,7 @@ pub(crate) async fn run(
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
     let cell = open(tools, workspace, order, toolchain, base).await?;
-    finish(tools, cell, order, Network::Loopback, argv).await
+    finish(tools, cell, order, None, argv).await
 }
 
 /// Opens the cell of an op to its user: a shell on their terminal.
@@ -122,24 +125,29 @@ pub(crate) async fn run_ahead(
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
     let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
-    finish(tools, cell, order, Network::Loopback, argv).await
+    finish(tools, cell, order, None, argv).await
 }
 
-/// Runs one cargo command of `prepare`: with the network, on the pristine sources themselves.
+/// Runs one cargo command of `prepare` on the pristine sources themselves, with the gate as its only way out. Returns
+/// what it did not get, too.
 pub(crate) async fn resolve(
     tools: &Tools,
     workspace: &Workspace,
     order: &Order<'_>,
     toolchain: &Toolchain,
     argv: Vec<String>,
-) -> Result<Exit, CellError> {
+) -> Result<(Exit, Vec<Denial>), CellError> {
     let mut mounts = vec![
         Mount { at: CARGO_HOME.into(), what: MountKind::Writable(workspace.cargo_home()) },
         Mount { at: CRATE.into(), what: MountKind::Writable(workspace.source()) },
     ];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Host)).await?;
-    finish(tools, cell, order, Network::Host, argv).await
+    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Outlet)).await?;
+    let (outlet, connections) = sandbox::outlet();
+    // Serving ends when the command does, and takes its outlet along.
+    let (exit, denials) =
+        tokio::join!(finish(tools, cell, order, Some(outlet), argv), tools.gate.serve(connections, order.limits.disk));
+    Ok((exit?, denials))
 }
 
 /// Puts two commands' results together, as if they had been one.
@@ -164,12 +172,16 @@ async fn finish(
     tools: &Tools,
     mut cell: Cell,
     order: &Order<'_>,
-    network: Network,
+    outlet: Option<Outlet>,
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
+    let network = if outlet.is_some() { Network::Outlet } else { Network::Loopback };
     let prompt = format!("$ {}\n", argv.join(" "));
     let command = Command { env: environment(tools, &cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
-    let result = cell.run(&command, &order.stop).await;
+    let result = match outlet {
+        Some(outlet) => cell.run_with(&command, &order.stop, outlet).await,
+        None => cell.run(&command, &order.stop).await,
+    };
     let closed = cell.close().await;
     let mut exit = result?;
     // What can't be cleaned up is swept by the next run; the result stands.
@@ -234,6 +246,12 @@ fn environment(tools: &Tools, cell: &Cell, order: &Order<'_>, network: Network) 
     for (name, value) in order.env {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));
+    }
+    if network == Network::Outlet {
+        env.push(("CARGO_HTTP_PROXY".to_owned(), format!("http://{}", cell.outlet())));
+        if tools.registry.ca_file().is_some() {
+            env.push(("CARGO_HTTP_CAINFO".to_owned(), format!("{}/{CA_FILE}", path(CARGO_HOME))));
+        }
     }
     env
 }

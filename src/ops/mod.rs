@@ -13,7 +13,7 @@ use crate::cache::Layers;
 pub use crate::cache::Tally;
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
-use crate::registry::Registry;
+use crate::registry::{Gate, Registry};
 use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
@@ -111,8 +111,8 @@ pub struct Tools {
     pub sandbox: Sandbox,
     /// Where sources come from.
     pub registry: Registry,
-    /// The URL of the registry for cells that have the network, as cargo writes it: `sparse+http://…/`.
-    pub proxy: String,
+    /// What cells of `prepare` reach of the network.
+    pub gate: Gate,
     /// The toolchains of the experiment, the baseline first; at least one.
     pub toolchains: Vec<Toolchain>,
     /// The layers of compiled dependencies of each toolchain, in the same order; empty: none are used.

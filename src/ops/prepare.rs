@@ -1,4 +1,4 @@
-//! `prepare`: everything that needs the network, once per crate, for all toolchains.
+//! `prepare`: everything that needs the network, once per crate, for all toolchains. cargo has none but the gate.
 //!
 //! Sources are fetched and unpacked, whatever would redirect the build is dropped, one lockfile is made, and every
 //! dependency is put where the later ops find it offline. Runs no code of the crate.
@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
@@ -16,8 +18,8 @@ use crate::ops::{Done, LockfileMode, Order, Tools, blocking, verdict};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
-use crate::registry::{BadChecksum, Package, RegistryError};
-use crate::sandbox::{Exit, Output};
+use crate::registry::{BadChecksum, Denial, Gate, Package, RegistryError};
+use crate::sandbox::{Exit, Limits, Output};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -77,7 +79,9 @@ async fn prepare(
     order: &Order<'_>,
     transcript: &mut Transcript,
 ) -> Result<Prepared, PrepareError> {
-    in_time(order, place_sources(tools, workspace, order)).await?;
+    let clock = Clock::start(order);
+    clock.within(place_sources(tools, workspace, order)).await?;
+    place_certificates(tools, workspace)?;
     drop_redirections(&workspace.source())?;
     let path = workspace.source().join("Cargo.lock");
     if let Some(saved) = order.lockfile {
@@ -87,21 +91,20 @@ async fn prepare(
         if order.lockfile_mode == LockfileMode::Latest {
             remove_if_there(&path)?;
         }
-        configure(workspace, &format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{}\"", tools.proxy))?;
-        match resolve(tools, workspace, order, transcript).await? {
+        let registry = Gate::registry_url();
+        configure(workspace, &format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{registry}\""))?;
+        match resolve(tools, workspace, &clock, transcript).await? {
             Some(Outcome::Passed) => {}
             refused => return Ok(Prepared::Refused(refused)),
         }
     }
     let lockfile = Lockfile::read(&path)?;
-    in_time(order, async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
+    clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
     // Relative to the folder above cargo's home, in a cell and outside one.
     configure(workspace, "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"")?;
     if lockfile.has_foreign_sources() {
         let argv = ["cargo", "fetch", "--locked"].map(str::to_owned).to_vec();
-        let exit = cell::resolve(tools, workspace, order, newest(tools), argv).await?;
-        let outcome = verdict::of_resolution(exit.end, &exit.output, &order.limits);
-        transcript.append(exit);
+        let outcome = resolve_once(tools, workspace, &clock, newest(tools), argv, transcript).await?;
         if outcome != Some(Outcome::Passed) {
             return Ok(Prepared::Refused(outcome));
         }
@@ -134,7 +137,7 @@ async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) 
 async fn resolve(
     tools: &Tools,
     workspace: &Workspace,
-    order: &Order<'_>,
+    clock: &Clock<'_>,
     transcript: &mut Transcript,
 ) -> Result<Option<Outcome>, PrepareError> {
     let mut oldest_first: Vec<&Toolchain> = tools.toolchains.iter().collect();
@@ -144,9 +147,7 @@ async fn resolve(
     for toolchain in oldest_first {
         // Keeps what a packaged lockfile says and adds only what it lacks; makes a new one where there is none.
         let argv = ["cargo", "update", "--workspace"].map(str::to_owned).to_vec();
-        let exit = cell::resolve(tools, workspace, order, toolchain, argv).await?;
-        outcome = verdict::of_resolution(exit.end, &exit.output, &order.limits);
-        transcript.append(exit);
+        outcome = resolve_once(tools, workspace, clock, toolchain, argv, transcript).await?;
         match &outcome {
             // Another cargo may know the manifest's keys, the lockfile's version or the protocol of the registry.
             Some(Outcome::Broken(_)) => {}
@@ -156,13 +157,66 @@ async fn resolve(
     Ok(outcome)
 }
 
-/// What waits for the network ends with the run and with the op's time; what a cell does, the cell itself ends.
-async fn in_time<T>(order: &Order<'_>, work: impl Future<Output = Result<T, PrepareError>>) -> Result<T, PrepareError> {
-    tokio::select! {
-        result = work => result,
-        () = order.stop.reached(StopLevel::Kill) => Err(PrepareError::Stopped),
-        () = tokio::time::sleep(order.limits.timeout) => Err(PrepareError::TimedOut(order.limits.timeout)),
+/// Runs one cargo command in the time that the op has left, and judges it.
+async fn resolve_once(
+    tools: &Tools,
+    workspace: &Workspace,
+    clock: &Clock<'_>,
+    toolchain: &Toolchain,
+    argv: Vec<String>,
+    transcript: &mut Transcript,
+) -> Result<Option<Outcome>, PrepareError> {
+    let order = clock.rest()?;
+    let (exit, denials) = cell::resolve(tools, workspace, &order, toolchain, argv).await?;
+    let outcome = verdict::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
+    transcript.append(exit);
+    for denial in denials {
+        let line = match denial {
+            Denial::Refused { .. } => denial.to_string(),
+            Denial::Unreachable { .. } => format!("maar: {denial}"),
+        };
+        transcript.note(&line);
     }
+    Ok(outcome)
+}
+
+/// The time of a whole `prepare`, however many commands and downloads it takes.
+struct Clock<'a> {
+    order: &'a Order<'a>,
+    deadline: Instant,
+}
+
+impl<'a> Clock<'a> {
+    fn start(order: &'a Order<'a>) -> Self {
+        Self { order, deadline: Instant::now() + order.limits.timeout }
+    }
+
+    /// The order with the time that is left.
+    fn rest(&self) -> Result<Order<'a>, PrepareError> {
+        let timeout = self.deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            return Err(PrepareError::TimedOut(self.order.limits.timeout));
+        }
+        let limits = Limits { timeout, ..self.order.limits };
+        Ok(Order { limits, ..self.order.clone() })
+    }
+
+    /// Ends work of maar's own with the run and with the op's time. Commands in cells end by themselves.
+    async fn within<T>(&self, work: impl Future<Output = Result<T, PrepareError>>) -> Result<T, PrepareError> {
+        tokio::select! {
+            result = work => result,
+            () = self.order.stop.reached(StopLevel::Kill) => Err(PrepareError::Stopped),
+            () = tokio::time::sleep_until(self.deadline) => Err(PrepareError::TimedOut(self.order.limits.timeout)),
+        }
+    }
+}
+
+/// Puts the certificates that the user's cargo trusts where the cell's cargo finds them.
+fn place_certificates(tools: &Tools, workspace: &Workspace) -> Result<(), PrepareError> {
+    let Some(file) = tools.registry.ca_file() else { return Ok(()) };
+    let path = workspace.cargo_home().join(cell::CA_FILE);
+    fs::copy(file, &path).map_err(at("copy certificates to", &path))?;
+    give_to_owner(workspace, &path)
 }
 
 fn newest(tools: &Tools) -> &Toolchain {

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::*;
 use crate::krate::{CrateId, Origin};
-use crate::outcome::Failure;
+use crate::outcome::{Breakage, Failure};
 use crate::registry::{self, Upstream};
 use crate::sandbox::fake::{Fake, exit};
 use crate::sandbox::{Command, Cores, End};
@@ -20,15 +20,29 @@ fn toolchain(version: &str) -> Toolchain {
     }
 }
 
+fn limits() -> Limits {
+    Limits {
+        cpus: 1.0,
+        memory: ByteSize::gib(1),
+        pids: 64,
+        timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+        output: ByteSize::mib(1),
+        disk: ByteSize::gib(1),
+        cores: Cores::Shared,
+    }
+}
+
 /// Runs an op whose commands end as the script says. Also says which commands these were.
 async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) -> (Done, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
+    let registry = Registry::open(registry::Config { upstream, cache: dir.path().join("cache") }).unwrap();
     let tools = Tools {
         sandbox: Sandbox::Fake(fake.clone()),
-        registry: Registry::open(registry::Config { upstream, cache: dir.path().join("cache") }).unwrap(),
-        proxy: String::new(),
+        gate: Gate::new(registry.clone(), &[]),
+        registry,
         toolchains: vec![toolchain("1.95.0")],
         layers: Vec::new(),
         cargo_bin: None,
@@ -38,21 +52,11 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
         id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) },
         origin: Origin::Registry { checksum: String::new() },
     };
-    let limits = Limits {
-        cpus: 1.0,
-        memory: ByteSize::gib(1),
-        pids: 64,
-        timeout: Duration::from_secs(60),
-        idle_timeout: Duration::from_secs(60),
-        output: ByteSize::mib(1),
-        disk: ByteSize::gib(1),
-        cores: Cores::Shared,
-    };
     let order = Order {
         op,
         krate: &krate,
         toolchain: Some(0),
-        limits,
+        limits: limits(),
         features: &Features::Default,
         env: &BTreeMap::new(),
         sharing: Sharing::Layers,
@@ -62,6 +66,62 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
     };
     let done = Op::run(&tools, &workspace, &order).await;
     (done, fake.seen().into_iter().map(|(_, command)| command.argv.join(" ")).collect())
+}
+
+/// Prepares a folder with two toolchains, whose cargos take a while each and find a dependency missing.
+async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>) {
+    const TAKES: Duration = Duration::from_millis(30);
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::new(|_, _| {
+        std::thread::sleep(TAKES);
+        exit(End::Code(101), "error: no matching package named `x` found\n")
+    });
+    let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
+    let registry = Registry::open(registry::Config { upstream, cache: dir.path().join("cache") }).unwrap();
+    let tools = Tools {
+        sandbox: Sandbox::Fake(fake.clone()),
+        gate: Gate::new(registry.clone(), &[]),
+        registry,
+        toolchains: vec![toolchain("1.95.0"), toolchain("1.96.0")],
+        layers: Vec::new(),
+        cargo_bin: None,
+    };
+    let source = dir.path().join("crate");
+    std::fs::create_dir(&source).unwrap();
+    let krate = Selected {
+        id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) },
+        origin: Origin::Path { dir: source, digest: String::new() },
+    };
+    let order = Order {
+        op: &Op::Prepare,
+        krate: &krate,
+        toolchain: None,
+        limits: Limits { timeout, ..limits() },
+        features: &Features::Default,
+        env: &BTreeMap::new(),
+        sharing: Sharing::Layers,
+        lockfile_mode: LockfileMode::Latest,
+        lockfile: None,
+        stop: Stop::never(),
+    };
+    let jobs = dir.path().join("jobs");
+    std::fs::create_dir(&jobs).unwrap();
+    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), None).unwrap();
+    let done = Op::run(&tools, &workspace, &order).await;
+    let given: Vec<Duration> = fake.seen().into_iter().map(|(spec, _)| spec.limits.timeout).collect();
+    assert!(given.windows(2).all(|pair| pair[1] + TAKES <= pair[0]), "{given:?}");
+    (done, given)
+}
+
+#[tokio::test]
+async fn all_commands_of_a_prepare_share_its_time() {
+    let (done, given) = prepare_with_two_toolchains(Duration::from_secs(60)).await;
+    assert_eq!(done.outcome, Some(Outcome::Broken(Breakage::MissingDependency("x".to_owned()))));
+    assert_eq!(given.len(), 2);
+    let short = Duration::from_millis(25);
+    let (done, given) = prepare_with_two_toolchains(short).await;
+    assert_eq!(done.outcome, Some(Outcome::Inconclusive(Cause::TimedOut(short))));
+    assert_eq!(given.len(), 1);
 }
 
 const WITH_TESTS: &str = "cargo test --frozen --no-run";

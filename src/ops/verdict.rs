@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
 use crate::printable::one_line;
+use crate::registry::Denial;
 use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
 
 /// Judges a command of the user's own. `None`: it was stopped, so there is nothing to say.
@@ -30,13 +31,23 @@ pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<O
 }
 
 /// Judges a cargo command of `prepare`, which runs no code of the crate. `None`: it was stopped.
-pub(crate) fn of_resolution(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
+///
+/// What it was denied explains its failure better than cargo does, which heard no more than a status.
+pub(crate) fn of_resolution(end: End, output: &Output, denials: &[Denial], limits: &Limits) -> Option<Outcome> {
     match end {
         // No code of the crate runs in `prepare`: whoever killed cargo was the host.
         End::Signal(signal) => {
             Some(Outcome::Inconclusive(Cause::Host(format!("cargo was {}", Failure::Signal(signal)))))
         }
-        end => judge(end, limits, |_| resolution_failure(&plain_text(output))),
+        end => judge(end, limits, |_| {
+            let text = plain_text(output);
+            match resolution_failure(&text) {
+                found @ (Outcome::Broken(_) | Outcome::Inconclusive(Cause::Network(_))) => {
+                    denied(denials, &text).unwrap_or(found)
+                }
+                found => found,
+            }
+        }),
     }
 }
 
@@ -144,6 +155,34 @@ fn resolution_failure(text: &str) -> Outcome {
         Breakage::Unresolvable(error)
     };
     Outcome::Broken(breakage)
+}
+
+/// What a failed command was denied: by the gate, or because nothing in its cell speaks the URL's protocol.
+fn denied(denials: &[Denial], text: &str) -> Option<Outcome> {
+    let refused = denials.iter().find(|denial| matches!(denial, Denial::Refused { .. }));
+    let refused = refused.map(Denial::to_string).or_else(|| {
+        let url = unspoken_url(text)?;
+        Some(format!("maar refuses {}: crates may fetch git repositories over https only", shorten(url)))
+    });
+    let cause = match (refused, denials.first()) {
+        (Some(refused), _) => Cause::Refused(refused),
+        (None, Some(unreachable)) => Cause::Network(unreachable.to_string()),
+        (None, None) => return None,
+    };
+    Some(Outcome::Inconclusive(cause))
+}
+
+/// The URL that cargo failed to fetch, if it is of a protocol that needs a network.
+fn unspoken_url(text: &str) -> Option<&str> {
+    const FETCHING: [&str; 2] = ["unable to update ", "failed to fetch submodule "];
+    const UNSPOKEN: [&str; 4] = ["ssh://", "git+ssh://", "git://", "http://"];
+    lines(text).rev().find_map(|line| {
+        let line = message(line);
+        let begins = |phrase: &&str| line.get(..phrase.len()).is_some_and(|start| start.eq_ignore_ascii_case(phrase));
+        FETCHING.iter().find(|phrase| begins(phrase))?;
+        let url = line.split([' ', '`']).rev().find(|word| word.contains("://"))?;
+        UNSPOKEN.iter().any(|scheme| url.starts_with(scheme)).then_some(url)
+    })
 }
 
 /// The distinct codes of `error[E0554]: …`, in order, a handful of them.
@@ -275,7 +314,7 @@ mod tests {
     }
 
     fn reason_of_resolution(text: &str) -> String {
-        let outcome = of_resolution(End::Code(101), &output(text), &limits()).unwrap();
+        let outcome = of_resolution(End::Code(101), &output(text), &[], &limits()).unwrap();
         format!("{}: {}", outcome.kind(), outcome.reason().unwrap_or_default())
     }
 
@@ -288,7 +327,7 @@ mod tests {
     #[test]
     fn a_stopped_command_says_nothing() {
         assert_eq!(of_command(End::Stopped, &output(""), &limits()), None);
-        assert_eq!(of_resolution(End::Stopped, &output(""), &limits()), None);
+        assert_eq!(of_resolution(End::Stopped, &output(""), &[], &limits()), None);
     }
 
     #[test]
@@ -443,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_cargo_that_was_killed_or_failed_on_the_host_says_nothing_of_the_crate() {
-        let killed = of_resolution(End::Signal(9), &output(""), &limits()).unwrap();
+        let killed = of_resolution(End::Signal(9), &output(""), &[], &limits()).unwrap();
         assert_eq!(killed, Outcome::Inconclusive(Cause::Host("cargo was killed by SIGKILL".to_owned())));
         for (text, reason) in [
             ("", "inconclusive: host: cargo failed without saying why"),

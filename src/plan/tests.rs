@@ -24,6 +24,7 @@ fn experiment(ops: &[Op]) -> Experiment {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        allow_hosts: Vec::new(),
         cache: Caching::On,
         cache_budget: ByteSize(0),
     }

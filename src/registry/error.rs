@@ -97,12 +97,6 @@ pub enum RegistryError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
-    /// No port can be opened to serve the registry.
-    #[error("can't serve the registry on 127.0.0.1: {source}")]
-    Serve {
-        /// Why.
-        source: Arc<io::Error>,
-    },
     /// A task of maar's own panicked.
     #[error("a task of the registry panicked: {0}")]
     Panic(String),
@@ -136,7 +130,7 @@ impl RegistryError {
                     Outcome::Broken(Breakage::Archive(text))
                 }
             },
-            Self::Io { source, .. } | Self::Serve { source } => of_host(source, text),
+            Self::Io { source, .. } => of_host(source, text),
             Self::Panic(_) => Outcome::Error(text),
         }
     }

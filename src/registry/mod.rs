@@ -1,19 +1,19 @@
 //! The registry: which crates there are, and their sources.
 //!
-//! [`Registry`] is the whole of it: it selects crates, downloads tarballs, vendors the packages of a lockfile and serves
-//! the index to cells. Knows nothing of ops, pools or sandboxes. Every future here may be dropped at any time: nothing
-//! half done is ever seen under its final name.
+//! [`Registry`] is the whole of it: it selects crates, downloads tarballs and vendors the packages of a lockfile. Its
+//! [`Gate`] serves the index to cells, and decides what else of the network they reach. Knows nothing of ops, pools or
+//! sandboxes. Every future here may be dropped at any time: nothing half done is ever seen under its final name.
 
 mod download;
 mod error;
 mod flight;
+mod gate;
 mod http;
 mod index;
 pub mod lockfile;
 mod package;
 mod packed;
 mod place;
-mod proxy;
 mod resolve;
 pub mod select;
 mod sources;
@@ -30,8 +30,8 @@ use crate::krate::{CrateName, Selected};
 use crate::owner::Owner;
 
 pub use self::error::RegistryError;
+pub use self::gate::{AllowedHost, BadHost, Denial, Gate};
 pub use self::package::{BadChecksum, Checksum, Package};
-pub use self::proxy::Proxy;
 pub use self::upstream::{BadIndexUrl, IndexUrl, Upstream, UpstreamError, cargo_bin};
 
 use self::download::Tarballs;
@@ -60,6 +60,7 @@ struct Inner {
     index: Index,
     tarballs: Tarballs,
     sources: Sources,
+    ca_file: Option<PathBuf>,
 }
 
 impl Registry {
@@ -74,6 +75,7 @@ impl Registry {
             tarballs: Tarballs::open(config.cache.join("crates"), Arc::clone(&http))?,
             sources: Sources::open(config.cache.join("sources"))?,
             http,
+            ca_file: config.upstream.ca_file,
         })))
     }
 
@@ -139,12 +141,9 @@ impl Registry {
         self.0.sources.dir()
     }
 
-    /// Serves this registry on a port of 127.0.0.1, for the cargos of cells.
-    ///
-    /// # Errors
-    /// When no port can be opened.
-    pub async fn serve(&self) -> Result<Proxy, RegistryError> {
-        Proxy::start(self.clone()).await
+    /// The certificates that are trusted besides the system's, if the user has any.
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.0.ca_file.as_deref()
     }
 
     /// How many bytes came over the network so far, index included.

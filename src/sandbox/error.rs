@@ -29,6 +29,9 @@ pub enum SandboxError {
     /// A pseudo-terminal for the output could not be had.
     #[error("failed to open a pseudo-terminal: {0} (is /dev/pts mounted, and kernel.pty.max not reached?)")]
     Terminal(io::Error),
+    /// A cell's way to a service of maar's could not be made.
+    #[error("failed to open the cell's outlet: {0} (are file descriptors, `ulimit -n`, and ports left?)")]
+    Outlet(io::Error),
     /// The helper process could not be started or reached.
     #[error("failed to {doing} the sandbox helper {}: {source}", .path.display())]
     Helper {
@@ -100,6 +103,7 @@ pub enum Step {
     Proc,
     Devices,
     Loopback,
+    Outlet,
     Hostname,
     LeaveHost,
     Keys,
@@ -147,6 +151,7 @@ impl Step {
             Self::Proc => "mount /proc in the cell",
             Self::Devices => "give the cell the device",
             Self::Loopback => "bring up the loopback interface",
+            Self::Outlet => "open the cell's outlet",
             Self::Hostname => "set the host name",
             Self::LeaveHost => "leave the host's file system",
             Self::Keys => "leave the keyring",

@@ -15,10 +15,11 @@ use super::cgroup::{Cgroups, Controller, KEEPERS};
 use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
 use super::helper::protocol::{self, ARGV0, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
+use super::outlet;
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
 use super::suspect;
-use super::{Command, Console, Cores, End, Exit, Limits, Output, Owner, SandboxError, Usage};
+use super::{Command, Console, Cores, End, Exit, Limits, Network, Outlet, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
 
 /// What starting commands takes, the same for all cells of a sandbox.
@@ -37,6 +38,7 @@ pub(super) struct Launch<'a> {
     pub(super) limits: &'a Limits,
     pub(super) command: &'a Command,
     pub(super) isolation: Isolation,
+    pub(super) network: Network,
     /// Who the command is to the host, if not maar's own user.
     pub(super) owner: Option<Owner>,
     /// Folders on the file systems that it writes to.
@@ -44,6 +46,16 @@ pub(super) struct Launch<'a> {
     pub(super) stop: &'a Stop,
     /// The user's terminal, if the command is to have it.
     pub(super) console: Option<&'a mut Console>,
+    /// Where its connections go.
+    pub(super) outlet: Option<Opening>,
+}
+
+/// An outlet and where its listener is made.
+pub(super) enum Opening {
+    /// In the cell, by the helper.
+    Inside(Outlet),
+    /// On the host, by maar.
+    Outside(std::net::TcpListener, Outlet),
 }
 
 impl Launcher {
@@ -68,7 +80,7 @@ impl Launcher {
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
-        let Launch { label, limits, command, isolation, owner, writes_to, stop, console } = launch;
+        let Launch { label, limits, command, isolation, network, owner, writes_to, stop, console, outlet } = launch;
         let lease = match limits.cores {
             Cores::Shared => None,
             Cores::Own => tokio::select! {
@@ -83,6 +95,7 @@ impl Launcher {
             cgroups: group.entrances(),
             cores: cores.to_vec(),
             isolation,
+            network,
             input: Input::of(console.as_deref()),
             command: command.clone(),
             rlimits: Rlimits {
@@ -97,12 +110,23 @@ impl Launcher {
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
         let (pty, slave) = Pty::open(owner, console.as_deref()).map_err(SandboxError::Terminal)?;
-        let (mut control, child) = self.spawn(slave)?;
+        let (third, outlet) = match outlet {
+            None => (None, None),
+            Some(Opening::Outside(listener, outlet)) => {
+                (None, Some((host_listener(listener).map_err(SandboxError::Outlet)?, outlet)))
+            }
+            Some(Opening::Inside(outlet)) => {
+                let (ours, theirs) = UnixStream::pair().map_err(SandboxError::Outlet)?;
+                let theirs = theirs.into_std().map_err(SandboxError::Outlet)?;
+                (Some(OwnedFd::from(theirs)), Some((outlet::Source::Helper(ours), outlet)))
+            }
+        };
+        let (mut control, child) = self.spawn(slave, third)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
         let mut disk = Allowance::new(&writes_to, limits.disk);
         let cpu = CpuMeter::new(&group, child.id());
-        let watched = supervise::watch(Watched {
+        let watch = supervise::watch(Watched {
             pty,
             control,
             child: Some(child),
@@ -113,8 +137,8 @@ impl Launcher {
             limits,
             stop,
             label,
-        })
-        .await?;
+        });
+        let watched = outlet::during(outlet, watch).await?;
 
         let (ooms, refused) = (group.oom_kills(), group.refused_processes());
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
@@ -131,7 +155,8 @@ impl Launcher {
         Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
     }
 
-    fn spawn(&self, slave: OwnedFd) -> Result<(UnixStream, Child), SandboxError> {
+    /// Starts the helper. `outlet` is where it sends the listener of an outlet.
+    fn spawn(&self, slave: OwnedFd, outlet: Option<OwnedFd>) -> Result<(UnixStream, Child), SandboxError> {
         let failed = |doing| {
             let path = self.helper.clone();
             move |source: io::Error| SandboxError::Helper { doing, path, source }
@@ -145,12 +170,17 @@ impl Launcher {
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(slave))
-            .stderr(Stdio::null())
+            .stderr(outlet.map_or_else(Stdio::null, Stdio::from))
             // Ctrl-C at the terminal is for maar alone, which tells its helpers.
             .process_group(0);
         let child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
         Ok((ours, child))
     }
+}
+
+fn host_listener(listener: std::net::TcpListener) -> io::Result<outlet::Source> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener).map(outlet::Source::Host)
 }
 
 /// What the kernel refused a command, as far as controllers count it.

@@ -14,6 +14,7 @@ pub mod fake;
 mod helper;
 mod launch;
 pub mod native;
+mod outlet;
 pub mod probe;
 mod process_tree;
 mod pty;
@@ -23,6 +24,7 @@ mod suspect;
 mod tree;
 pub mod unconfined;
 
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub use self::cgroup::memory_limit;
 pub use self::console::Console;
 pub use self::error::{Fault, SandboxError, Step};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
+pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
 use crate::owner::Owner;
 use crate::stop::Stop;
@@ -78,7 +81,7 @@ pub struct Spec {
     pub scratch: PathBuf,
     /// What is mounted where, in this order.
     pub mounts: Vec<Mount>,
-    /// Whether commands reach the network.
+    /// What commands reach of the network.
     pub network: Network,
     /// What a command may use.
     pub limits: Limits,
@@ -112,14 +115,14 @@ pub enum MountKind {
     },
 }
 
-/// Whether a cell reaches the network.
+/// What a cell reaches of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
-    /// The host's network.
-    Host,
     /// A loopback interface of its own and nothing else.
     Loopback,
+    /// As [`Loopback`](Self::Loopback), with an [`Outlet`] at [`Cell::outlet`].
+    Outlet,
 }
 
 /// What one command may use.
@@ -294,12 +297,31 @@ impl Cell {
         }
     }
 
+    /// Where commands find the outlet of a cell that has one: the address of an HTTP proxy or whatever answers there.
+    pub fn outlet(&self) -> SocketAddr {
+        match self {
+            Self::Native(_) | Self::Docker(_) => outlet::ADDRESS,
+            Self::Unconfined(cell) => cell.outlet(),
+            #[cfg(test)]
+            Self::Fake(_) => outlet::ADDRESS,
+        }
+    }
+
     /// Runs a command to its end. When this returns, no process of it is left.
     ///
     /// # Errors
     /// When the command could not be started or kept; never because it failed.
     pub async fn run(&mut self, command: &Command, stop: &Stop) -> Result<Exit, SandboxError> {
-        self.run_on(command, stop, None).await
+        self.run_on(command, stop, None, None).await
+    }
+
+    /// As [`run`](Self::run), in a cell with [`Network::Outlet`]: the connections that the command makes come out at
+    /// the other end of `outlet` until it ends.
+    ///
+    /// # Errors
+    /// When the command could not be started or kept; never because it failed.
+    pub async fn run_with(&mut self, command: &Command, stop: &Stop, outlet: Outlet) -> Result<Exit, SandboxError> {
+        self.run_on(command, stop, None, Some(outlet)).await
     }
 
     /// As [`run`](Self::run), but lends the command the user's terminal while it runs.
@@ -312,7 +334,7 @@ impl Cell {
         stop: &Stop,
         console: &mut Console,
     ) -> Result<Exit, SandboxError> {
-        self.run_on(command, stop, Some(console)).await
+        self.run_on(command, stop, Some(console), None).await
     }
 
     async fn run_on(
@@ -320,11 +342,12 @@ impl Cell {
         command: &Command,
         stop: &Stop,
         console: Option<&mut Console>,
+        outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
         match self {
-            Self::Native(cell) => cell.run(command, stop, console).await,
-            Self::Docker(cell) => cell.run(command, stop, console).await,
-            Self::Unconfined(cell) => cell.run(command, stop, console).await,
+            Self::Native(cell) => cell.run(command, stop, console, outlet).await,
+            Self::Docker(cell) => cell.run(command, stop, console, outlet).await,
+            Self::Unconfined(cell) => cell.run(command, stop, console, outlet).await,
             #[cfg(test)]
             Self::Fake(cell) => Ok(cell.run(command)),
         }

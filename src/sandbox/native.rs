@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use super::cgroup::{Cgroups, Controller};
 use super::helper::protocol::{Identity, Isolation, Namespaces};
-use super::launch::{Launch, Launcher};
-use super::{Command, Console, Cores, Exit, MountKind, Owner, SandboxError, Spec, remove_folder};
+use super::launch::{Launch, Launcher, Opening};
+use super::{Command, Console, Cores, Exit, MountKind, Outlet, Owner, SandboxError, Spec, remove_folder};
 use crate::stop::Stop;
 
 /// Who commands are to the host when maar is root: no account of any distribution, and none that systemd or
@@ -90,11 +90,11 @@ impl NativeCell {
         command: &Command,
         stop: &Stop,
         console: Option<&mut Console>,
+        outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
         let Spec { label, limits, mounts, network, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.identity,
-            network: *network,
             root: self.root.clone(),
             mounts: mounts.clone(),
             memory: limits.memory.as_u64(),
@@ -104,10 +104,12 @@ impl NativeCell {
             limits,
             command,
             isolation: Isolation::Namespaces(namespaces),
+            network: *network,
             owner: self.sandbox.owner(),
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            outlet: outlet.map(Opening::Inside),
         };
         self.sandbox.launcher.run(launch).await
     }

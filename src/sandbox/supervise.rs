@@ -119,7 +119,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         match event {
             Event::Printed(Read::Bytes(count)) => {
                 capture.push(&buffer[..count]);
-                activity.printed = true;
+                activity.printed = Some(Instant::now());
                 if let Some(console) = &mut console {
                     console.show(&buffer[..count]).await;
                 }
@@ -129,9 +129,12 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             }
             Event::Printed(Read::Closed | Read::Nothing) => is_open = false,
             Event::Look => {
-                if activity.is_idle(Instant::now(), cpu.read(), limits.idle_timeout) {
+                let now = Instant::now();
+                if activity.is_idle(now, cpu.read(), limits.idle_timeout) {
                     break Some(End::Idle);
                 }
+                // Sooner than usual where the time would be up in between.
+                looks.reset_at((now + look_every).min(activity.last + limits.idle_timeout));
             }
             Event::Used(Did::Typed(count)) => pty.write(&keys[..count]),
             Event::Used(Did::Resized) => {
@@ -201,7 +204,8 @@ impl<'a> CpuMeter<'a> {
 
 /// When a command last did something.
 struct Activity {
-    printed: bool,
+    /// When it last printed, since the last look.
+    printed: Option<Instant>,
     last: Instant,
     looked: Instant,
     cpu: Duration,
@@ -209,17 +213,19 @@ struct Activity {
 
 impl Activity {
     fn new(now: Instant) -> Self {
-        Self { printed: false, last: now, looked: now, cpu: Duration::ZERO }
+        Self { printed: None, last: now, looked: now, cpu: Duration::ZERO }
     }
 
     /// Takes note of what was done since the last look.
     fn is_idle(&mut self, now: Instant, cpu: Duration, timeout: Duration) -> bool {
         // The time of dead processes may be missing from a sample: less than before is not idle.
         let used = cpu.abs_diff(self.cpu);
-        if self.printed || used * IDLE_PART >= now - self.looked {
+        if used * IDLE_PART >= now - self.looked && now > self.looked {
             self.last = now;
+        } else if let Some(printed) = self.printed {
+            self.last = printed;
         }
-        (self.printed, self.looked, self.cpu) = (false, now, cpu);
+        (self.printed, self.looked, self.cpu) = (None, now, cpu);
         now - self.last >= timeout
     }
 }
@@ -236,7 +242,7 @@ mod tests {
         let found = looks.iter().position(|&(printed, used)| {
             now += Duration::from_secs(1);
             cpu += Duration::from_millis(used);
-            activity.printed = printed;
+            activity.printed = printed.then_some(now);
             activity.is_idle(now, cpu, Duration::from_secs(3))
         });
         assert_eq!(found, idle_at, "{looks:?}");

@@ -1,16 +1,19 @@
 //! No sandbox: commands run on the host as maar's own user. For trusted crates only.
 //!
-//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy.
+//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy. Nor is
+//! the network: an outlet is a port of the host's loopback, and nothing makes a command use it.
 
 use std::fs::{self, File, FileTimes};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::cgroup::Controller;
 use super::helper::protocol::Isolation;
-use super::launch::{Launch, Launcher};
+use super::launch::{Launch, Launcher, Opening};
 use super::native::Config;
-use super::{Command, Console, Cores, Exit, Mount, MountKind, SandboxError, Spec};
+use super::outlet;
+use super::{Command, Console, Cores, Exit, Mount, MountKind, Network, Outlet, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// Opens cells that are nothing but folders of the host.
@@ -24,6 +27,8 @@ pub struct Unconfined {
 pub struct UnconfinedCell {
     launcher: Launcher,
     spec: Spec,
+    /// What listens for [`Network::Outlet`].
+    listener: Option<TcpListener>,
 }
 
 impl Unconfined {
@@ -47,7 +52,11 @@ impl Unconfined {
                 Err(SandboxError::Path { doing: "copy to", path: mount.at.clone(), source: io::Error::other(error) })
             })?;
         }
-        Ok(UnconfinedCell { launcher: self.launcher.clone(), spec })
+        let listener = match spec.network {
+            Network::Loopback => None,
+            Network::Outlet => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(SandboxError::Outlet)?),
+        };
+        Ok(UnconfinedCell { launcher: self.launcher.clone(), spec, listener })
     }
 }
 
@@ -56,21 +65,34 @@ impl UnconfinedCell {
         host_path(&self.spec.mounts, at)
     }
 
+    pub(super) fn outlet(&self) -> SocketAddr {
+        self.listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(outlet::ADDRESS)
+    }
+
     pub(super) async fn run(
         &mut self,
         command: &Command,
         stop: &Stop,
         console: Option<&mut Console>,
+        outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
+        let outlet = match (&self.listener, outlet) {
+            (Some(listener), Some(outlet)) => {
+                Some(Opening::Outside(listener.try_clone().map_err(SandboxError::Outlet)?, outlet))
+            }
+            (_, _) => None,
+        };
         let launch = Launch {
             label: &self.spec.label,
             limits: &self.spec.limits,
             command,
             isolation: Isolation::None,
+            network: self.spec.network,
             owner: None,
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            outlet,
         };
         self.launcher.run(launch).await
     }

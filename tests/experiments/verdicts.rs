@@ -97,12 +97,14 @@ fn of_a_flood_the_head_the_tail_and_the_size_are_kept() {
 #[test]
 fn a_second_run_does_only_what_the_network_kept_it_from_and_says_the_same() {
     let Some(Shared { world, first, second, .. }) = shared() else { return };
-    // What only the network stood in the way of is tried again.
-    assert_eq!(second.steps(), ["prepare damaged@1.0.0"]);
+    // What only the network stood in the way of, or a rule that may have changed, is tried again.
+    let mut steps = second.steps();
+    steps.sort_unstable();
+    assert_eq!(steps, ["prepare damaged@1.0.0", "prepare from-git@1.0.0"]);
     assert_eq!(second.code, first.code);
     let events = second.events();
     let [start, .., end] = &events[..] else { panic!("{}", second.stdout) };
-    assert_eq!(start["already_done"].as_u64().map(|done| done + 1), start["crates"].as_u64());
+    assert_eq!(start["already_done"].as_u64().map(|done| done + 2), start["crates"].as_u64());
     assert_eq!((end["event"].as_str(), &end["done"]), (Some("run-end"), &start["crates"]));
     assert_eq!(world.registry.downloads("damaged", "1.0.0"), 4, "tried twice in each of the runs");
 }

@@ -15,6 +15,7 @@ mod bench;
 #[allow(dead_code, reason = "another suite's, which uses all of it")]
 mod docker;
 mod ground;
+mod outlet;
 mod output;
 mod processes;
 mod resources;

@@ -34,6 +34,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         limits: LimitsPatch { memory: Some(ByteSize::gib(1)), ..LimitsPatch::default() },
         sandbox: Some(SandboxName::None),
         image: None,
+        allow_hosts: Vec::new(),
         cache: Some(Caching::Off),
     };
     let file = r#"

@@ -207,6 +207,11 @@ fn closed_sets_name_their_members() {
     check("sandbox = \"podman\"", "2:11 \"podman\": unknown value `podman`; known are `native`, `docker`, `none`");
     check("sandbox = false", "2:11 false: expected one of `native`, `docker`, `none`, found a boolean");
     check(
+        "allow-hosts = [\"https://a/\"]",
+        "2:16 \"https://a/\": `https://a/` is not a host: a name or an address is needed, such as \
+         `git.corp.example`, `10.1.2.3:8443` or `[fd00::1]`",
+    );
+    check(
         "image = \"../maar\"",
         "2:9 \"../maar\": `../maar` is not the name of an image: lowercase letters, digits and `.`, `-`, `_` between \
          them are allowed, with `/` between parts, and a tag after `:` or a digest after `@`",

@@ -18,10 +18,11 @@ use crate::sandbox::cgroup::{Controller, Entrances, Group};
 use crate::sandbox::disk::Allowance;
 use crate::sandbox::helper::protocol::{self, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use crate::sandbox::launch::{Counts, end_of, not_begun};
+use crate::sandbox::outlet::{self, Source};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
 use crate::sandbox::suspect;
-use crate::sandbox::{Command, Console, Cores, Exit, MountKind, SandboxError, Spec, Usage};
+use crate::sandbox::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, Usage};
 use crate::stop::{Stop, StopLevel};
 
 /// How long a container may take from its start to its steward's first sign of life.
@@ -90,6 +91,7 @@ impl Container {
         command: &Command,
         stop: &Stop,
         console: Option<&mut Console>,
+        outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
         let Spec { label, limits, .. } = spec;
         let lease = match limits.cores {
@@ -103,6 +105,7 @@ impl Container {
             cgroups: Entrances::default(),
             cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
             isolation: Isolation::None,
+            network: spec.network,
             input: Input::of(console.as_deref()),
             command: command.clone(),
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
@@ -117,12 +120,20 @@ impl Container {
         let (pty, slave) = Pty::open(Some(shared.common.owner), console.as_deref()).map_err(SandboxError::Terminal)?;
         let (mut control, theirs) = UnixStream::pair().map_err(SandboxError::Terminal)?;
         let theirs = OwnedFd::from(theirs.into_std().and_then(blocking).map_err(SandboxError::Terminal)?);
+        let (outlet, third) = match outlet {
+            None => (None, None),
+            Some(outlet) => {
+                let (ours, theirs) = UnixStream::pair().map_err(SandboxError::Outlet)?;
+                let theirs = theirs.into_std().map_err(SandboxError::Outlet)?;
+                (Some((Source::Helper(ours), outlet)), Some(OwnedFd::from(theirs)))
+            }
+        };
         let ready = tokio::time::timeout(CLEANING, self.steward.ready());
         ready.await.map_err(|_| DockerError::Lost)?.map_err(|_| DockerError::Lost)?;
         let (ooms_before, refused_before) = (self.group.oom_kills(), self.group.refused_processes());
         let peak_before = if self.group.forget_peak() { None } else { self.group.peak_memory() };
-        self.steward.hand(&theirs, &slave).map_err(|_| DockerError::Lost)?;
-        drop((theirs, slave));
+        self.steward.hand([Some(&theirs), Some(&slave), third.as_ref()]).map_err(|_| DockerError::Lost)?;
+        drop((theirs, slave, third));
         // A steward that is dying is noticed when its report is missing.
         let _ = control.write_all(&job).await;
 
@@ -131,7 +142,7 @@ impl Container {
         let mut disk = Allowance::new(&writes_to, limits.disk);
         // The steward lives in the container's group, so it kills the command itself.
         let (child, kills) = (None, None);
-        let watched = supervise::watch(Watched {
+        let watch = supervise::watch(Watched {
             pty,
             control,
             child,
@@ -142,8 +153,8 @@ impl Container {
             limits,
             stop,
             label,
-        })
-        .await?;
+        });
+        let watched = outlet::during(outlet, watch).await?;
         let counts = Counts {
             ooms: self.group.oom_kills().saturating_sub(ooms_before),
             refused: self.group.refused_processes().saturating_sub(refused_before),

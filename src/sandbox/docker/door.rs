@@ -74,9 +74,9 @@ impl Steward {
         self.stream.read_u8().await.map(drop)
     }
 
-    /// Hands over the socket and the terminal of the next command.
-    pub(super) fn hand(&self, control: &OwnedFd, terminal: &OwnedFd) -> io::Result<()> {
-        let fds = [control.as_raw_fd(), terminal.as_raw_fd()];
+    /// Hands over the socket, the terminal and, if it has one, the outlet of the next command.
+    pub(super) fn hand(&self, streams: [Option<&OwnedFd>; 3]) -> io::Result<()> {
+        let fds: Vec<_> = streams.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
         let message = [ControlMessage::ScmRights(&fds)];
         sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&[0])], &message, MsgFlags::MSG_NOSIGNAL, None)?;
         Ok(())

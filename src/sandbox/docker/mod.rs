@@ -31,7 +31,7 @@ use self::request::Common;
 use super::cores::CorePool;
 use super::helper::protocol::Identity;
 use super::native::choose_identity;
-use super::{Command, Console, Cores, Exit, Owner, SandboxError, Spec};
+use super::{Command, Console, Cores, Exit, Outlet, Owner, SandboxError, Spec};
 use crate::stop::Stop;
 
 /// What a Docker sandbox is made from.
@@ -155,10 +155,11 @@ impl DockerCell {
         command: &Command,
         stop: &Stop,
         console: Option<&mut Console>,
+        outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
         // Out of the cell meanwhile: whoever drops this future has the container ended.
         let mut container = self.container.take().ok_or(DockerError::Lost)?;
-        match container.run(&self.shared, &self.spec, command, stop, console).await {
+        match container.run(&self.shared, &self.spec, command, stop, console, outlet).await {
             Ok(exit) => {
                 self.container = Some(container);
                 Ok(exit)

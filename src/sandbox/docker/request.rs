@@ -11,7 +11,7 @@ use bollard::models::{
 use super::{Image, Label};
 use crate::sandbox::helper::rootfs::{FROZEN, HIDDEN};
 use crate::sandbox::helper::steward::{DOOR, PRIVATE, PROGRAM};
-use crate::sandbox::{HOSTNAME, MountKind, Network, Owner, Spec};
+use crate::sandbox::{HOSTNAME, MountKind, Owner, Spec};
 
 /// What stays the same for all containers of a sandbox.
 #[derive(Debug)]
@@ -78,7 +78,8 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
     HostConfig {
         auto_remove: Some(true),
         readonly_rootfs: Some(true),
-        network_mode: Some(network(spec.network).to_owned()),
+        // With or without an outlet, which the steward opens.
+        network_mode: Some("none".to_owned()),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         // As in native cells, where there is no /sys at all.
@@ -99,13 +100,6 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
         // Nothing is printed there: commands have a terminal of their own.
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         ..HostConfig::default()
-    }
-}
-
-fn network(network: Network) -> &'static str {
-    match network {
-        Network::Host => "host",
-        Network::Loopback => "none",
     }
 }
 
@@ -185,7 +179,7 @@ mod tests {
     use bytesize::ByteSize;
 
     use super::*;
-    use crate::sandbox::{Cores, Limits};
+    use crate::sandbox::{Cores, Limits, Network};
 
     fn host_config_of(network: Network, users: Users) -> HostConfig {
         let limits = Limits {
@@ -234,9 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn users_stay_who_they_are_and_prepare_has_the_hosts_network() {
-        let config = host_config_of(Network::Host, Users::Remapped);
-        assert_eq!(config.network_mode.as_deref(), Some("host"));
+    fn users_stay_who_they_are_and_no_container_has_a_network() {
+        let config = host_config_of(Network::Outlet, Users::Remapped);
+        assert_eq!(config.network_mode.as_deref(), Some("none"));
         assert_eq!(config.userns_mode.as_deref(), Some("host"));
     }
 

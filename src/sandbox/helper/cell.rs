@@ -35,15 +35,15 @@ pub(super) fn run(job: &Job, namespaces: &Namespaces, streams: Streams) -> Resul
     unshare(CloneFlags::CLONE_NEWPID).map_err(|errno| Fault::new(Step::Namespaces, errno))?;
 
     let (mut words, theirs) = UnixStream::pair().map_err(|error| Fault::new(Step::Handshake, errno_of(&error)))?;
-    let Streams { control, terminal } = streams;
+    let Streams { control, terminal, outlet } = streams;
     let init = match fork_into(&job.cgroups)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop((control, words));
-            init::main(job, namespaces, theirs, terminal)
+            init::main(job, namespaces, theirs, terminal, outlet)
         }
     };
-    drop((theirs, terminal));
+    drop((theirs, terminal, outlet));
 
     let attended = attend(namespaces.identity, init, &control, &mut words);
     if attended.is_err() {

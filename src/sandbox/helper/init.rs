@@ -17,13 +17,19 @@ use nix::unistd::ForkResult;
 
 use super::cell::Word;
 use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
-use super::{Wait, command, errno_of, exit, fork, identity, reap, rootfs, seccomp};
+use super::{Wait, command, errno_of, exit, fork, identity, open_outlet, reap, rootfs, seccomp};
 use crate::sandbox::error::{Fault, Step};
 use crate::sandbox::{HOSTNAME, Network};
 
 /// Serves as init of the cell and never returns.
-pub(super) fn main(job: &Job, namespaces: &Namespaces, mut words: UnixStream, terminal: OwnedFd) -> ! {
-    let word = match enter(namespaces, &mut words).and_then(|()| keep(job, &mut words, terminal)) {
+pub(super) fn main(
+    job: &Job,
+    namespaces: &Namespaces,
+    mut words: UnixStream,
+    terminal: OwnedFd,
+    outlet: Option<OwnedFd>,
+) -> ! {
+    let word = match enter(job.network, namespaces, &mut words, outlet).and_then(|()| keep(job, &mut words, terminal)) {
         Ok(ended) => Word::Ended(ended),
         Err(fault) => Word::Failed(fault),
     };
@@ -33,16 +39,20 @@ pub(super) fn main(job: &Job, namespaces: &Namespaces, mut words: UnixStream, te
 }
 
 /// Makes the inside and becomes its unprivileged user.
-fn enter(namespaces: &Namespaces, words: &mut UnixStream) -> Result<(), Fault> {
-    let mut flags =
-        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
-    if namespaces.network == Network::Loopback {
-        flags |= CloneFlags::CLONE_NEWNET;
-    }
+fn enter(
+    network: Network,
+    namespaces: &Namespaces,
+    words: &mut UnixStream,
+    outlet: Option<OwnedFd>,
+) -> Result<(), Fault> {
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP
+        | CloneFlags::CLONE_NEWNET;
     unshare(flags).map_err(|errno| Fault::new(Step::Namespaces, errno))?;
-    if namespaces.network == Network::Loopback {
-        bring_up_loopback().map_err(|errno| Fault::new(Step::Loopback, errno))?;
-    }
+    bring_up_loopback().map_err(|errno| Fault::new(Step::Loopback, errno))?;
+    open_outlet(network, outlet)?;
     nix::unistd::sethostname(HOSTNAME).map_err(|errno| Fault::new(Step::Hostname, errno))?;
     rootfs::enter(namespaces)?;
     identity::leave_keys()?;

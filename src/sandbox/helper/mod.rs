@@ -33,6 +33,7 @@ use nix::unistd::{ForkResult, Pid};
 use self::protocol::{ARGV0, Ended, Isolation, Job, MAX_JOB, MAX_REPORT, Report};
 use super::cgroup::Entrances;
 use super::error::{Fault, SandboxError, Step};
+use super::{Network, outlet};
 
 /// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
 const NO_REPORT: i32 = 70;
@@ -68,7 +69,7 @@ fn serve() -> io::Result<()> {
     protocol::send(&mut control, &report, MAX_REPORT)
 }
 
-fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
+fn run(job: &Job, mut streams: Streams) -> Result<Report, Fault> {
     for file in &job.cgroups.files {
         // "0" is the thread that writes, and a helper has no other.
         std::fs::write(file, "0").map_err(|error| Fault::at(Step::EnterCgroup, file, errno_of(&error)))?;
@@ -79,7 +80,11 @@ fn run(job: &Job, streams: Streams) -> Result<Report, Fault> {
     let before = cpu_of_children()?;
     let ended = match &job.isolation {
         Isolation::Namespaces(namespaces) => cell::run(job, namespaces, streams)?,
-        Isolation::None => subreaper::run(job, streams)?,
+        Isolation::None => {
+            // Namespaces get theirs from the process that makes them.
+            open_outlet(job.network, streams.outlet.take())?;
+            subreaper::run(job, streams)?
+        }
     };
     Ok(Report::Ended { ended, cpu: cpu_of_children()?.saturating_sub(before) })
 }
@@ -105,6 +110,8 @@ struct Streams {
     control: UnixStream,
     /// The command's end of the pseudo-terminal.
     terminal: OwnedFd,
+    /// Where the listener of an outlet is sent, if maar wants one.
+    outlet: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -116,8 +123,26 @@ impl Streams {
         }
         let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let terminal = io::stdout().as_fd().try_clone_to_owned()?;
+        // Without an outlet it is /dev/null.
+        let outlet = io::stderr().as_fd().try_clone_to_owned()?;
+        let outlet = is_socket(&outlet)?.then_some(outlet);
         leave_standard_streams()?;
-        Ok(Self { control, terminal })
+        Ok(Self { control, terminal, outlet })
+    }
+}
+
+fn is_socket(fd: &OwnedFd) -> nix::Result<bool> {
+    nix::sys::stat::fstat(fd).map(|status| status.st_mode & libc::S_IFMT == libc::S_IFSOCK)
+}
+
+/// Listens where the command will find the outlet, if it has one, and hands the listener to maar.
+fn open_outlet(network: Network, outlet: Option<OwnedFd>) -> Result<(), Fault> {
+    match (network, outlet) {
+        // Nobody serves it: without a sandbox maar listens itself.
+        (Network::Loopback, _) | (Network::Outlet, None) => Ok(()),
+        (Network::Outlet, Some(socket)) => {
+            outlet::open(&socket).map_err(|error| Fault::new(Step::Outlet, errno_of(&error)))
+        }
     }
 }
 

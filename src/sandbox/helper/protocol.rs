@@ -28,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) cores: Vec<usize>,
     /// What keeps the command in.
     pub(crate) isolation: Isolation,
+    /// What it reaches of the network.
+    pub(crate) network: Network,
     /// What it reads from.
     pub(crate) input: Input,
     /// The command itself.
@@ -66,8 +68,6 @@ pub(crate) enum Isolation {
 pub(crate) struct Namespaces {
     /// Who the command is to the host.
     pub(crate) identity: Identity,
-    /// Whether it reaches the network.
-    pub(crate) network: Network,
     /// An existing, empty folder to mount the cell's root on.
     pub(crate) root: PathBuf,
     /// What it sees besides the system folders.

@@ -13,7 +13,7 @@ use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree
 use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
-use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Network, Owner};
+use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner};
 
 /// Folders of programs and libraries, as distributions have them.
 pub(crate) const SYSTEM: [&str; 9] =
@@ -42,9 +42,6 @@ pub(crate) const ETC: [&str; 17] = [
 
 /// Where names are looked up: `/etc/nsswitch.conf`.
 pub(crate) const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
-
-/// What the network's users need besides.
-const ETC_OF_NETWORK: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
@@ -76,7 +73,7 @@ pub(super) fn enter(cell: &Namespaces) -> Result<(), Fault> {
         .map_err(|errno| Fault::new(Step::Namespaces, errno))?;
     let root = new_root(&cell.root)?;
     system_folders(&root)?;
-    etc(&root, cell)?;
+    etc(&root)?;
     devices(&root)?;
     proc(&root)?;
     private_folders(&root, cell)?;
@@ -110,7 +107,7 @@ fn system_folders(root: &Root) -> Result<(), Fault> {
     Ok(())
 }
 
-fn etc(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
+fn etc(root: &Root) -> Result<(), Fault> {
     for path in ETC {
         show(root, Path::new(path))?;
     }
@@ -125,13 +122,10 @@ fn etc(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
     )?;
     root.write(Path::new("/etc/group"), &format!("root:x:0:\nmaar:x:{CELL_GID}:\nnogroup:x:65534:\n"))?;
     root.write(Path::new("/etc/nsswitch.conf"), NSSWITCH)?;
-    match cell.network {
-        Network::Host => ETC_OF_NETWORK.iter().try_for_each(|path| show(root, Path::new(path))),
-        Network::Loopback => root.write(
-            Path::new("/etc/hosts"),
-            &format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n"),
-        ),
-    }
+    root.write(
+        Path::new("/etc/hosts"),
+        &format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n"),
+    )
 }
 
 fn devices(root: &Root) -> Result<(), Fault> {

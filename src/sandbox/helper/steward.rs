@@ -4,19 +4,18 @@
 //! When maar closes the connection, or dies, the steward ends, and with process 1 the kernel ends everything.
 
 use std::fs::{self, Permissions};
-use std::io::{self, IoSliceMut, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
 
 use super::protocol::{self, Job, MAX_JOB, MAX_REPORT, Report};
 use super::{Streams, leave_standard_streams, run, seccomp};
+use crate::sandbox::outlet::receive_descriptors;
 use crate::sandbox::{HOME, remove_folder};
 
 /// Where the container has maar's own binary, which is started under this name.
@@ -89,22 +88,17 @@ fn objects(kind: &str) -> io::Result<Vec<libc::c_int>> {
     Ok(list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect())
 }
 
-/// Waits for the next command's socket and terminal, which come with a byte that means nothing. `None`: maar is gone.
+/// Waits for the next command's socket, its terminal and the socket for the listener of its outlet, if it has one. They
+/// come with a byte that means nothing. `None`: maar is gone.
 fn receive(maar: &UnixStream) -> io::Result<Option<Streams>> {
-    let mut byte = [0];
-    let mut data = [IoSliceMut::new(&mut byte)];
-    let mut room = nix::cmsg_space!([i32; 2]);
-    let message = recvmsg::<()>(maar.as_raw_fd(), &mut data, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let mut received = Vec::new();
-    for item in message.cmsgs()? {
-        let ControlMessageOwned::ScmRights(fds) = item else { continue };
-        // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
-        received.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    let (bytes, received) = receive_descriptors(maar)?;
+    if bytes == 0 {
+        return Ok(None);
     }
-    match (message.bytes, <[OwnedFd; 2]>::try_from(received)) {
-        (0, _) => Ok(None),
-        (_, Ok([control, terminal])) => Ok(Some(Streams { control: control.into(), terminal })),
-        (_, Err(_)) => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    let mut received = received.into_iter();
+    match (received.next(), received.next(), received.next()) {
+        (Some(control), Some(terminal), outlet) => Ok(Some(Streams { control: control.into(), terminal, outlet })),
+        (_, _, _) => Err(io::Error::from(io::ErrorKind::InvalidData)),
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) fn run(job: &Job, streams: Streams) -> Result<Ended, Fault> {
     let signals = SignalFd::with_flags(&child_ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(broken)?;
 
     let (mut words, mut theirs) = UnixStream::pair().map_err(|error| Fault::new(Step::Handshake, errno_of(&error)))?;
-    let Streams { control, terminal } = streams;
+    // Where there is one, the host or the container has been listening for long.
+    let Streams { control, terminal, outlet: _ } = streams;
     let main = match fork_into(&job.cgroups)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => command::main(job, &mut theirs, &terminal),

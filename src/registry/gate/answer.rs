@@ -1,109 +1,33 @@
-//! The registry once more, served on loopback for the cargos of cells.
+//! The registry once more, served to the cargos of cells.
 //!
 //! All cells of a run see one state of the index, no lock is shared between them, and nothing is fetched twice. Serves
 //! what cargo asks a sparse registry for, and nothing else: no search, no publishing.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use super::Registry;
-use super::error::RegistryError;
+use super::REGISTRY;
 use crate::krate::CrateName;
+use crate::registry::{Registry, RegistryError};
 
-/// Connections at one time; a cargo opens a few.
-const MAX_CONNECTIONS: usize = 512;
-/// How long a connection may take to send a request, idling between requests included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How many bytes the head of a request may have.
-const MAX_HEAD: usize = 16 << 10;
 /// How much of a tarball is in memory at one time.
 const CHUNK: usize = 64 << 10;
 
-type Answer = Response<Either<Full<Bytes>, FileBody>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, FileBody>>;
 
-/// A server of the registry. Dropping it closes its port and its connections.
-#[derive(Debug)]
-pub struct Proxy {
-    address: SocketAddr,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Proxy {
-    pub(super) async fn start(registry: Registry) -> Result<Self, RegistryError> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let failed = |source: io::Error| RegistryError::Serve { source: Arc::new(source) };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let task = tokio::spawn(accept(listener, registry, address));
-        Ok(Self { address, task })
-    }
-
-    /// The URL for cargo's configuration: `sparse+http://127.0.0.1:PORT/`.
-    pub fn url(&self) -> String {
-        format!("sparse+http://{}/", self.address)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Accepts connections until it is aborted, which ends them as well: the set owns them.
-async fn accept(listener: TcpListener, registry: Registry, address: SocketAddr) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let permit = Arc::clone(&permits).acquire_owned().await;
-        while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            // Out of file descriptors, or the peer is gone already: neither is a reason to stop, nor to spin.
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let registry = registry.clone();
-        connections.spawn(async move {
-            let service = service_fn(|request| {
-                let registry = registry.clone();
-                async move { Ok::<_, std::convert::Infallible>(answer(&registry, &request, address).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIMEOUT)
-                .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off or talks nonsense concerns nobody else.
-            let _ = connection.await;
-            drop(permit);
-        });
-    }
-}
-
-async fn answer(registry: &Registry, request: &Request<Incoming>, address: SocketAddr) -> Answer {
+/// Answers a request for a file of the registry.
+pub(super) async fn answer(registry: &Registry, request: &Request<Incoming>) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
     }
-    match route(registry, request.uri().path(), address).await {
+    match route(registry, request.uri().path()).await {
         Ok(Some(answer)) => answer,
         Ok(None) => text(StatusCode::NOT_FOUND, "the registry has no such file"),
         Err(error @ RegistryError::NotFound { .. }) => text(StatusCode::NOT_FOUND, &error.to_string()),
@@ -111,12 +35,12 @@ async fn answer(registry: &Registry, request: &Request<Incoming>, address: Socke
     }
 }
 
-async fn route(registry: &Registry, path: &str, address: SocketAddr) -> Result<Option<Answer>, RegistryError> {
+async fn route(registry: &Registry, path: &str) -> Result<Option<Answer>, RegistryError> {
     let index = &registry.0.index;
     let parts: Vec<&str> = path.trim_start_matches('/').splitn(6, '/').collect();
     match parts[..] {
         ["config.json"] => {
-            let config = format!("{{\"dl\":\"http://{address}/dl\"}}");
+            let config = format!("{{\"dl\":\"http://{REGISTRY}/dl\"}}");
             Ok(Some(whole(StatusCode::OK, "application/json", config.into())))
         }
         ["dl", name, version, "download"] => {
@@ -143,7 +67,13 @@ fn bad_request() -> Answer {
     text(StatusCode::BAD_REQUEST, "no path of a sparse registry")
 }
 
-fn text(status: StatusCode, message: &str) -> Answer {
+/// An answer without anything: a tunnel begins after it.
+pub(super) fn empty() -> Answer {
+    Response::new(Either::Left(Full::new(Bytes::new())))
+}
+
+/// A line of text.
+pub(super) fn text(status: StatusCode, message: &str) -> Answer {
     whole(status, "text/plain", format!("{message}\n").into())
 }
 
@@ -155,7 +85,7 @@ fn whole(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
 }
 
 /// A file as a body, read as it is sent.
-struct FileBody {
+pub(super) struct FileBody {
     file: File,
     left: u64,
     buffer: Box<[u8]>,
