@@ -3,10 +3,10 @@
 //! Several runs may share a home, but only one at a time may work on an experiment. What a run that died left
 //! behind is swept by the next one, and only that: every run holds a lock on its folder, which dies with it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -108,10 +108,12 @@ impl Home {
     /// Makes the folder for this run's jobs, and removes those of runs that died.
     pub fn jobs(&self) -> Result<Jobs, HomeError> {
         let jobs = self.dir.join("jobs");
+        close(&jobs)?;
         let _gate = gate(&jobs)?;
         sweep(&jobs)?;
         let dir = jobs.join(std::process::id().to_string());
         make(&dir)?;
+        close(&dir)?;
         let path = dir.join(".lock");
         let lock = lock_file(&path)?;
         lock.try_lock().map_err(|error| HomeError::Io { what: "lock", path, source: error.into() })?;
@@ -173,6 +175,16 @@ fn default_dir() -> Option<PathBuf> {
 
 fn make(path: &Path) -> Result<(), HomeError> {
     fs::create_dir_all(path).map_err(|source| HomeError::Io { what: "make", path: path.to_owned(), source })
+}
+
+/// Keeps other users out of a folder, whatever the umask or an older maar made of it: a set-id file of a cell would be one
+/// on the host.
+fn close(path: &Path) -> Result<(), HomeError> {
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|source| HomeError::Io {
+        what: "close to other users",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn lock_file(path: &Path) -> Result<File, HomeError> {
@@ -256,6 +268,17 @@ mod tests {
         assert!(own.exists());
         drop(jobs);
         assert!(!own.exists());
+    }
+
+    #[test]
+    fn other_users_can_not_enter_the_folders_of_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path().join("home"))).unwrap();
+        fs::set_permissions(home.dir().join("jobs"), Permissions::from_mode(0o777)).unwrap();
+        let jobs = home.jobs().unwrap();
+        for folder in [home.dir().join("jobs"), jobs.dir().to_owned()] {
+            assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o700, "{}", folder.display());
+        }
     }
 
     #[test]

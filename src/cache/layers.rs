@@ -17,7 +17,7 @@ use super::key::Key;
 use super::layer::{Id, Layer, Linked, note_use};
 use super::tally::Tally;
 use crate::owner::Owner;
-use crate::sandbox::remove_folder;
+use crate::sandbox::{Door, remove_folder};
 
 /// The layers of one key. Clones are the same layers.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub(super) const KEY: &str = "key.txt";
 const LOCK: &str = ".lock";
 /// What a layer is called until it is whole.
 const NEW: &str = ".new";
+/// How large cargo's notes on rustc may be, in bytes; they have 2 to 5 KiB.
+const MAX_RUSTC_INFO: u64 = 64 << 10;
 /// Where notes on crates are kept.
 const NOTES: &str = "notes";
 
@@ -107,10 +109,13 @@ impl Layers {
         self.rustc_info.get().map(Vec::as_slice)
     }
 
-    /// Takes that from a file, if it isn't known yet. Without it, cargo asks rustc again.
-    pub fn learn_rustc_info(&self, path: &Path) {
+    /// Takes that from the file `name` in `upper`, if it isn't known yet. Without it, cargo asks rustc again.
+    ///
+    /// A cell wrote the folder, so only a regular file of cargo's form is taken.
+    pub fn learn_rustc_info(&self, upper: &Path, name: &str) {
         if self.rustc_info.get().is_none()
-            && let Ok(info) = fs::read(path)
+            && let Ok(info) = Door::open(upper).and_then(|door| door.read(Path::new(name), MAX_RUSTC_INFO))
+            && is_rustc_info(&info)
         {
             let _ = self.rustc_info.set(info);
         }
@@ -311,6 +316,14 @@ impl Known {
         let layers = ids.into_iter().filter_map(|id| Some((id, Arc::clone(self.layers.get(&id)?))));
         layers.filter(|(_, layer)| layer.is_for(graph)).collect()
     }
+}
+
+/// Whether bytes have the form of cargo's notes on rustc.
+fn is_rustc_info(bytes: &[u8]) -> bool {
+    let is_object = |value: Option<&serde_json::Value>| value.is_some_and(serde_json::Value::is_object);
+    serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|info| {
+        info.get("rustc_fingerprint").is_some_and(serde_json::Value::is_u64) && is_object(info.get("outputs"))
+    })
 }
 
 /// Takes the lock of a key's folder.

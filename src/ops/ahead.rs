@@ -11,7 +11,6 @@ mod messages;
 mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +24,7 @@ use crate::ops::cell::{self, Ahead, CellError};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
 use crate::ops::{Features, Op, Order, Sharing, Tools, blocking};
 use crate::registry::lockfile::{Lockfile, LockfileError};
-use crate::sandbox::{End, Exit, Sandbox, Usage};
+use crate::sandbox::{Door, End, Exit, Sandbox, Usage};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -37,6 +36,9 @@ const SHARED: Op = Op::Build;
 
 /// Where cargo keeps in a target folder what rustc told of itself: asking takes longer than all else that cargo does.
 const RUSTC_INFO: &str = ".rustc_info.json";
+
+/// How large a manifest or lockfile may be that a note is about, in bytes.
+const MAX_SUBJECT: u64 = 16 << 20;
 
 /// Why no layers could be used.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +136,8 @@ fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError>
     let mut digest = Sha256::new();
     for name in ["Cargo.toml", "Cargo.lock"] {
         let path = workspace.source().join(name);
-        let text = fs::read(&path).map_err(at("read", &path))?;
+        let read = Door::open(&workspace.source()).and_then(|door| door.read(Path::new(name), MAX_SUBJECT));
+        let text = read.map_err(at("read", &path))?;
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text);
     }
@@ -343,8 +346,8 @@ impl Work<'_> {
         workspace.renew(&upper, For::Cells)?;
         workspace.renew(&work, For::Cells)?;
         if let Some(info) = layers.rustc_info() {
-            let path = upper.join(RUSTC_INFO);
-            fs::write(&path, info).map_err(at("write", &path))?;
+            let written = Door::open(&upper).and_then(|door| door.write(RUSTC_INFO, info, None));
+            written.map_err(at("write", &upper.join(RUSTC_INFO)))?;
         }
         stand_in::allow(&stand_in, claimed.iter().flat_map(|(_, claim)| claim.packages()))?;
         let Some((code, _)) = claimed else {
@@ -364,7 +367,7 @@ impl Work<'_> {
             let mut base = progress.base.clone();
             // Nobody but cargo and rustc ran there.
             if code.is_empty() {
-                layers.learn_rustc_info(&upper.join(RUSTC_INFO));
+                layers.learn_rustc_info(&upper, RUSTC_INFO);
             }
             let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
             let (taken, base) = taken.await?;

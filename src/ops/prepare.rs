@@ -19,7 +19,7 @@ use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
 use crate::registry::{BadChecksum, Denial, Gate, Package, RegistryError};
-use crate::sandbox::{Exit, Limits, Output};
+use crate::sandbox::{Door, Exit, Limits, Output};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -43,6 +43,9 @@ enum PrepareError {
     #[error("not done after {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
 }
+
+/// How large a lockfile may be, in bytes.
+const MAX_LOCKFILE: u64 = 16 << 20;
 
 /// The files of a package's top folder that would redirect its build: to another compiler, registry or target folder.
 const REDIRECTING: [&str; 4] = [".cargo/config", ".cargo/config.toml", "rust-toolchain", "rust-toolchain.toml"];
@@ -109,7 +112,8 @@ async fn prepare(
             return Ok(Prepared::Refused(outcome));
         }
     }
-    let text = fs::read(&path).map_err(at("read", &path))?;
+    let read = Door::open(&workspace.source()).and_then(|door| door.read(Path::new("Cargo.lock"), MAX_LOCKFILE));
+    let text = read.map_err(at("read", &path))?;
     Ok(Prepared::Ready(text))
 }
 
@@ -226,8 +230,10 @@ fn newest(tools: &Tools) -> &Toolchain {
 fn configure(workspace: &Workspace, crates_io: &str) -> Result<(), PrepareError> {
     let path = workspace.cargo_home().join("config.toml");
     let text = format!("[source.crates-io]\n{crates_io}\n\n[net]\nretry = 0\n");
-    fs::write(&path, text).map_err(at("write", &path))?;
-    give_to_owner(workspace, &path)
+    // A cell has written to the folder since the first time.
+    let written = Door::open(&workspace.cargo_home())
+        .and_then(|door| door.write("config.toml", text.as_bytes(), workspace.owner()));
+    written.map_err(at("write", &path))
 }
 
 fn drop_redirections(source: &Path) -> Result<(), PrepareError> {

@@ -2,7 +2,8 @@
 //!
 //! That a crate or version doesn't exist is an answer, not an error.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use semver::Version;
@@ -119,12 +120,21 @@ struct WorkspacePackage {
 /// A folder of the user's, by its manifest; its version is 0.0.0 where the folder doesn't say.
 fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     let path = dir.join("Cargo.toml");
-    let size = fs::metadata(&path).map_err(RegistryError::io("read", &path))?.len();
     let bad = |reason: String| RegistryError::Manifest { path: path.clone(), reason };
-    if size > MAX_MANIFEST {
+    let real = path.canonicalize().map_err(RegistryError::io("read", &path))?;
+    if !real.starts_with(dir.canonicalize().map_err(RegistryError::io("read", dir))?) {
+        return Err(bad("it is a link that leads out of the folder; put the file itself there".to_owned()));
+    }
+    // Opening a pipe would wait for a writer.
+    if !fs::symlink_metadata(&real).map_err(RegistryError::io("read", &path))?.is_file() {
+        return Err(bad("it is not a regular file".to_owned()));
+    }
+    let mut text = String::new();
+    let file = File::open(&real).map_err(RegistryError::io("read", &path))?;
+    file.take(MAX_MANIFEST + 1).read_to_string(&mut text).map_err(RegistryError::io("read", &path))?;
+    if text.len() as u64 > MAX_MANIFEST {
         return Err(bad("it is larger than 1 MiB".to_owned()));
     }
-    let text = fs::read_to_string(&path).map_err(RegistryError::io("read", &path))?;
     let manifest: Manifest = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let version = match manifest.package.version {
         Some(toml::Value::String(text)) => Some(text.parse().map_err(|error| bad(format!("`{text}`: {error}")))?),
@@ -134,4 +144,29 @@ fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     let id = CrateId { name: manifest.package.name, version: Some(version.unwrap_or(Version::new(0, 0, 0))) };
     let digest = tree::digest(dir)?.to_string();
     Ok(Selected { id, origin: Origin::Path { dir: dir.to_owned(), digest } })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_read_only_inside_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (krate, outside) = (dir.path().join("krate"), dir.path().join("outside.toml"));
+        fs::create_dir(&krate).unwrap();
+        fs::write(&outside, "[package]\nname = \"a\"").unwrap();
+        let manifest = krate.join("Cargo.toml");
+        symlink(&outside, &manifest).unwrap();
+        assert!(at_path(&krate).unwrap_err().to_string().contains("leads out of the folder"));
+        fs::remove_file(&manifest).unwrap();
+        fs::copy(&outside, krate.join("real.toml")).unwrap();
+        symlink("real.toml", &manifest).unwrap();
+        assert_eq!(at_path(&krate).unwrap().id.name.as_str(), "a");
+        fs::remove_file(&manifest).unwrap();
+        nix::unistd::mkfifo(&manifest, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(at_path(&krate).unwrap_err().to_string().contains("not a regular file"));
+    }
 }
