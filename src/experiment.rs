@@ -22,6 +22,7 @@ mod problem;
 mod raw;
 mod read;
 mod settings;
+mod trust;
 mod vocabulary;
 mod workers;
 

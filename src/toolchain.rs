@@ -10,6 +10,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 mod lookup;
+mod program;
 
 pub use lookup::{ToolchainError, active, find, find_or_active, installed};
 

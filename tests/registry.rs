@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use maar::krate::{Origin, Selected};
 use maar::outcome::{Breakage, Cause, Outcome};
 use maar::registry::lockfile::Lockfile;
+use maar::registry::select::Reach;
 use maar::registry::{Config, Gate, Package, Registry, RegistryError, Upstream, select, tree};
 use support::fixture::Fixture;
 use support::registry::{TestRegistry, write_cargo_home};
@@ -21,7 +22,7 @@ fn open(upstream: &TestRegistry, dir: &Path) -> Registry {
 }
 
 async fn select(registry: &Registry, text: &str) -> Selected {
-    let [selection] = select::parse(text, Path::new("/")).unwrap().try_into().unwrap();
+    let [selection] = select::parse(text, Path::new("/"), Reach::Anywhere).unwrap().try_into().unwrap();
     registry.select(&selection).await.unwrap()
 }
 
@@ -105,7 +106,7 @@ async fn a_folder_is_selected_by_its_manifest_and_known_by_its_digest() {
         assert_eq!(selected.origin, Origin::Path { dir: krate.clone(), digest });
     }
     std::fs::write(krate.join("Cargo.toml"), "[workspace]").unwrap();
-    let selection = &select::parse(&text, Path::new("/")).unwrap()[0];
+    let selection = &select::parse(&text, Path::new("/"), Reach::Anywhere).unwrap()[0];
     let error = registry.select(selection).await.unwrap_err();
     assert!(error.to_string().contains("Cargo.toml: TOML parse error"), "{error}");
     assert!(error.to_string().contains("missing field `package`"), "{error}");

@@ -159,7 +159,7 @@ pub fn timeout(text: &str) -> Result<Duration, BadValue> {
     in_range(text, time, TIMEOUT, |time| humantime::format_duration(*time).to_string())
 }
 
-fn size(text: &str) -> Result<ByteSize, BadValue> {
+pub(super) fn size(text: &str) -> Result<ByteSize, BadValue> {
     text.parse().map_err(|_| bad_unit(text, "size", "4GiB", &SIZE_UNITS))
 }
 

@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::name;
 use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
+use super::trust::{self, Trust};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
 use super::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
 use crate::registry::AllowedHost;
+use crate::registry::select::Reach;
 use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
@@ -82,9 +85,10 @@ pub struct Loaded {
 pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Result<Loaded, ExperimentError> {
     let mut problems = Problems::default();
     let source = Source::open(file, host.folder)?;
-    let Some(raw) = raw::read(&source.text, &source.base, &mut problems) else {
+    let Some(mut raw) = raw::read(&source.text, &source.base, source.trust, &mut problems) else {
         return Err(problems.into_error(&source.shown, &source.text));
     };
+    trust::check(std::mem::take(&mut raw.weakenings), overrides, &source.shown, &mut problems);
     let overridden = apply(overrides, raw, host.folder, &mut problems);
     let toolchains = look_up(&overridden.raw.toolchains, host, &mut problems);
     if overridden.raw.crates.is_empty() && problems.is_empty() {
@@ -112,7 +116,8 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
 pub fn own_ops(file: Option<&Path>, folder: &Path) -> Result<Vec<CommandOp>, ExperimentError> {
     let mut problems = Problems::default();
     let source = Source::open(file, folder)?;
-    match raw::read(&source.text, &source.base, &mut problems) {
+    // Nothing is run, so that what would weaken the walls does no harm.
+    match raw::read(&source.text, &source.base, source.trust, &mut problems) {
         Some(raw) if problems.is_empty() => Ok(raw.vocabulary.into_own().collect()),
         Some(_) | None => Err(problems.into_error(&source.shown, &source.text)),
     }
@@ -127,6 +132,7 @@ struct Source {
     text: String,
     /// Where the paths in it begin, absolute.
     base: PathBuf,
+    trust: Trust,
 }
 
 impl Source {
@@ -134,21 +140,26 @@ impl Source {
         let named = file.unwrap_or(Path::new(DEFAULT_FILE));
         let path = folder.join(named);
         let shown = named.display().to_string();
-        match read(&path) {
+        let trust = if file.is_some() { Trust::Named } else { Trust::Found };
+        match read(&path, trust) {
             Ok(text) => {
                 let base = path.parent().unwrap_or(folder).to_owned();
-                Ok(Self { file: Some(path), shown, text, base })
+                Ok(Self { file: Some(path), shown, text, base, trust })
             }
             Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self {
                 file: None,
                 shown: "the built-in demo".to_owned(),
                 text: DEMO.to_owned(),
                 base: folder.to_owned(),
+                trust: Trust::Named,
             }),
             Err(error) => {
                 let help = match error.kind() {
                     io::ErrorKind::NotFound => {
                         Some("FILE is an experiment; `--crates NAME` selects a crate".to_owned())
+                    }
+                    io::ErrorKind::InvalidInput => {
+                        Some("only a plain file is read without being named; `maar run FILE` reads any".to_owned())
                     }
                     io::ErrorKind::IsADirectory => Some(format!("the file in it may be {shown}/{DEFAULT_FILE}")),
                     _ => None,
@@ -162,9 +173,24 @@ impl Source {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// Reads a file. One that was found may be a link to a file whose lines an error would print, or a pipe without an end.
+fn read(path: &Path, trust: Trust) -> io::Result<String> {
     let mut text = String::new();
-    let length = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    let file = match trust {
+        Trust::Named => File::open(path)?,
+        Trust::Found => {
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let unusual = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file");
+            // A folder is said to be one when it is read.
+            match File::options().read(true).custom_flags(flags).open(path) {
+                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(unusual()),
+                Err(error) => return Err(error),
+                Ok(file) if file.metadata()?.is_file() || file.metadata()?.is_dir() => file,
+                Ok(_) => return Err(unusual()),
+            }
+        }
+    };
+    let length = file.take(LONGEST + 1).read_to_string(&mut text)?;
     if length as u64 > LONGEST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} MiB", LONGEST >> 20)));
     }
@@ -192,7 +218,10 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     }
     if !overrides.crates.is_empty() {
         let place = Place::Flag("--crates");
-        let selected = overrides.crates.iter().filter_map(|text| problems.check(&place, raw::select(text, folder)));
+        let selected = overrides
+            .crates
+            .iter()
+            .filter_map(|text| problems.check(&place, raw::select(text, folder, Reach::Anywhere)));
         raw.crates = selected.flatten().collect();
     }
     if let Some(ops) = &overrides.ops {

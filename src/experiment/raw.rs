@@ -9,12 +9,13 @@ use toml::de::DeTable;
 use super::problem::{BadValue, Place, Problems};
 use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
 use super::settings::{self, RawSettings};
+use super::trust::{Trust, Weakening};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
 use super::{Caching, LimitsPatch, SandboxName, limits, name};
 use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
-use crate::registry::select::{self, Selection};
+use crate::registry::select::{self, Reach, Selection};
 use crate::registry::{AllowedHost, BadHost};
 use crate::sandbox::docker::{BadImage, Image};
 use crate::toolchain::ToolchainSpec;
@@ -40,6 +41,8 @@ pub(super) struct RawExperiment {
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
     pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
+    /// What doesn't count unless a flag overrides it.
+    pub(super) weakenings: Vec<Weakening>,
 }
 
 const KEYS: [&str; 17] = [
@@ -63,10 +66,10 @@ const KEYS: [&str; 17] = [
 ];
 
 /// Reads the text of an experiment file, if it is TOML. Paths in it begin at `base`.
-pub(super) fn read(text: &str, base: &Path, problems: &mut Problems) -> Option<RawExperiment> {
+pub(super) fn read(text: &str, base: &Path, trust: Trust, problems: &mut Problems) -> Option<RawExperiment> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        return Some(root(document.get_ref(), base, problems));
+        return Some(root(document.get_ref(), base, trust, problems));
     }
     for error in errors {
         let place = error.span().map_or(Place::Nowhere, Place::File);
@@ -75,7 +78,7 @@ pub(super) fn read(text: &str, base: &Path, problems: &mut Problems) -> Option<R
     None
 }
 
-fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperiment {
+fn root(root: &DeTable<'_>, base: &Path, trust: Trust, problems: &mut Problems) -> RawExperiment {
     known_keys(root, &KEYS, problems);
     let OpTables { vocabulary, limits: op_limits } = root
         .get("op")
@@ -85,7 +88,7 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
     RawExperiment {
         name: root.get("name").and_then(|value| parsed(value, "a name", problems, name::check)),
         toolchains: root.get("toolchains").map(|value| toolchains(value, problems)).unwrap_or_default(),
-        crates: root.get("crates").map(|value| crates(value, base, problems)).unwrap_or_default(),
+        crates: root.get("crates").map(|value| crates(value, base, trust, problems)).unwrap_or_default(),
         ops: root.get("ops").and_then(|value| Some(vocabulary.list(&names(value, problems)?, problems))),
         skip: root
             .get("skip")
@@ -111,6 +114,7 @@ fn root(root: &DeTable<'_>, base: &Path, problems: &mut Problems) -> RawExperime
             .and_then(|value| Some(settings::read(table(value, problems)?, &vocabulary, problems)))
             .unwrap_or_default(),
         op_limits,
+        weakenings: trust.weakenings(root),
         vocabulary,
     }
 }
@@ -151,20 +155,25 @@ fn toolchains(value: &Value<'_>, problems: &mut Problems) -> Vec<Located<Toolcha
     specs.collect()
 }
 
-fn crates(value: &Value<'_>, base: &Path, problems: &mut Problems) -> Vec<Selection> {
+fn crates(value: &Value<'_>, base: &Path, trust: Trust, problems: &mut Problems) -> Vec<Selection> {
     let texts = texts(value, "text", problems).unwrap_or_default();
     if texts.is_empty() && value.get_ref().as_array().is_some_and(|array| array.is_empty()) {
         problems.add(place(value), BadValue::new("no crate is selected", SELECTIONS.to_owned()));
     }
-    let selected = texts.iter().filter_map(|text| problems.check(&text.place, select(text.value, base)));
+    let selected =
+        texts.iter().filter_map(|text| problems.check(&text.place, select(text.value, base, trust.reach(base))));
     selected.flatten().collect()
 }
 
 const SELECTIONS: &str = "such as \"itoa\", \"semver@1\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
 
 /// What a selection selects. Paths in it begin at `base`.
-pub(super) fn select(text: &str, base: &Path) -> Result<Vec<Selection>, BadValue> {
-    match select::parse(text, base) {
+pub(super) fn select(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, BadValue> {
+    match select::parse(text, base, reach) {
+        Err(error) if error.is_outside() => {
+            let help = "if you trust the experiment file, name it on the command line: `maar run FILE`";
+            Err(BadValue::new(error.to_string(), help.to_owned()))
+        }
         Err(error) => Err(BadValue::new(error.to_string(), None)),
         Ok(crates) if crates.is_empty() => {
             Err(BadValue::new(format!("`{}` selects no crate", text.escape_debug()), None))

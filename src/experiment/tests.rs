@@ -9,6 +9,7 @@ use crate::ops::Stage;
 use crate::toolchain::{Toolchain, ToolchainError};
 
 mod flags;
+mod found;
 mod refused;
 
 /// A host that has `stable` and `nightly`, two cores and this working directory.
@@ -29,11 +30,12 @@ fn toolchain(spec: Option<&ToolchainSpec>) -> Result<Toolchain, ToolchainError> 
     Ok(Toolchain { identity: format!("rustc {version}"), version, sysroot: PathBuf::from("/sysroot"), spec })
 }
 
-/// The experiment of a folder that holds this `maar.toml`.
+/// The experiment of this `maar.toml`, which is named on the command line.
 fn load_text(text: &str, overrides: &Overrides) -> Result<Experiment, ExperimentError> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("maar.toml"), text).unwrap();
-    load_in(folder.path(), overrides)
+    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec| toolchain(spec) };
+    load(Some(Path::new("maar.toml")), overrides, &host).map(|loaded| loaded.experiment)
 }
 
 fn accepted(text: &str) -> Experiment {

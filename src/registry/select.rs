@@ -54,6 +54,15 @@ impl fmt::Display for Selection {
     }
 }
 
+/// Which files and folders of the host selections may name.
+#[derive(Debug, Clone, Copy)]
+pub enum Reach<'a> {
+    /// All of them.
+    Anywhere,
+    /// Those in this folder, once links are followed.
+    Below(&'a Path),
+}
+
 /// Why a text selects nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
@@ -108,6 +117,14 @@ pub enum SelectError {
     /// A list names another, which would let lists go in circles.
     #[error("a list can't hold `list:`; select both lists instead")]
     Nested,
+    /// A path leads elsewhere.
+    #[error("{} is not in {}, the folder of an experiment file that nobody named", .path.display(), .folder.display())]
+    Outside {
+        /// Where it leads.
+        path: PathBuf,
+        /// The folder that it must be in.
+        folder: PathBuf,
+    },
     /// A line of a list selects nothing.
     #[error("{}, line {line}: {source}", .path.display())]
     Line {
@@ -120,6 +137,37 @@ pub enum SelectError {
     },
 }
 
+impl SelectError {
+    /// Whether a path leads out of the folder that selections may reach.
+    pub fn is_outside(&self) -> bool {
+        match self {
+            Self::Outside { .. } => true,
+            Self::Line { source, .. } => source.is_outside(),
+            Self::Prefix { .. }
+            | Self::Name(_)
+            | Self::Version { .. }
+            | Self::Empty { .. }
+            | Self::Read { .. }
+            | Self::TooLarge { .. }
+            | Self::NoManifest { .. }
+            | Self::Lockfile(_)
+            | Self::Nested => false,
+        }
+    }
+}
+
+impl Reach<'_> {
+    /// The path, unless it leads elsewhere. One that doesn't exist is left to whoever opens it.
+    fn check(self, path: PathBuf) -> Result<PathBuf, SelectError> {
+        let Self::Below(folder) = self else { return Ok(path) };
+        match (path.canonicalize(), folder.canonicalize()) {
+            (Ok(path), Ok(folder)) if !path.starts_with(&folder) => Err(SelectError::Outside { path, folder }),
+            (Ok(path), Ok(_)) => Ok(path),
+            (Err(_), _) | (_, Err(_)) => Ok(path),
+        }
+    }
+}
+
 /// Reads one selection, which may be of many crates: `NAME`, `NAME@VERSION`, `NAME@REQUIREMENT`, `path:DIR`,
 /// `list:FILE` (one selection a line, `#` begins a comment) or `lock:FILE` (every registry package of a `Cargo.lock`).
 ///
@@ -127,13 +175,13 @@ pub enum SelectError {
 ///
 /// # Errors
 /// When the text is none of these, or a file that it names can't be read.
-pub fn parse(text: &str, base: &Path) -> Result<Vec<Selection>, SelectError> {
+pub fn parse(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, SelectError> {
     match split(text)? {
         Parts::Crate(name, None) => Ok(vec![Selection::Newest(name.parse()?)]),
         Parts::Crate(name, Some(version)) => Ok(vec![versioned(name.parse()?, version)?]),
-        Parts::Path(dir) => Ok(vec![Selection::Path(crate_dir(&base.join(dir))?)]),
-        Parts::List(file) => list(&base.join(file)),
-        Parts::Lock(file) => lock(&base.join(file)),
+        Parts::Path(dir) => Ok(vec![Selection::Path(crate_dir(&reach.check(base.join(dir))?)?)]),
+        Parts::List(file) => list(&reach.check(base.join(file))?, reach),
+        Parts::Lock(file) => lock(&reach.check(base.join(file))?),
     }
 }
 
@@ -184,7 +232,7 @@ fn crate_dir(dir: &Path) -> Result<PathBuf, SelectError> {
     if dir.join("Cargo.toml").is_file() { Ok(dir) } else { Err(SelectError::NoManifest { dir }) }
 }
 
-fn list(path: &Path) -> Result<Vec<Selection>, SelectError> {
+fn list(path: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, SelectError> {
     let read = |source| SelectError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     File::open(path).map_err(read)?.take(MAX_LIST + 1).read_to_string(&mut text).map_err(read)?;
@@ -200,7 +248,7 @@ fn list(path: &Path) -> Result<Vec<Selection>, SelectError> {
         }
         let parsed = match split(line) {
             Ok(Parts::List(_)) => Err(SelectError::Nested),
-            Ok(_) => parse(line, base),
+            Ok(_) => parse(line, base, reach),
             Err(error) => Err(error),
         };
         selections.extend(parsed.map_err(|source| SelectError::Line {
@@ -237,12 +285,12 @@ mod tests {
     }
 
     fn one(text: &str) -> Selection {
-        let [selection] = parse(text, Path::new("/")).unwrap().try_into().unwrap();
+        let [selection] = parse(text, Path::new("/"), Reach::Anywhere).unwrap().try_into().unwrap();
         selection
     }
 
     fn error(text: &str, base: &Path) -> String {
-        parse(text, base).unwrap_err().to_string()
+        parse(text, base, Reach::Anywhere).unwrap_err().to_string()
     }
 
     #[test]
@@ -292,7 +340,7 @@ mod tests {
         let list = list.replace("a #1", "a#1 # a `#` within a word");
         std::fs::write(dir.path().join("top.txt"), list).unwrap();
         assert_eq!(
-            parse("list:top.txt", dir.path()).unwrap(),
+            parse("list:top.txt", dir.path(), Reach::Anywhere).unwrap(),
             [
                 Selection::Newest(name("serde")),
                 Selection::Matching(name("semver"), "1".parse().unwrap()),
@@ -332,7 +380,7 @@ mod tests {
              [[package]]\nname = 'b'\nversion = '1.0.0'\nsource = 'git+https://example.org/b'\n"
         );
         std::fs::write(dir.path().join("Cargo.lock"), lock).unwrap();
-        let selections = parse("lock:Cargo.lock", dir.path()).unwrap();
+        let selections = parse("lock:Cargo.lock", dir.path(), Reach::Anywhere).unwrap();
         assert_eq!(selections, [Selection::Exact(name("a"), Version::new(1, 0, 0))]);
     }
 }

@@ -1,14 +1,14 @@
 //! Finds installed toolchains: through rustup where there is one, else the rustc in `PATH`.
 //!
-//! Never installs or downloads anything, and says which command would.
+//! Never installs or downloads anything, and says which command would. The current folder has no say: `program` runs
+//! whatever is run here elsewhere.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use semver::Version;
 
-use super::{Toolchain, ToolchainSpec};
+use super::{Toolchain, ToolchainSpec, program};
 use crate::nearest::nearest;
 
 /// Why a toolchain can't be used.
@@ -92,7 +92,10 @@ pub fn find(spec: &ToolchainSpec) -> Result<Toolchain, ToolchainError> {
     }
 }
 
-/// The toolchain that a plain `cargo` would use here: rustup's active one, else the rustc in `PATH`.
+/// The user's own toolchain: that of `RUSTUP_TOOLCHAIN`, else rustup's default, else the rustc in `PATH`.
+///
+/// A `rust-toolchain.toml` of the current folder and `rustup override set` don't count: an experiment doesn't depend on
+/// the folder where it starts, and a stranger's folder must not choose a program that runs outside a cell.
 pub fn active() -> Result<Toolchain, ToolchainError> {
     let active = output("rustup", &["show", "active-toolchain"]);
     if let Some(name) = active.ok().as_deref().and_then(|line| line.split_whitespace().next())
@@ -117,7 +120,8 @@ pub fn find_or_active(spec: Option<&ToolchainSpec>) -> Result<Toolchain, Toolcha
 
 fn inspect(spec: ToolchainSpec, sysroot: &Path) -> Result<Toolchain, ToolchainError> {
     // rustup may link one toolchain's folder to another's, and cells mount real folders only.
-    let sysroot = sysroot
+    let sysroot = Path::new(program::NEUTRAL)
+        .join(sysroot)
         .canonicalize()
         .map_err(|source| ToolchainError::Start { command: format!("{}/bin/rustc", sysroot.display()), source })?;
     let folder = sysroot.join("bin");
@@ -181,14 +185,7 @@ fn is_absent(error: &ToolchainError) -> bool {
 
 fn output(program: &str, args: &[&str]) -> Result<String, ToolchainError> {
     let command = || [&[program], args].concat().join(" ");
-    let output = Command::new(program)
-        .args(args)
-        .env("RUSTUP_AUTO_INSTALL", "0")
-        // cargo, when it runs us, sets it to its own toolchain's libraries, which are not those of the others.
-        .env_remove("LD_LIBRARY_PATH")
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .map_err(|source| ToolchainError::Start { command: command(), source })?;
+    let output = program::run(program, args).map_err(|source| ToolchainError::Start { command: command(), source })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

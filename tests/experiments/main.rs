@@ -18,6 +18,7 @@ mod mounts;
 mod network;
 mod shell;
 mod stops;
+mod strangers;
 mod user;
 mod verdicts;
 mod world;
