@@ -49,6 +49,21 @@ fn toolchains_caches_and_system_folders_can_not_be_written() {
 }
 
 #[test]
+fn where_the_host_has_what_is_shown_is_out_of_sight() {
+    // Docker mounts folders as they are.
+    if is_containers() {
+        return;
+    }
+    let shown = ground();
+    let folder = shown.folder("shown");
+    shown.file(&folder.join("file"), "seen");
+    let path = folder.display();
+    attack(&format!("cat /shown/file; grep -c -e '{path}' /proc/self/mountinfo; ls -A /run"))
+        .with(|bench| bench.spec.mounts.push(Mount { at: "/shown".into(), what: MountKind::ReadOnly(folder.clone()) }))
+        .prints("seen0\n");
+}
+
+#[test]
 fn the_programs_that_keep_a_cell_can_not_be_written() {
     attack(
         "(echo x > /proc/1/exe) 2>/dev/null || echo refused; (echo x > /proc/$PPID/exe) 2>/dev/null || echo refused",

@@ -67,6 +67,18 @@ impl Tree {
         Self::new(c"overlay", &parameters, PLAIN)
     }
 
+    /// A folder as a file system of its own, so that nothing inside shows where the host has it: an overlay without an
+    /// upper folder, which must have a second one below, here an `empty` one.
+    pub(super) fn view_of(folder: &Path, empty: &OwnedFd, marks: Marks, attributes: u64) -> nix::Result<Self> {
+        let folder = open_folder(folder)?;
+        let mut parameters =
+            vec![Parameter::Text(c"lowerdir", format!("{}:{}", path_of(&folder), path_of(empty)))];
+        if marks == Marks::OfUser {
+            parameters.push(Parameter::Flag(c"userxattr"));
+        }
+        Self::new(c"overlay", &parameters, attributes)
+    }
+
     /// A copy of what is mounted at and below a path of the host's.
     pub(super) fn copy_of(path: &Path) -> nix::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;

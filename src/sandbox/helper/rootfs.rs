@@ -205,20 +205,39 @@ fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
         let kind = if source.is_dir() { Kind::Folder } else { Kind::File };
         tree.attach(&root.place(&mount.at, kind)?).map_err(fault)
     };
+    let marks = match identity {
+        Identity::Unprivileged(_) => Marks::OfRoot,
+        Identity::Rootless(_) => Marks::OfUser,
+    };
     match &mount.what {
+        MountKind::ReadOnly(source) if source.is_dir() => match view(root, source, marks)? {
+            Some(tree) => {
+                let place = root.place(&mount.at, Kind::Folder)?;
+                tree.attach(&place).map_err(|errno| Fault::at(Step::Mount, source, errno))?
+            }
+            None => plain(source, READ_ONLY)?,
+        },
         MountKind::ReadOnly(source) => plain(source, READ_ONLY)?,
         MountKind::Writable(source) => plain(source, PLAIN)?,
         MountKind::Overlay { lower, upper, work } => {
             let fault = |errno| Fault::at(Step::Overlay, lower, errno);
-            let marks = match identity {
-                Identity::Unprivileged(_) => Marks::OfRoot,
-                Identity::Rootless(_) => Marks::OfUser,
-            };
             let tree = Tree::overlay(lower, upper, work, marks).map_err(fault)?;
             tree.attach(&root.place(&mount.at, Kind::Folder)?).map_err(fault)?
         }
     };
     Ok(())
+}
+
+/// A folder of the host's that `/proc/self/mountinfo` doesn't show the path of; `None`: its file system can't be laid
+/// under an overlay, as some network file systems and stacked overlays can't.
+fn view(root: &Root, source: &Path, marks: Marks) -> Result<Option<Tree>, Fault> {
+    // Nothing is ever put there.
+    let empty = root.place(Path::new("/run"), Kind::Folder)?;
+    match Tree::view_of(source, &empty, marks, READ_ONLY) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EREMOTE | Errno::EPERM) => Ok(None),
+        Err(errno) => Err(Fault::at(Step::Mount, source, errno)),
+    }
 }
 
 /// Shows a file or folder of the host's at the same path, unchangeable, if the host has it.
