@@ -1,16 +1,15 @@
 //! Reads the units that cargo has completed in a target folder: which files are whose.
 //!
-//! The folder was written by strangers, who are all dead by now. Names are checked, links and devices make a unit
-//! useless, and nothing is opened. Whether a unit may be shared is not decided here.
+//! The folder was written by strangers, who are all dead by now. It is looked at through a [`Door`] only: links and
+//! devices make a unit useless, and no file is read. Whether a unit may be shared is not decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Metadata};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::CacheError;
+use crate::sandbox::{Door, Found};
 
 /// The folder below a target folder that the `dev` and `test` profiles use.
 pub(super) const PROFILE: &str = "debug";
@@ -25,6 +24,8 @@ const BUILD: &str = "build";
 const MAX_ITEMS: usize = 50_000;
 /// How deep folders may be nested.
 const MAX_DEPTH: usize = 64;
+/// How many names a folder of cargo's may hold: more than the largest workspaces have units.
+const MAX_NAMES: usize = 200_000;
 
 /// What cargo made of one package, and completed.
 #[derive(Debug, Default)]
@@ -51,7 +52,8 @@ pub(super) struct UnitFile {
 /// The completed units in `target`, by the name of their package. `None`: they can't be shared.
 pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, CacheError> {
     let mut crops: BTreeMap<String, Crop> = BTreeMap::new();
-    if !is_cargos_own(target) {
+    let door = open(target)?;
+    if !is_cargos_own(&door) {
         return Ok(BTreeMap::new());
     }
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
@@ -59,14 +61,17 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, C
     for unit in units_in(target)? {
         let Some((package, hash)) = split(&unit) else { continue };
         let fingerprint = Path::new(PROFILE).join(FINGERPRINTS).join(&unit);
-        if !is_complete(&target.join(&fingerprint)) {
+        if !is_complete(&door, &fingerprint) {
             continue;
         }
         owners.insert(hash.to_owned(), package.to_owned());
         let crop = crops.entry(package.to_owned()).or_default();
-        let taken = crop.take(target, &fingerprint, 0).and_then(|()| {
+        let taken = crop.take(&door, &fingerprint, 0).and_then(|()| {
             let build = Path::new(PROFILE).join(BUILD).join(&unit);
-            if target.join(&build).symlink_metadata().is_ok() { crop.take(target, &build, 0) } else { Ok(()) }
+            match door.look(&build) {
+                Ok(Found::Nothing) => Ok(()),
+                Ok(Found::Folder | Found::File { .. } | Found::Other) | Err(_) => crop.take(&door, &build, 0),
+            }
         });
         crop.units.insert(unit.clone());
         if taken.is_err() {
@@ -74,10 +79,10 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, C
         }
     }
     let deps = Path::new(PROFILE).join(DEPS);
-    for name in names_in(&target.join(&deps))? {
+    for name in names_in(&door, target, &deps)? {
         let Some(package) = hash_of(&name).and_then(|hash| owners.get(hash)) else { continue };
         let Some(crop) = crops.get_mut(package) else { continue };
-        if crop.take(target, &deps.join(&name), 0).is_err() {
+        if crop.take(&door, &deps.join(&name), 0).is_err() {
             useless.insert(package.clone());
         }
     }
@@ -87,7 +92,7 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, C
 
 /// The names of all units that a target folder has something of, completed or not.
 pub(super) fn units_in(target: &Path) -> Result<BTreeSet<String>, CacheError> {
-    Ok(names_in(&target.join(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
+    Ok(names_in(&open(target)?, target, &Path::new(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
 }
 
 /// Whether there is anything in a target folder that is no unit's and not cargo's own: a build script wrote where it isn't
@@ -95,10 +100,11 @@ pub(super) fn units_in(target: &Path) -> Result<BTreeSet<String>, CacheError> {
 pub(super) fn has_strangers(target: &Path) -> Result<bool, CacheError> {
     let units = units_in(target)?;
     let hashes: BTreeSet<&str> = units.iter().filter_map(|unit| split(unit)).map(|(_, hash)| hash).collect();
-    let below = |folder: &str| names_in(&target.join(PROFILE).join(folder));
+    let door = open(target)?;
+    let below = |folder: &str| names_in(&door, target, &Path::new(PROFILE).join(folder));
     let is_hidden = |name: &str| name.starts_with('.');
     let is_at_home = [
-        names_in(target)?
+        names_in(&door, target, Path::new("."))?
             .iter()
             .all(|name| is_hidden(name) || [PROFILE, "CACHEDIR.TAG", "tmp"].contains(&name.as_str())),
         below("")?
@@ -123,10 +129,14 @@ pub fn unit_hash(path: &Path) -> Option<&str> {
 }
 
 /// Whether the folders that cargo makes are folders, and not links that lead away from here.
-fn is_cargos_own(target: &Path) -> bool {
-    let profile = target.join(PROFILE);
-    let folders = [profile.clone(), profile.join(FINGERPRINTS), profile.join(DEPS), profile.join(BUILD)];
-    folders.iter().all(|folder| folder.symlink_metadata().map_or(true, |metadata| metadata.is_dir()))
+fn is_cargos_own(target: &Door) -> bool {
+    let profile = Path::new(PROFILE);
+    let folders = [profile.to_owned(), profile.join(FINGERPRINTS), profile.join(DEPS), profile.join(BUILD)];
+    folders.iter().all(|folder| matches!(target.look(folder), Ok(Found::Folder | Found::Nothing)))
+}
+
+fn open(target: &Path) -> Result<Door, CacheError> {
+    Door::open(target).map_err(CacheError::io("open", target))
 }
 
 /// Something in a unit that can't be shared: a link, a device, a name that is no text, or too much of it.
@@ -141,49 +151,37 @@ impl Crop {
         self.files.extend(files);
     }
 
-    fn take(&mut self, target: &Path, path: &Path, depth: usize) -> Result<(), Useless> {
-        let metadata = target.join(path).symlink_metadata().map_err(|_| Useless)?;
+    fn take(&mut self, target: &Door, path: &Path, depth: usize) -> Result<(), Useless> {
         if depth > MAX_DEPTH || self.files.len() + self.folders.len() >= MAX_ITEMS {
             return Err(Useless);
         }
-        if metadata.is_file() {
-            self.files.push(UnitFile {
-                path: path.to_owned(),
-                size: metadata.len(),
-                executable: metadata.permissions().mode() & 0o100 != 0,
-            });
-            return Ok(());
+        match target.look(path).map_err(|_| Useless)? {
+            Found::File { size, executable } => {
+                self.files.push(UnitFile { path: path.to_owned(), size, executable });
+                Ok(())
+            }
+            Found::Folder => {
+                self.folders.insert(path.to_owned());
+                let names = target.names(path, MAX_ITEMS).map_err(|_| Useless)?.ok_or(Useless)?;
+                names.into_iter().try_for_each(|name| self.take(target, &path.join(name), depth + 1))
+            }
+            Found::Nothing | Found::Other => Err(Useless),
         }
-        if !metadata.is_dir() {
-            return Err(Useless);
-        }
-        self.folders.insert(path.to_owned());
-        for entry in fs::read_dir(target.join(path)).map_err(|_| Useless)? {
-            let name = entry.map_err(|_| Useless)?.file_name().into_string().map_err(|_| Useless)?;
-            self.take(target, &path.join(name), depth + 1)?;
-        }
-        Ok(())
     }
 }
 
 /// Cargo writes `NAME` and `NAME.json` into a fingerprint when, and only when, the unit is done.
-fn is_complete(fingerprint: &Path) -> bool {
-    let is_written = |metadata: Metadata| metadata.is_file() && metadata.len() > 0;
-    let Ok(names) = names_in(fingerprint) else { return false };
-    names.iter().filter_map(|name| name.strip_suffix(".json")).any(|done| {
-        [done.to_owned(), format!("{done}.json")]
-            .iter()
-            .all(|name| fingerprint.join(name).symlink_metadata().is_ok_and(is_written))
-    })
+fn is_complete(target: &Door, fingerprint: &Path) -> bool {
+    let is_written = |name: String| matches!(target.look(&fingerprint.join(name)), Ok(Found::File { size: 1.., .. }));
+    let Ok(Some(names)) = target.names(fingerprint, MAX_ITEMS) else { return false };
+    let mut done = names.iter().filter_map(|name| name.strip_suffix(".json"));
+    done.any(|done| is_written(done.to_owned()) && is_written(format!("{done}.json")))
 }
 
 /// The names in a folder that are texts; none where there is no folder.
-fn names_in(folder: &Path) -> Result<Vec<String>, CacheError> {
-    match fs::read_dir(folder) {
-        Ok(entries) => Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(CacheError::io("list", folder)(error)),
-    }
+fn names_in(target: &Door, at: &Path, folder: &Path) -> Result<Vec<String>, CacheError> {
+    let names = target.names(folder, MAX_NAMES).map_err(CacheError::io("list", &at.join(folder)))?;
+    Ok(names.unwrap_or_default())
 }
 
 /// `serde_json-0123456789abcdef` → package and hash.
@@ -204,6 +202,8 @@ fn is_hash(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const H: &str = "0123456789abcdef";

@@ -16,6 +16,7 @@ use super::error::CacheError;
 use super::graph::{Code, Graph};
 use super::harvest::{Crop, UnitFile};
 use crate::owner::Owner;
+use crate::sandbox::Door;
 
 /// The place of a layer among those of its key: the next one is always larger, and stands on smaller ones only.
 pub(super) type Id = u64;
@@ -71,17 +72,15 @@ impl Layer {
         fs::create_dir(folder).map_err(CacheError::io("make", folder))?;
         let files = folder.join(FILES);
         fs::create_dir(&files).map_err(CacheError::io("make", &files))?;
+        let door = Door::open(target).map_err(CacheError::io("open", target))?;
         for UnitFile { path, executable, .. } in &self.files {
-            let (from, to) = (target.join(path), files.join(path));
+            let to = files.join(path);
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(CacheError::io("make", parent))?;
             }
-            fs::rename(&from, &to).map_err(CacheError::io("move", &from))?;
             let mode = if *executable { 0o755 } else { 0o644 };
             let times = FileTimes::new().set_modified(self.made);
-            fs::set_permissions(&to, Permissions::from_mode(mode))
-                .and_then(|()| File::open(&to)?.set_times(times))
-                .map_err(CacheError::io("seal", &to))?;
+            door.take(path, &to, mode, times).map_err(CacheError::io("move", &target.join(path)))?;
         }
         let record = folder.join(RECORD);
         let json = serde_json::to_vec(self).map_err(io::Error::from);

@@ -1,16 +1,17 @@
 //! Reads and replaces files of a folder that commands have written to, without leaving the folder.
 //!
 //! Only regular files are opened, and no link is followed: neither the last name of a path nor a folder on the way. Every
-//! read has a bound. Does not list, move or remove folders.
+//! read and every list has a bound. [`remove_folder`](super::super::remove_folder) removes folders under the same rules.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, FileTimes, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -20,6 +21,24 @@ use crate::owner::Owner;
 #[derive(Debug)]
 pub struct Door {
     folder: OwnedFd,
+}
+
+/// What a name in such a folder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File {
+        /// Its size in bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A link, a device, a pipe or a socket, or something behind a link.
+    Other,
 }
 
 impl Door {
@@ -36,12 +55,7 @@ impl Door {
     /// # Errors
     /// When a name of the path is a link, the file is not such a file, or it can't be read.
     pub fn read(&self, path: &Path, max: u64) -> io::Result<Vec<u8>> {
-        // A FIFO opened without `O_NONBLOCK` would wait for a writer.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let resolve =
-            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let opened = openat2(&self.folder, path, OpenHow::new().flags(flags).resolve(resolve));
-        let file = File::from(opened.map_err(explain)?);
+        let file = File::from(self.reach(path, FILE).map_err(explain)?);
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.nlink() != 1 {
             return Err(io::Error::other("it is not a regular file with one name"));
@@ -52,6 +66,80 @@ impl Door {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes")));
         }
         Ok(bytes)
+    }
+
+    /// The names in a folder below this one, `.` for itself; those that are not UTF-8 are left out. `None`: there is no
+    /// such folder, or a link in its place.
+    ///
+    /// # Errors
+    /// When it holds more than `max` names or can't be read.
+    pub fn names(&self, path: &Path, max: usize) -> io::Result<Option<Vec<String>>> {
+        let folder = match self.reach(path, super::super::tree::FOLDER) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Ok(None),
+            folder => folder.map_err(explain)?,
+        };
+        let mut names = Vec::new();
+        for (count, entry) in Dir::from_fd(folder)?.iter().enumerate() {
+            if count > max.saturating_add(1) {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it holds more than {max} names")));
+            }
+            let entry = entry?;
+            names.extend(entry.file_name().to_str().ok().filter(|name| ![".", ".."].contains(name)).map(str::to_owned));
+        }
+        Ok(Some(names))
+    }
+
+    /// What is at a path below the folder.
+    ///
+    /// # Errors
+    /// When that can't be found out.
+    pub fn look(&self, path: &Path) -> io::Result<Found> {
+        let place = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let metadata = match self.reach(path, place) {
+            Err(Errno::ENOENT) => return Ok(Found::Nothing),
+            Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Ok(Found::Other),
+            found => File::from(found.map_err(explain)?).metadata()?,
+        };
+        Ok(if metadata.is_dir() {
+            Found::Folder
+        } else if metadata.is_file() {
+            Found::File { size: metadata.len(), executable: metadata.mode() & 0o100 != 0 }
+        } else {
+            Found::Other
+        })
+    }
+
+    /// Moves a regular file from below the folder to `to`, a new name on the same file system that only maar can change,
+    /// and gives it this mode and time.
+    ///
+    /// # Errors
+    /// When a name of the path is a link, it is not a regular file, or it can't be moved.
+    pub fn take(&self, path: &Path, to: &Path, mode: u32, times: FileTimes) -> io::Result<()> {
+        let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
+        let file = File::from(self.reach(path, FILE).map_err(explain)?);
+        let around = self.reach(around, super::super::tree::FOLDER).map_err(explain)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        renameat(&around, name, AT_FDCWD, to)?;
+        // What was moved must be what was opened, and is changed as such.
+        let moved = to.symlink_metadata()?;
+        if (moved.dev(), moved.ino()) != (metadata.dev(), metadata.ino()) {
+            return Err(io::Error::other("it was replaced while it was moved"));
+        }
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.set_times(times)
+    }
+
+    /// Opens what is at a path, without following a link and without leaving the folder.
+    fn reach(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        openat2(&self.folder, path, OpenHow::new().flags(flags).resolve(resolve))
     }
 
     /// Puts a new file into the folder, mode 0644, in place of a file or link of that name.
@@ -73,6 +161,9 @@ impl Door {
         owner.map_or(Ok(()), |Owner { uid, gid }| fchown(&file, Some(uid), Some(gid)))
     }
 }
+
+/// How a file is opened. A FIFO opened without `O_NONBLOCK` would wait for a writer.
+const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
 fn explain(errno: Errno) -> io::Error {
     match errno {
@@ -124,5 +215,44 @@ mod tests {
         assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
         assert_eq!(door.read(Path::new("link"), 9).unwrap(), b"new");
         assert!(door.write("../out", b"new", None).is_err());
+    }
+
+    #[test]
+    fn only_files_and_folders_that_are_really_there_are_found_and_moved() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("folder/file"), "1234").unwrap();
+        fs::write(outside.path().join("secret"), "secret").unwrap();
+        symlink(outside.path(), at("link")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
+        let door = Door::open(dir.path()).unwrap();
+        for (path, found) in [
+            ("folder", Found::Folder),
+            ("folder/file", Found::File { size: 4, executable: false }),
+            ("folder/gone", Found::Nothing),
+            ("link", Found::Other),
+            ("link/secret", Found::Other),
+            ("pipe", Found::Other),
+            ("..", Found::Other),
+        ] {
+            assert_eq!(door.look(Path::new(path)).unwrap(), found, "{path}");
+        }
+        assert_eq!(door.names(Path::new("folder"), 1).unwrap(), Some(vec!["file".to_owned()]));
+        assert_eq!(door.names(Path::new("link"), 9).unwrap(), None);
+        assert!(door.names(Path::new("."), 2).is_err());
+
+        let own = outside.path().join("own");
+        let take = |path: &str| door.take(Path::new(path), &own, 0o600, FileTimes::new());
+        for path in ["link/secret", "link", "pipe", "folder", "folder/gone"] {
+            assert!(take(path).is_err(), "{path}");
+            assert!(!own.exists(), "{path}");
+        }
+        take("folder/file").unwrap();
+        assert_eq!(
+            (fs::read_to_string(&own).unwrap().as_str(), own.metadata().unwrap().mode() & 0o777),
+            ("1234", 0o600)
+        );
+        assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "secret");
     }
 }

@@ -2,4 +2,4 @@
 
 mod door;
 
-pub use self::door::Door;
+pub use self::door::{Door, Found};

@@ -71,8 +71,7 @@ impl Tree {
     /// upper folder, which must have a second one below, here an `empty` one.
     pub(super) fn view_of(folder: &Path, empty: &OwnedFd, marks: Marks, attributes: u64) -> nix::Result<Self> {
         let folder = open_folder(folder)?;
-        let mut parameters =
-            vec![Parameter::Text(c"lowerdir", format!("{}:{}", path_of(&folder), path_of(empty)))];
+        let mut parameters = vec![Parameter::Text(c"lowerdir", format!("{}:{}", path_of(&folder), path_of(empty)))];
         if marks == Marks::OfUser {
             parameters.push(Parameter::Flag(c"userxattr"));
         }
