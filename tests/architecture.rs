@@ -80,6 +80,132 @@ fn no_arrow_points_up() {
     assert_eq!(seen.len(), ROOMS.len(), "rooms in the table that are not in the house");
 }
 
+/// Rooms that deal with folders that cells have written to.
+const DOORED: [&str; 3] = ["cache", "ops", "sandbox"];
+
+/// Parts of them that meet no such folder: the door itself, the kernel's own files, and what builds a cell before any
+/// command runs in it.
+const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"];
+
+/// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls by
+/// which they do, and why that is safe. A path that a cell could have made a link of has no place here.
+const OTHER_DOORS: [(&str, &[&str], &str); 18] = [
+    ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
+    ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
+    ("cache/key.rs", &["fs::metadata"], "the host's toolchains and system folders"),
+    (
+        "cache/layer.rs",
+        &[
+            "File::open",
+            "fs::create_dir",
+            "fs::create_dir_all",
+            "fs::hard_link",
+            "fs::metadata",
+            "fs::read",
+            "fs::remove_file",
+            "fs::set_permissions",
+            "fs::write",
+        ],
+        "layers and bases, which are below the overlays of cells",
+    ),
+    (
+        "cache/layers.rs",
+        &[
+            "File::options",
+            "fs::create_dir_all",
+            "fs::read_dir",
+            "fs::read_to_string",
+            "fs::remove_dir",
+            "fs::remove_file",
+            "fs::rename",
+            "fs::write",
+        ],
+        "layers and bases, which are below the overlays of cells",
+    ),
+    ("cache/tally.rs", &["fs::read", "fs::rename", "fs::write"], "layers, which only maar writes"),
+    (
+        "ops/ahead/stand_in.rs",
+        &["File::options", "fs::set_permissions", "fs::write"],
+        "a folder that cells see read-only",
+    ),
+    ("ops/prepare.rs", &["fs::read"], "the user's certificates"),
+    ("ops/workspace.rs", &["fs::chown", "fs::create_dir"], "the job's own folder, which no cell sees"),
+    ("sandbox/console.rs", &["File::options"], "the user's terminal"),
+    ("sandbox/docker/container.rs", &["fs::read_dir", "fs::remove_dir"], "the kernel's part of an overlay"),
+    (
+        "sandbox/docker/door.rs",
+        &["DirBuilder::new", "File::open", "fs::remove_dir_all", "fs::remove_file", "fs::write"],
+        "a folder that commands see read-only",
+    ),
+    (
+        "sandbox/docker/import.rs",
+        &["File::open", "fs::read_dir", "fs::read_link", "fs::symlink_metadata"],
+        "the host's system folders",
+    ),
+    ("sandbox/docker/label.rs", &["fs::read_to_string"], "the kernel's own files"),
+    ("sandbox/docker/mod.rs", &["fs::canonicalize"], "maar's own program"),
+    (
+        "sandbox/native.rs",
+        &["fs::create_dir", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
+        "the scratch folder and the kernel's part of an overlay, which no cell sees",
+    ),
+    ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
+    ("sandbox/process_tree.rs", &["fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
+];
+
+/// Commands run there as maar's own user, on the host's files: there is no wall to hold.
+const WITHOUT_WALLS: &str = "sandbox/unconfined.rs";
+
+#[test]
+fn what_cells_have_written_is_reached_through_one_door() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    for file in DOORED.iter().flat_map(|room| rust_files(&src.join(room))) {
+        let name = file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
+        if APART.iter().any(|apart| name.starts_with(apart)) || name == WITHOUT_WALLS || is_test {
+            continue;
+        }
+        let calls = file_calls(&fs::read_to_string(&file).unwrap());
+        if !calls.is_empty() {
+            found.insert(name, calls);
+        }
+    }
+    let allowed: BTreeMap<String, BTreeSet<String>> = OTHER_DOORS
+        .iter()
+        .map(|(file, calls, _)| ((*file).to_owned(), calls.iter().map(|&call| call.to_owned()).collect()))
+        .collect();
+    assert_eq!(found, allowed, "go through sandbox::files, or say in the table why that is not needed");
+}
+
+/// Every call of the standard library's or nix's that takes a path of the file system, before the tests of a file.
+fn file_calls(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut calls = BTreeSet::new();
+    for line in code.lines().filter(|line| !line.trim_start().starts_with("//") && !line.starts_with("use ")) {
+        for prefix in ["fs::", "File::", "DirBuilder::", "OpenOptions::"] {
+            for (at, _) in line.match_indices(prefix) {
+                let is_whole = !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+                let rest = &line[at + prefix.len()..];
+                let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                // Made of what is open already.
+                if is_whole && !name.is_empty() && name != "from" {
+                    calls.insert(format!("{prefix}{name}"));
+                }
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+fn another_door_would_be_found() {
+    let text = "use std::fs;\n// fs::write(x)\nlet a = std::fs::read(&path);\nFile::open(x); File::from(y);\n\
+                #[cfg(test)]\nmod tests {\nfs::remove_file(x);";
+    let expected = ["File::open", "fs::read"].map(str::to_owned);
+    assert_eq!(file_calls(text), expected.into());
+}
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

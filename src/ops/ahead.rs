@@ -37,9 +37,6 @@ const SHARED: Op = Op::Build;
 /// Where cargo keeps in a target folder what rustc told of itself: asking takes longer than all else that cargo does.
 const RUSTC_INFO: &str = ".rustc_info.json";
 
-/// How large a manifest or lockfile may be that a note is about, in bytes.
-const MAX_SUBJECT: u64 = 16 << 20;
-
 /// Why no layers could be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AheadError {
@@ -94,7 +91,7 @@ pub(super) async fn compile(
     // Variables of a crate's own can change what any dependency becomes, and so can its manifest, on a nightly.
     let may_share = order.sharing == Sharing::Layers
         && order.env.is_empty()
-        && cache::compiles_as_usual(&workspace.source().join("Cargo.toml"));
+        && workspace.read_source("Cargo.toml").is_ok_and(|manifest| cache::compiles_as_usual(&manifest));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells)?;
@@ -135,9 +132,7 @@ fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
 fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError> {
     let mut digest = Sha256::new();
     for name in ["Cargo.toml", "Cargo.lock"] {
-        let path = workspace.source().join(name);
-        let read = Door::open(&workspace.source()).and_then(|door| door.read(Path::new(name), MAX_SUBJECT));
-        let text = read.map_err(at("read", &path))?;
+        let text = workspace.read_source(name).map_err(at("read", &workspace.source().join(name)))?;
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text);
     }
@@ -232,7 +227,9 @@ impl Work<'_> {
 
     /// Lays what is there.
     async fn lay(&self) -> Result<(Arc<Graph>, Base), AheadError> {
-        let lockfile = Lockfile::read(&self.workspace.source().join("Cargo.lock"))?;
+        let path = self.workspace.source().join("Cargo.lock");
+        let lockfile = self.workspace.read_source("Cargo.lock").map_err(at("read", &path))?;
+        let lockfile = Lockfile::parse(&lockfile, &path)?;
         let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
         let laid = blocking(move || {
             let graph = Arc::new(Graph::new(&lockfile, &vendor));

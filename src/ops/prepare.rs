@@ -19,7 +19,7 @@ use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
 use crate::registry::{BadChecksum, Denial, Gate, Package, RegistryError};
-use crate::sandbox::{Door, Exit, Limits, Output};
+use crate::sandbox::{Door, Exit, Found, Limits, Output};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -43,9 +43,6 @@ enum PrepareError {
     #[error("not done after {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
 }
-
-/// How large a lockfile may be, in bytes.
-const MAX_LOCKFILE: u64 = 16 << 20;
 
 /// The files of a package's top folder that would redirect its build: to another compiler, registry or target folder.
 const REDIRECTING: [&str; 4] = [".cargo/config", ".cargo/config.toml", "rust-toolchain", "rust-toolchain.toml"];
@@ -88,11 +85,14 @@ async fn prepare(
     drop_redirections(&workspace.source())?;
     let path = workspace.source().join("Cargo.lock");
     if let Some(saved) = order.lockfile {
-        fs::write(&path, saved).map_err(at("write", &path))?;
-        give_to_owner(workspace, &path)?;
+        let door = workspace.source_door().map_err(at("open", &path))?;
+        // A package may have a folder of that name.
+        door.remove(Path::new("Cargo.lock")).map_err(at("remove", &path))?;
+        door.write("Cargo.lock", saved, workspace.owner()).map_err(at("write", &path))?;
     } else {
         if order.lockfile_mode == LockfileMode::Latest {
-            remove_if_there(&path)?;
+            let removed = workspace.source_door().and_then(|door| door.remove(Path::new("Cargo.lock")));
+            removed.map_err(at("remove", &path))?;
         }
         let registry = Gate::registry_url();
         configure(workspace, &format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{registry}\""))?;
@@ -101,7 +101,7 @@ async fn prepare(
             refused => return Ok(Prepared::Refused(refused)),
         }
     }
-    let lockfile = Lockfile::read(&path)?;
+    let lockfile = Lockfile::parse(&workspace.read_source("Cargo.lock").map_err(at("read", &path))?, &path)?;
     clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
     // Relative to the folder above cargo's home, in a cell and outside one.
     configure(workspace, "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"")?;
@@ -112,9 +112,8 @@ async fn prepare(
             return Ok(Prepared::Refused(outcome));
         }
     }
-    let read = Door::open(&workspace.source()).and_then(|door| door.read(Path::new("Cargo.lock"), MAX_LOCKFILE));
-    let text = read.map_err(at("read", &path))?;
-    Ok(Prepared::Ready(text))
+    let text = workspace.read_source("Cargo.lock").map_err(at("read", &path))?;
+    Ok(Prepared::Ready(text.into_bytes()))
 }
 
 async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<(), PrepareError> {
@@ -219,8 +218,10 @@ impl<'a> Clock<'a> {
 fn place_certificates(tools: &Tools, workspace: &Workspace) -> Result<(), PrepareError> {
     let Some(file) = tools.registry.ca_file() else { return Ok(()) };
     let path = workspace.cargo_home().join(cell::CA_FILE);
-    fs::copy(file, &path).map_err(at("copy certificates to", &path))?;
-    give_to_owner(workspace, &path)
+    let certificates = fs::read(file).map_err(at("read certificates from", file))?;
+    let written = Door::open(&workspace.cargo_home())
+        .and_then(|door| door.write(cell::CA_FILE, &certificates, workspace.owner()));
+    written.map_err(at("write certificates to", &path))
 }
 
 fn newest(tools: &Tools) -> &Toolchain {
@@ -237,30 +238,14 @@ fn configure(workspace: &Workspace, crates_io: &str) -> Result<(), PrepareError>
 }
 
 fn drop_redirections(source: &Path) -> Result<(), PrepareError> {
-    REDIRECTING.iter().try_for_each(|name| remove_if_there(&source.join(name)))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(at("remove", path)(error))
-        }
-        Ok(()) | Err(_) => Ok(()),
+    let door = Door::open(source).map_err(at("open", source))?;
+    for name in REDIRECTING.map(Path::new) {
+        // A folder that is a link would lead cargo to a file of another name.
+        let folder = name.parent().filter(|folder| matches!(door.look(folder), Ok(Found::Other)));
+        let path = folder.unwrap_or(name);
+        door.remove(path).map_err(at("remove", &source.join(path)))?;
     }
-}
-
-fn give_to_owner(workspace: &Workspace, path: &Path) -> Result<(), PrepareError> {
-    match workspace.owner() {
-        Some(owner) => {
-            std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).map_err(at("change the owner of", path))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {

@@ -18,7 +18,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::owner::Owner;
-use crate::sandbox::remove_folder;
+use crate::sandbox::{Door, remove_folder};
+
+/// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
+const MAX_SOURCE: u64 = 16 << 20;
 
 /// The folder of one crate's job.
 #[derive(Debug)]
@@ -78,6 +81,17 @@ impl Workspace {
     /// The crate's sources. Made by whoever unpacks them.
     pub(crate) fn source(&self) -> PathBuf {
         self.dir.join("source")
+    }
+
+    /// The crate's sources as a folder that a cell of `prepare` has written to.
+    pub(crate) fn source_door(&self) -> io::Result<Door> {
+        Door::open(&self.source())
+    }
+
+    /// The text of a file at the top of the crate's sources.
+    pub(crate) fn read_source(&self, name: &str) -> io::Result<String> {
+        let bytes = self.source_door()?.read(Path::new(name), MAX_SOURCE)?;
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {

@@ -40,7 +40,8 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn remove(around: OwnedFd, name: CString) -> nix::Result<()> {
+/// Removes a folder of an open folder.
+pub(super) fn remove(around: OwnedFd, name: CString) -> nix::Result<()> {
     let mut levels = vec![Level { status: fstat(&around)?, name: CString::default(), folders: vec![name] }];
     let mut here = around;
     loop {

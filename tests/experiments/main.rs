@@ -16,6 +16,7 @@ mod host;
 mod layers;
 mod mounts;
 mod network;
+mod planted;
 mod shell;
 mod stops;
 mod strangers;

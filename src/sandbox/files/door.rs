@@ -3,9 +3,11 @@
 //! Only regular files are opened, and no link is followed: neither the last name of a path nor a folder on the way. Every
 //! read and every list has a bound. [`remove_folder`](super::super::remove_folder) removes folders under the same rules.
 
+use std::ffi::CString;
 use std::fs::{File, FileTimes, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
@@ -135,6 +137,31 @@ impl Door {
         file.set_times(times)
     }
 
+    /// Removes what is at a path below the folder, with all that is in it; nothing there is removed already. A link is
+    /// removed itself.
+    ///
+    /// # Errors
+    /// When a folder on the way is a link, or it can't be removed.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
+        let around = match self.reach(around, super::super::tree::FOLDER) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            around => around.map_err(explain)?,
+        };
+        match unlinkat(&around, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            // Linux says EISDIR, POSIX and some file systems EPERM.
+            Err(Errno::EISDIR | Errno::EPERM) => {
+                let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+                Ok(super::super::remove::remove(around, name)?)
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Opens what is at a path, without following a link and without leaving the folder.
     fn reach(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve =
@@ -254,5 +281,23 @@ mod tests {
             ("1234", 0o600)
         );
         assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_link_is_removed_itself_and_a_folder_with_all_that_is_in_it() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| dir.path().join(name);
+        fs::write(outside.path().join("kept"), "kept").unwrap();
+        fs::create_dir_all(at("folder/sub")).unwrap();
+        for link in ["link", "folder/sub/link"] {
+            symlink(outside.path(), at(link)).unwrap();
+        }
+        let door = Door::open(dir.path()).unwrap();
+        assert!(door.remove(Path::new("link/kept")).is_err());
+        for path in ["link", "folder", "gone", "gone/gone"] {
+            door.remove(Path::new(path)).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(outside.path().join("kept").exists());
     }
 }
