@@ -4,13 +4,14 @@
 
 mod job;
 mod pressure;
+mod removal;
 mod repetition;
 mod share;
 mod tracer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +29,7 @@ use crate::stop::{Stop, StopLevel, Stopper};
 use crate::store::{Record, Store, StoreError, Writer};
 use crate::trace::{Trace, TraceError};
 use job::{Job, StepReport, Tag};
+use removal::Removers;
 use repetition::History;
 use share::Left;
 use tracer::Tracer;
@@ -70,6 +72,15 @@ pub enum RunError {
     Trace(#[from] TraceError),
 }
 
+/// What a run took besides its ops.
+#[derive(Debug)]
+pub struct Ran {
+    /// What the pools did.
+    pub summary: Summary,
+    /// How long removing the folders of jobs took, summed over the threads that do it.
+    pub removal: Duration,
+}
+
 /// Does what is left to do. What a step found out is handed to the store as soon as it ends.
 ///
 /// `reader` is a connection of its own, for the lockfiles of crates that an earlier run began.
@@ -79,7 +90,7 @@ pub async fn run(
     writer: &Writer,
     progress: &mut Progress,
     (stopper, stop): (Stopper, Stop),
-) -> Result<Summary, RunError> {
+) -> Result<Ran, RunError> {
     let (pressure, pressed) = watch::channel(Pressure::Low);
     let config = pipeline::Config {
         budget: setup.memory.map_or(u64::MAX, |memory| (memory.as_u64() as f64 * setup.experiment.overcommit) as u64),
@@ -93,9 +104,10 @@ pub async fn run(
     let shared = Arc::new(setup);
     let order = order(&shared);
     let mut left = Left::all(order.len());
+    let (removal, removers) = removal::start(shared.experiment.in_flight);
     let jobs = order.into_iter().filter_map({
         let shared = Arc::clone(&shared);
-        move |krate| Job::new(&shared, krate, left(), &reader)
+        move |krate| Job::new(&shared, krate, left(), &removal, &reader)
     });
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
     let engine = pipeline::run(&config, jobs, stop.clone(), events);
@@ -130,13 +142,14 @@ pub async fn run(
         both = async { tokio::join!(engine, sink) } => both,
         () = pressure::watch(pressure) => unreachable!("it watches for ever"),
     };
+    let removal = removed(removers, progress).await;
     kept?;
     let summary = summary?;
     if let Some(tracer) = tracer {
         let downloaded = ByteSize(shared.tools.registry.downloaded_bytes());
         tracer.end(&summary, downloaded).unwrap_or_else(|error| progress.update(trace_ended(&error)));
     }
-    Ok(summary)
+    Ok(Ran { summary, removal })
 }
 
 impl Setup {
@@ -157,6 +170,20 @@ impl Setup {
     fn attempts(&self, step: &Step) -> Attempts {
         let only = || self.finished.get(&step.fingerprint).map(|outcome| (1, outcome.clone()));
         self.repeated.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
+    }
+}
+
+/// Waits for the removers, and says so where that takes a while.
+async fn removed(removers: Removers, progress: &mut Progress) -> Duration {
+    const SOON: Duration = Duration::from_secs(2);
+    let removal = removers.finish();
+    tokio::pin!(removal);
+    match tokio::time::timeout(SOON, &mut removal).await {
+        Ok(spent) => spent,
+        Err(_) => {
+            progress.update(Update::Note("removing the folders of the last crates".to_owned()));
+            removal.await
+        }
     }
 }
 

@@ -18,14 +18,13 @@ use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateName, Selected};
 use crate::ops::{self, Op, Tools};
-use crate::pipeline::Summary;
 use crate::plan;
 use crate::progress::{self, Progress, Update};
 use crate::registry::{self, Gate, Registry, Upstream};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
-use crate::store::{ExperimentRecord, Store};
+use crate::store::{ExperimentRecord, RunCost, Store};
 use crate::toolchain::{self, Toolchain};
 use crate::trace::Trace;
 
@@ -95,8 +94,10 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (cores, memory) = (host::cores(), host::memory());
     let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
-    let (summary, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
-    store.end_run(begun, summary.wall, ByteSize(registry.downloaded_bytes()))?;
+    let (ran, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    let run::Ran { summary, removal } = ran;
+    let downloaded = ByteSize(registry.downloaded_bytes());
+    store.end_run(begun, RunCost { wall: summary.wall, removal, downloaded })?;
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
     let report = compare::compare(&results);
@@ -137,7 +138,7 @@ async fn run_rest(
     notes: Vec<String>,
     home: &Home,
     stop: (stop::Stopper, Stop),
-) -> anyhow::Result<(Summary, Progress)> {
+) -> anyhow::Result<(run::Ran, Progress)> {
     let is_done = |krate: &usize| setup.left(*krate).is_empty();
     let ahead = progress::Plan {
         pools: run::pipeline_config(&setup.experiment).pools,
@@ -161,7 +162,7 @@ async fn run_rest(
     // First what could not be kept, which is why the run ended.
     let kept = writer.flush().await.map_err(anyhow::Error::from);
     match kept.and_then(|()| Ok(ran?)) {
-        Ok(summary) => Ok((summary, progress)),
+        Ok(ran) => Ok((ran, progress)),
         Err(error) => {
             progress.finish(None);
             Err(error)

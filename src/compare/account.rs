@@ -23,6 +23,9 @@ pub struct RunRecord {
     pub workers: BTreeMap<Stage, usize>,
     /// How long it took; none if it was killed, or goes on.
     pub wall: Option<Duration>,
+    /// How long removing the folders of its jobs took, summed over the threads that do it; none if it was killed, or goes
+    /// on.
+    pub removal: Option<Duration>,
     /// What came over the network; none if it was killed, or goes on.
     pub downloaded: Option<ByteSize>,
 }
@@ -41,6 +44,9 @@ pub struct RunReport {
     pub cpu: Duration,
     /// The shared dependencies of all its ops: those that were compiled ahead of one, and those that were there.
     pub units: Tally,
+    /// How long removing the folders of its jobs took, beside its ops; none if it was killed.
+    #[serde(rename = "removal_ms", serialize_with = "as_optional_millis")]
+    pub removal: Option<Duration>,
     /// What came over the network; none if it was killed.
     pub downloaded_bytes: Option<u64>,
     /// What its pools did, in the order in which crates pass them.
@@ -156,6 +162,7 @@ fn report(run: &RunRecord, ops: &[(usize, &Step, &OpResult)]) -> RunReport {
         wall: run.wall.unwrap_or(last_end),
         cpu,
         units,
+        removal: run.removal,
         downloaded_bytes: run.downloaded.map(|bytes| bytes.as_u64()),
         pools,
         spans,
@@ -174,6 +181,10 @@ fn span(run: &RunRecord, krate: usize, step: &Step, result: &OpResult) -> Span {
         toolchain: step.toolchain,
         outcome: result.outcome.kind(),
     }
+}
+
+fn as_optional_millis<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(millis).serialize(serializer)
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -205,6 +216,7 @@ mod tests {
             started: sample::start() + second(started),
             workers: BTreeMap::from([(Stage::Fetch, 8), (Stage::Build, 2), (Stage::Test, 1)]),
             wall: wall.map(second),
+            removal: wall.map(|_| second(3)),
             downloaded: wall.map(|_| ByteSize::mib(1)),
         }
     }

@@ -100,6 +100,7 @@ pub(crate) fn run() -> RunRecord {
         started: start(),
         workers: Stage::ALL.map(|stage| (stage, 2)).into(),
         wall: Some(Duration::from_secs(600)),
+        removal: Some(Duration::from_secs(7)),
         downloaded: Some(ByteSize::mib(3)),
     }
 }

@@ -4,6 +4,9 @@ use crate::compare::RunReport;
 use crate::ops::Tally;
 use crate::printable::{bytes, duration, thousands};
 
+/// Removing folders is told of when it took at least one part in so many of the run.
+const LONG_REMOVAL: u32 = 10;
+
 /// Label and text of each figure. A run that had nothing to do has no pools to speak of.
 pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
     let mut took = format!("{}, {} of CPU", duration(run.wall), duration(run.cpu));
@@ -11,6 +14,10 @@ pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
         took = format!("{took}, {} downloaded", bytes(downloaded));
     }
     let mut figures = vec![("took", took)];
+    // A share of the disk that nobody else had; in an ordinary run it isn't worth a line.
+    if let Some(removal) = run.removal.filter(|removal| *removal * LONG_REMOVAL >= run.wall && !removal.is_zero()) {
+        figures.push(("removed", format!("folders of jobs in {}, beside all else", duration(removal))));
+    }
     if run.ops() > 0 {
         figures.push(("units", units(run.units)));
         let busy = run.pools.iter().map(|pool| {
@@ -64,6 +71,7 @@ mod tests {
             wall: Duration::from_secs(100),
             cpu: Duration::from_secs(190),
             units: Tally { compiled: 12, reused: 1340 },
+            removal: Some(Duration::from_secs(7)),
             downloaded_bytes: Some(3 << 20),
             pools: vec![pool(Stage::Fetch, 8, 80), pool(Stage::Build, 2, 194)],
             spans: Vec::new(),
@@ -79,6 +87,12 @@ mod tests {
             ("waited", "fetch 1.5 s, build 1.5 s on average".to_owned()),
         ];
         assert_eq!(figures(&run(3)), expected);
+    }
+
+    #[test]
+    fn removing_folders_has_a_line_where_it_took_long() {
+        let slow = RunReport { removal: Some(Duration::from_secs(120)), ..run(3) };
+        assert_eq!(figures(&slow)[1], ("removed", "folders of jobs in 2 min 00 s, beside all else".to_owned()));
     }
 
     #[test]

@@ -70,6 +70,7 @@ mod tests {
             "runs": [{
                 "started": "2026-05-17T06:40:00Z", "wall_ms": 600_000, "cpu_ms": 118_246,
                 "units": { "compiled": 2, "reused": 40 },
+                "removal_ms": 7000,
                 "downloaded_bytes": 3_145_728,
                 "pools": [
                     { "stage": "fetch", "workers": 2, "ops": 1, "busy_ms": 61500, "waited_ms": 5 },

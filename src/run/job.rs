@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Setup;
+use super::removal::Removal;
 use super::repetition::{self, History};
 use super::share::Left;
 use crate::experiment::CrateSettings;
@@ -41,6 +42,7 @@ pub(super) struct Job {
     /// How many packages its lockfile has, once there is one.
     packages: Option<u32>,
     left: Left,
+    removal: Removal<Workspace>,
 }
 
 /// Which step an event is about.
@@ -59,7 +61,13 @@ pub(super) struct StepReport {
 
 impl Job {
     /// The job of a crate; none if nothing is left to do.
-    pub(super) fn new(shared: &Arc<Setup>, krate: usize, left: Left, reader: &Store) -> Option<Self> {
+    pub(super) fn new(
+        shared: &Arc<Setup>,
+        krate: usize,
+        left: Left,
+        removal: &Removal<Workspace>,
+        reader: &Store,
+    ) -> Option<Self> {
         let queue = shared.left(krate);
         let first = queue.front()?;
         let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
@@ -76,6 +84,7 @@ impl Job {
             lockfile,
             packages,
             left,
+            removal: removal.clone(),
         })
     }
 
@@ -137,13 +146,12 @@ impl Job {
         workspace.restart(tools.toolchains.len()).map_err(|error| Done::failed_on_host(&error))
     }
 
-    /// Frees the disk before the job's permit is given back. A target folder takes a while to remove.
+    /// Hands the folder over to be removed, before the job's permit is given back.
     async fn retire(self) {
         let Some(workspace) = self.workspace else { return };
         // What can't be given up now goes when maar does.
         let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
-        // A panic in there is the removal's own and harms no result.
-        let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
+        self.removal.take(workspace).await;
     }
 }
 

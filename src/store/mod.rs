@@ -22,7 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use error::StoreError;
 pub use plan::ExperimentRecord;
 pub use read::Overview;
-pub use runs::RunId;
+pub use runs::{RunCost, RunId};
 pub use writer::{Record, Writer};
 
 /// How long a connection waits for another process's transaction; replacing the plan of 100,000 crates takes seconds.

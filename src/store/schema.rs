@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("002_runs.sql"),
     include_str!("003_settings.sql"),
     include_str!("004_units.sql"),
+    include_str!("005_removal.sql"),
 ];
 
 /// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
@@ -136,7 +137,7 @@ mod tests {
         let error = prepare(&mut connection, Path::new("home/maar.db")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "home/maar.db was written by a newer maar (schema 7, this one knows up to 4); \
+            "home/maar.db was written by a newer maar (schema 7, this one knows up to 5); \
              use that one, or another home"
         );
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use rusqlite::Connection;
 
-use super::{ExperimentRecord, Record, Store, StoreError, Writer};
+use super::{ExperimentRecord, Record, RunCost, Store, StoreError, Writer};
 use crate::compare::{CrateResults, sample};
 use crate::ops::{Op, Stage};
 use crate::plan::CratePlan;
@@ -102,7 +102,9 @@ fn a_run_is_there_from_its_beginning_and_its_cost_from_its_end() {
     let workers = BTreeMap::from([(Stage::Fetch, 8), (Stage::Build, 2), (Stage::Test, 1)]);
     let _killed = store.begin_run("sample", &workers).unwrap();
     let second = store.begin_run("sample", &workers).unwrap();
-    store.end_run(second, Duration::from_millis(1500), ByteSize::kib(3)).unwrap();
+    let cost =
+        RunCost { wall: Duration::from_millis(1500), removal: Duration::from_millis(70), downloaded: ByteSize::kib(3) };
+    store.end_run(second, cost).unwrap();
     let runs = store.results("sample").unwrap().unwrap().runs;
     assert_eq!(runs.iter().map(|run| &run.workers).collect::<Vec<_>>(), [&workers; 2]);
     assert_eq!((runs[0].wall, runs[0].downloaded), (None, None));

@@ -19,7 +19,6 @@ impl Waiting {
     fn new(mark: &str) -> Self {
         let world = World::new(["first", "second"].map(|name| Fixture::new(name, "1.0.0")));
         let mark = format!("{mark}-{}", std::process::id());
-        // Without layers, what this test writes into a target folder is seen in its cell at once.
         let experiment = format!(
             "cache = false\nname = \"stopped\"\ncrates = [\"first\", \"second\"]\nops = [\"prepare\", \"wait\", \"after\"]\n\
              toolchains = [\"stable\"]\nworkers = {{ build = 1, test = 1 }}\nin-flight = 1\n\
@@ -42,12 +41,10 @@ impl Waiting {
         eventually("something waits", || !self.processes().is_empty());
     }
 
-    /// Lets what waits now go.
+    /// Lets what waits now go, by a file that is written in its own cell.
     fn let_go(&self) {
-        for run in self.world.job_folders() {
-            for job in std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
-                std::fs::write(job.join("0/target/go"), "").unwrap();
-            }
+        for process in self.processes() {
+            std::fs::write(process.join("root/target/go"), "").unwrap();
         }
     }
 

@@ -1,0 +1,131 @@
+//! Removes the folders of finished jobs, beside the workers: a hostile tree takes minutes, and a worker has better to do.
+//!
+//! As many folders as crates may be in progress can wait, so that the disk stays bounded; then jobs wait for their turn.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+/// How many folders are removed at one time: removing is the disk's work, and others want it too.
+const THREADS: usize = 2;
+
+/// Takes what is to be removed: dropping a `T` does that. Clones go to the same threads.
+#[derive(Debug)]
+pub(super) struct Removal<T> {
+    queue: async_channel::Sender<T>,
+}
+
+/// The threads that remove.
+#[derive(Debug)]
+pub(super) struct Removers {
+    threads: JoinSet<()>,
+    spent: Arc<Mutex<Duration>>,
+}
+
+impl<T> Clone for Removal<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+/// Starts the threads, in whose queue so many can wait. They end when all clones of the first value are gone.
+pub(super) fn start<T: Send + 'static>(most: usize) -> (Removal<T>, Removers) {
+    let (queue, waiting) = async_channel::bounded::<T>(most.max(1));
+    let spent = Arc::new(Mutex::new(Duration::ZERO));
+    let mut threads = JoinSet::new();
+    for _ in 0..THREADS {
+        let (waiting, spent) = (waiting.clone(), Arc::clone(&spent));
+        threads.spawn_blocking(move || {
+            while let Ok(next) = waiting.recv_blocking() {
+                let begun = Instant::now();
+                // A panic in there is the removal's own, and what it left is swept by the next run.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(next)));
+                *spent.lock().unwrap_or_else(PoisonError::into_inner) += begun.elapsed();
+            }
+        });
+    }
+    (Removal { queue }, Removers { threads, spent })
+}
+
+impl<T> Removal<T> {
+    /// Hands over what is to be removed, as soon as there is room in the queue.
+    pub(super) async fn take(&self, old: T) {
+        // Without threads, dropping the error removes it here.
+        let _ = self.queue.send(old).await;
+    }
+}
+
+impl Removers {
+    /// Waits until everything is removed, and returns how long that kept the threads busy.
+    pub(super) async fn finish(mut self) -> Duration {
+        while self.threads.join_next().await.is_some() {}
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Takes as long to remove as somebody needs to say a word.
+    struct Slow {
+        go: mpsc::Receiver<()>,
+        removed: mpsc::Sender<()>,
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.go.recv().unwrap();
+            self.removed.send(()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_hands_over_a_folder_goes_on_until_too_many_wait() {
+        let (removal, removers) = start(1);
+        let (removed, count) = mpsc::channel();
+        let mut words = Vec::new();
+        let mut slow = || {
+            let (word, go) = mpsc::channel();
+            words.push(word);
+            Slow { go, removed: removed.clone() }
+        };
+        // Each thread has one, and one waits.
+        for _ in 0..=THREADS {
+            removal.take(slow()).await;
+        }
+        let (another, last) = (removal.clone(), slow());
+        let one_more = async move { another.take(last).await };
+        tokio::pin!(one_more);
+        let soon = tokio::time::timeout(Duration::from_millis(100), &mut one_more).await;
+        assert!(soon.is_err(), "there is no room for it");
+        assert!(count.try_recv().is_err(), "nothing is removed yet");
+        words.iter().for_each(|word| word.send(()).unwrap());
+        one_more.await;
+        drop(removal);
+        let spent = removers.finish().await;
+        assert_eq!(count.try_iter().count(), THREADS + 2);
+        assert!(spent >= Duration::from_millis(100), "{spent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_panics_keeps_no_other_from_being_done() {
+        struct Loud(Option<mpsc::Sender<()>>);
+        impl Drop for Loud {
+            fn drop(&mut self) {
+                self.0.take().expect("this one panics").send(()).unwrap();
+            }
+        }
+        let (removal, removers) = start(1);
+        let (removed, count) = mpsc::channel();
+        for loud in [None, None, None, Some(removed)] {
+            removal.take(Loud(loud)).await;
+        }
+        drop(removal);
+        removers.finish().await;
+        assert_eq!(count.iter().count(), 1);
+    }
+}
