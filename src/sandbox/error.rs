@@ -55,15 +55,45 @@ pub enum SandboxError {
     #[error(transparent)]
     Setup(#[from] Fault),
     /// Processes were still there long after they were killed.
-    #[error(
-        "processes of the cell `{label}` did not die within {seconds} s of being killed; is a disk or network file system hanging?"
-    )]
+    #[error("processes of the cell `{label}` did not die within {seconds} s of being killed{remains}")]
     Undead {
         /// The label of the cell.
         label: String,
         /// How long maar waited.
         seconds: u64,
+        /// Which processes were left then.
+        remains: Remains,
     },
+}
+
+/// What was left of a cell whose processes did not die, as far as its cgroup shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remains {
+    /// How many processes there were.
+    processes: usize,
+    /// How many of them wait for a disk or a network file system.
+    waiting: usize,
+}
+
+impl Remains {
+    /// Counts processes by their states, the letters of proc(5).
+    pub(super) fn of(states: &[char]) -> Self {
+        Self { processes: states.len(), waiting: states.iter().filter(|&&state| state == 'D').count() }
+    }
+}
+
+impl std::fmt::Display for Remains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self { processes: 0, .. } => Ok(()),
+            Self { processes, waiting: 0 } => {
+                write!(f, ": {processes} are still running; the host may be too busy for them to end")
+            }
+            Self { processes, waiting } => {
+                write!(f, ": {waiting} of {processes} wait for a disk or a network file system that doesn't answer")
+            }
+        }
+    }
 }
 
 /// A step of a cell's setup that failed inside the helper.
@@ -196,6 +226,17 @@ mod tests {
     use nix::errno::Errno;
 
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_cell_is_told_by_what_it_does() {
+        for (states, expected) in [
+            (&[][..], ""),
+            (&['R', 'S'], ": 2 are still running; the host may be too busy for them to end"),
+            (&['R', 'D', 'D'], ": 2 of 3 wait for a disk or a network file system that doesn't answer"),
+        ] {
+            assert_eq!(Remains::of(states).to_string(), expected);
+        }
+    }
 
     #[test]
     fn a_fault_says_what_where_why_and_what_to_do() {

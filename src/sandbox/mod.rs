@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cgroup::memory_limit;
 pub use self::console::Console;
-pub use self::error::{Fault, SandboxError, Step};
+pub use self::error::{Fault, Remains, SandboxError, Step};
 pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
 pub use self::outlet::{Connections, Outlet, outlet};

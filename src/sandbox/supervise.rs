@@ -11,6 +11,7 @@ use super::capture::Capture;
 use super::cgroup::Group;
 use super::console::{Console, Did};
 use super::disk::Allowance;
+use super::error::Remains;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::process_tree;
 use super::pty::{Pty, Read};
@@ -40,7 +41,7 @@ pub(super) struct Watched<'a> {
     /// The helper, where it is a child of ours.
     pub(super) child: Option<Child>,
     pub(super) cpu: CpuMeter<'a>,
-    /// The group to kill at once where the command is to die; none where others live in it.
+    /// The group to kill where the command is to die.
     pub(super) kills: Option<&'a Group>,
     /// The user's terminal, if the command has it.
     pub(super) console: Option<&'a mut Console>,
@@ -158,7 +159,8 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             if let Some(child) = &mut child {
                 let _ = child.start_kill();
             }
-            return Err(SandboxError::Undead { label: label.to_owned(), seconds: GRACE.as_secs() });
+            let remains = Remains::of(&kills.map(Group::states).unwrap_or_default());
+            return Err(SandboxError::Undead { label: label.to_owned(), seconds: GRACE.as_secs(), remains });
         }
     }
     if let Some(child) = &mut child {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 unsafe extern "C" {
     fn chdir(path: *const c_char) -> c_int;
+    fn fork() -> c_int;
     fn connect(socket: c_int, address: *const c_void, length: u32) -> c_int;
     fn ioctl(file: c_int, request: u64, ...) -> c_int;
     fn memfd_create(name: *const c_char, flags: u32) -> c_int;
@@ -53,6 +54,7 @@ fn main() {
     let attack = arguments.next().unwrap_or_default();
     let argument = arguments.next().unwrap_or_default();
     match attack.as_str() {
+        "bomb" => bomb(),
         "threads" => threads(),
         "files" => files(),
         "memory" => memory(),
@@ -77,6 +79,13 @@ fn tell(what: &str, result: c_long) {
     match result {
         -1 => println!("{what}: {}", Error::last_os_error()),
         result => println!("{what}: {result}"),
+    }
+}
+
+/// Forks until it may no more, and all that come of it spin and go on trying.
+fn bomb() {
+    loop {
+        unsafe { fork() };
     }
 }
 

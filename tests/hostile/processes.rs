@@ -11,6 +11,18 @@ fn a_fork_bomb_ends_with_its_time() {
 }
 
 #[test]
+fn a_bomb_that_spins_ends_with_its_time_and_dies_in_time() {
+    attack("exec /attack bomb")
+        .seconds(3)
+        .with(|bench| {
+            bench.spec.limits.pids = 2000;
+            bench.spec.limits.memory = bytesize::ByteSize::gib(2);
+            bench.spec.limits.cpus = 0.25;
+        })
+        .ends(End::TimedOut);
+}
+
+#[test]
 fn a_thread_bomb_is_refused_threads() {
     attack("/attack threads").ends(End::OutOfProcesses);
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -44,6 +45,8 @@ pub(crate) struct Entrances {
 pub(crate) struct Group {
     members: Vec<Member>,
     maker: Maker,
+    /// What the last orders replaced, in a group that goes on.
+    replaced: Mutex<Vec<(PathBuf, String)>>,
 }
 
 /// Who made a group, and so has to remove it.
@@ -62,7 +65,8 @@ struct Member {
 
 impl Group {
     pub(super) fn open(places: &[Place], name: &str, limits: &Limits, cores: &[usize]) -> Result<Self, SandboxError> {
-        let mut group = Self { members: Vec::with_capacity(places.len()), maker: Maker::Us };
+        let mut group =
+            Self { members: Vec::with_capacity(places.len()), maker: Maker::Us, replaced: Mutex::default() };
         // A hierarchy for nothing but cores has nothing to do where any will do.
         let needed = |place: &&Place| !cores.is_empty() || place.controllers != [Controller::CpuSet];
         for place in places.iter().filter(needed) {
@@ -96,7 +100,7 @@ impl Group {
             folder: hierarchy.own,
             controllers: hierarchy.controllers,
         });
-        Self { members: members.collect(), maker: Maker::Others }
+        Self { members: members.collect(), maker: Maker::Others, replaced: Mutex::default() }
     }
 
     /// How a process enters.
@@ -112,10 +116,46 @@ impl Group {
     }
 
     /// Kills all that is in the group at once, where the kernel can. Elsewhere the helper does.
+    ///
+    /// No process is made any more, and dying is not held up by the quota: a killed process ends when it next gets to run,
+    /// and thousands that spin would share a fraction of a core for minutes. In a group of others' making, only that is
+    /// seen to, until [`Group::recall`].
     pub(crate) fn kill(&self) {
-        for member in self.members.iter().filter(|member| member.version == Version::Two) {
-            super::sweep::kill_all(&member.folder);
+        for member in &self.members {
+            for (controller, file, value) in member.version.last_orders() {
+                let file = member.folder.join(file);
+                let Some(before) = fs::read_to_string(&file).ok().filter(|_| member.controllers.contains(controller))
+                else {
+                    continue;
+                };
+                // A group that is gone needs no orders, and one that is not ours to change dies as fast as it can.
+                if fs::write(&file, value).is_ok() && self.maker == Maker::Others {
+                    self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push((file, before));
+                }
+            }
+            if member.version == Version::Two && self.maker == Maker::Us {
+                super::sweep::kill_all(&member.folder);
+            }
         }
+    }
+
+    /// Takes back what [`Group::kill`] ordered, for the next command in the group.
+    pub(crate) fn recall(&self) {
+        for (file, before) in self.replaced.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A group that is gone has no next command.
+            let _ = fs::write(file, before.trim());
+        }
+    }
+
+    /// The states of its processes, as the letters of proc(5): `D` is one that waits for a disk.
+    pub(crate) fn states(&self) -> Vec<char> {
+        let Some(member) = self.members.first() else { return Vec::new() };
+        let processes = fs::read_to_string(member.folder.join("cgroup.procs")).unwrap_or_default();
+        let state = |process: &str| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        };
+        processes.lines().filter_map(state).collect()
     }
 
     /// User and system time so far; `None`: the host doesn't account for it.
@@ -186,6 +226,16 @@ impl Group {
             }
         }
         Ok(())
+    }
+}
+
+impl Version {
+    /// What is written where before a group is killed.
+    fn last_orders(self) -> [(&'static Controller, &'static str, &'static str); 2] {
+        match self {
+            Self::One => [(&Controller::Pids, "pids.max", "0"), (&Controller::Cpu, "cpu.cfs_quota_us", "-1")],
+            Self::Two => [(&Controller::Pids, "pids.max", "0"), (&Controller::Cpu, "cpu.max", "max")],
+        }
     }
 }
 
@@ -342,7 +392,7 @@ mod tests {
         ];
         let (_dir2, two) = member(Version::Two, &Controller::LIMITING, &files);
         for member in [one, two] {
-            let group = Group { members: vec![member], maker: Maker::Others };
+            let group = Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() };
             assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
@@ -353,14 +403,14 @@ mod tests {
     fn refused_processes_are_counted() {
         for version in [Version::One, Version::Two] {
             let (_dir, member) = member(version, &[Controller::Pids], &[("pids.events", "max 3\n")]);
-            assert_eq!(Group { members: vec![member], maker: Maker::Others }.refused_processes(), 3);
+            assert_eq!(Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() }.refused_processes(), 3);
         }
     }
 
     #[test]
     fn what_is_not_accounted_for_is_unknown() {
         let (_dir, member) = member(Version::Two, &[Controller::Pids], &[]);
-        let group = Group { members: vec![member], maker: Maker::Others };
+        let group = Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() };
         assert_eq!((group.cpu(), group.peak_memory(), group.oom_kills()), (None, None, 0));
     }
 }

@@ -140,8 +140,8 @@ impl Container {
         let cpu = CpuMeter::Processes { helper: self.steward.pid };
         let writes_to: Vec<&Path> = spec.written_folders().collect();
         let mut disk = Allowance::new(&writes_to, limits.disk);
-        // The steward lives in the container's group, so it kills the command itself.
-        let (child, kills) = (None, None);
+        // The steward lives in the container's group and kills the command itself; the group only speeds that up.
+        let (child, kills) = (None, Some(&self.group));
         let watch = supervise::watch(Watched {
             pty,
             control,
@@ -155,6 +155,7 @@ impl Container {
             label,
         });
         let watched = outlet::during(outlet, watch).await?;
+        self.group.recall();
         let counts = Counts {
             ooms: self.group.oom_kills().saturating_sub(ooms_before),
             refused: self.group.refused_processes().saturating_sub(refused_before),
