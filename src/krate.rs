@@ -112,6 +112,8 @@ pub enum Origin {
     },
     /// Nowhere: the selection names a crate or version that doesn't exist, and this says which.
     Missing(String),
+    /// A folder of the user's that holds no package that anybody could build, and why.
+    Unusable(String),
     /// The registry can't say at the moment; why not. A later run asks again.
     Unavailable(String),
 }

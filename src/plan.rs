@@ -156,7 +156,7 @@ impl Step {
 
 fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) -> Vec<Step> {
     let ops = match krate.origin {
-        Origin::Missing(_) | Origin::Unavailable(_) => return Vec::new(),
+        Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => return Vec::new(),
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
     let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| {

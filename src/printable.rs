@@ -44,6 +44,12 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
+/// What a message of several lines says, without escape sequences; other characters without a shape of their own are `�`.
+pub fn lines(text: &str) -> String {
+    let shown = |c| if is_deceptive(c) && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    anstream::adapter::strip_str(text).flat_map(str::chars).map(shown).collect()
+}
+
 /// How many columns a terminal needs for the text.
 pub fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()

@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("registry", &["krate", "nearest", "outcome", "owner"]),
     ("cache", &["owner", "registry", "sandbox", "toolchain"]),
     ("ops", &["cache", "krate", "outcome", "owner", "printable", "registry", "sandbox", "stop", "toolchain"]),
-    ("experiment", &["krate", "nearest", "ops", "registry", "sandbox", "toolchain"]),
+    ("experiment", &["krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),

@@ -30,7 +30,7 @@ async fn select(registry: &Registry, text: &str) -> Selected {
 async fn selected(registry: &Registry, text: &str) -> String {
     let selected = select(registry, text).await;
     match selected.origin {
-        Origin::Missing(reason) | Origin::Unavailable(reason) => reason,
+        Origin::Missing(reason) | Origin::Unusable(reason) | Origin::Unavailable(reason) => reason,
         Origin::Registry { .. } | Origin::Path { .. } => selected.id.to_string(),
     }
 }

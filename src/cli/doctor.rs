@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use super::args::DoctorArgs;
 use super::exit::Exit;
 use crate::home::Home;
+use crate::printable;
 use crate::registry::{Config, Registry, Upstream};
 use crate::sandbox::docker::{self, Docker, Image};
 use crate::sandbox::native::{self, Native};
@@ -112,7 +113,7 @@ fn write(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()> {
             Status::Fail => ("FAIL", AnsiColor::Red),
         };
         let style = Style::new().fg_color(Some(colour.into()));
-        writeln!(out, "{style}{word}{style:#}  {name:<12} {detail}")?;
+        writeln!(out, "{style}{word}{style:#}  {name:<12} {}", printable::lines(detail))?;
         if let Some(remedy) = remedy {
             writeln!(out, "      {:12} {remedy}", "")?;
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::experiment::ExperimentError;
+use crate::printable;
 use crate::registry::{RegistryError, UpstreamError};
 use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
@@ -69,9 +70,7 @@ fn words(error: &anyhow::Error) -> String {
 
 /// Whose doing an error is: what was asked for, or the host.
 fn blame(error: &anyhow::Error) -> Exit {
-    // A folder that was selected but holds no package.
-    let no_package = matches!(error.downcast_ref(), Some(RegistryError::Manifest { .. }));
-    match error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() || no_package {
+    match error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() {
         true => Exit::Usage,
         false => Exit::Host,
     }
@@ -94,7 +93,7 @@ fn complain(error: &anyhow::Error) -> Exit {
             Some(RegistryError::Network { .. }) => "\n`maar doctor` says whether the registry can be reached",
             Some(_) | None => "",
         };
-        (blame(error), format!("error: {}{hint}", words(error)))
+        (blame(error), printable::lines(&format!("error: {}{hint}", words(error))))
     };
     // Where stderr is closed, the exit code has to do.
     let _ = writeln!(anstream::stderr(), "{text}");

@@ -57,9 +57,10 @@ async fn look_up(registry: &Registry, selection: &Selection) -> Result<Selected,
 fn without_repetitions(selected: impl Iterator<Item = (String, Selected)>) -> Result<Vec<(String, Selected)>, Misuse> {
     let mut seen: HashMap<CrateId, (String, Origin)> = HashMap::new();
     let mut distinct = Vec::new();
-    for (text, krate) in selected {
+    for (text, mut krate) in selected {
+        rename_if_taken(&mut krate, &text, &seen);
         match seen.get(&krate.id) {
-            Some((_, origin)) if *origin == krate.origin => {}
+            Some((first, origin)) if *origin == krate.origin && (*first == text || !is_unusable(origin)) => {}
             Some((first, _)) => {
                 let id = &krate.id;
                 return Err(Misuse(format!("`{first}` and `{text}` are both {id}: give one of them another version")));
@@ -71,6 +72,23 @@ fn without_repetitions(selected: impl Iterator<Item = (String, Selected)>) -> Re
         }
     }
     Ok(distinct)
+}
+
+fn is_unusable(origin: &Origin) -> bool {
+    matches!(origin, Origin::Unusable(_))
+}
+
+/// Folders without a usable package are called by their own names, of which several may be alike.
+fn rename_if_taken(krate: &mut Selected, text: &str, seen: &HashMap<CrateId, (String, Origin)>) {
+    let name = krate.id.name.clone();
+    let is_taken = |id: &CrateId| seen.get(id).is_some_and(|(first, _)| first != text);
+    for number in 2.. {
+        if !is_unusable(&krate.origin) || !is_taken(&krate.id) {
+            return;
+        }
+        let short: String = name.as_str().chars().take(50).collect();
+        krate.id.name = format!("{short}-{number}").parse().expect("a name with a number is one");
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +104,18 @@ mod tests {
     fn a_crate_that_is_selected_twice_is_run_once() {
         let distinct = without_repetitions([folder("/mine"), folder("/mine")].into_iter()).unwrap();
         assert_eq!(distinct, [folder("/mine")]);
+    }
+
+    #[test]
+    fn unusable_folders_of_one_name_are_told_apart() {
+        let unusable = |dir: &str| {
+            let id = CrateId { name: "a".parse().unwrap(), version: None };
+            (format!("path:{dir}"), Selected { id, origin: Origin::Unusable("no".to_owned()) })
+        };
+        let selected = [unusable("/mine/a"), unusable("/theirs/a"), unusable("/mine/a")];
+        let distinct = without_repetitions(selected.into_iter()).unwrap();
+        let names: Vec<_> = distinct.iter().map(|(_, krate)| krate.id.name.as_str()).collect();
+        assert_eq!(names, ["a", "a-2"]);
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Standing {
 pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
     let without_steps = match &krate.krate.origin {
         Origin::Missing(what) => Some((Verdict::Broken, Outcome::Broken(Breakage::Missing(what.clone())))),
+        Origin::Unusable(why) => Some((Verdict::Broken, Outcome::Broken(Breakage::Manifest(why.clone())))),
         Origin::Unavailable(why) => Some((Verdict::Inconclusive, Outcome::Inconclusive(Cause::Network(why.clone())))),
         Origin::Registry { .. } | Origin::Path { .. } => None,
     };

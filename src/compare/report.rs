@@ -199,7 +199,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
                 (reason, _) => reason,
             }
         }
-        (None, Origin::Missing(what) | Origin::Unavailable(what)) => Some(what.clone()),
+        (None, Origin::Missing(what) | Origin::Unusable(what) | Origin::Unavailable(what)) => Some(what.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => {
             flaky.and_then(|step| explain(&krate.steps[step], toolchains)).map(|reason| format!("flaky: {reason}"))
         }
@@ -212,7 +212,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         version: id.version.clone(),
         source: match origin {
             Origin::Registry { .. } | Origin::Missing(_) | Origin::Unavailable(_) => Source::Registry,
-            Origin::Path { .. } => Source::Path,
+            Origin::Path { .. } | Origin::Unusable(_) => Source::Path,
         },
         verdict: judgement.verdict,
         verdict_reason,

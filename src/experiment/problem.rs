@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::printable;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// All that is wrong with an experiment.
@@ -119,21 +120,24 @@ impl ExperimentError {
     }
 
     fn render_one(&self, problem: &Problem, renderer: &Renderer) -> String {
-        let BadValue { message, help } = &problem.what;
+        // Values, file names and what toolchains print are quoted in them.
+        let message = printable::lines(&problem.what.message);
+        let help = problem.what.help.as_deref().map(printable::lines);
+        let file = printable::lines(&self.file);
         let in_flag;
         let (title, snippet) = match &problem.place {
             Place::File(span) => {
                 let mark = AnnotationKind::Primary.span(span.clone()).label(help.as_deref());
-                (message, Some(Snippet::source(&self.text).path(&self.file).annotation(mark)))
+                (&message, Some(Snippet::source(&self.text).path(&file).annotation(mark)))
             }
             Place::Flag(flag) => {
                 in_flag = format!("`{flag}`: {message}");
                 (&in_flag, None)
             }
-            Place::Nowhere => (message, None),
+            Place::Nowhere => (&message, None),
         };
         let title = Level::ERROR.primary_title(title.as_str());
-        let group = match (snippet, help) {
+        let group = match (snippet, &help) {
             (Some(snippet), _) => title.element(snippet),
             (None, Some(help)) => Group::with_title(title).element(Level::HELP.message(help.as_str())),
             (None, None) => Group::with_title(title),

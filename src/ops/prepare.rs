@@ -38,6 +38,8 @@ enum PrepareError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is not in the registry")]
     Missing(String),
+    #[error("its workspace is another folder (`package.workspace`): cargo leaves no Cargo.lock beside its manifest")]
+    NoLockfile,
     #[error("stopped")]
     Stopped,
     #[error("not done after {}", humantime::format_duration(*.0))]
@@ -101,7 +103,11 @@ async fn prepare(
             refused => return Ok(Prepared::Refused(refused)),
         }
     }
-    let lockfile = Lockfile::parse(&workspace.read_source("Cargo.lock").map_err(at("read", &path))?, &path)?;
+    let text = workspace.read_source("Cargo.lock").map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => PrepareError::NoLockfile,
+        _ => at("read", &path)(error),
+    })?;
+    let lockfile = Lockfile::parse(&text, Path::new("Cargo.lock"))?;
     clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
     // Relative to the folder above cargo's home, in a cell and outside one.
     configure(workspace, "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"")?;
@@ -128,7 +134,7 @@ async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) 
             let dir = dir.clone();
             blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?;
         }
-        (Origin::Registry { .. } | Origin::Missing(_) | Origin::Unavailable(_), _) => {
+        (Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_), _) => {
             return Err(PrepareError::Missing(order.krate.id.to_string()));
         }
     }
@@ -266,6 +272,7 @@ fn blame(error: PrepareError) -> Outcome {
         PrepareError::Lockfile(_) => Outcome::Broken(Breakage::Lockfile(text)),
         PrepareError::TimedOut(limit) => Outcome::Inconclusive(Cause::TimedOut(limit)),
         PrepareError::Missing(_) => Outcome::Broken(Breakage::Missing(text)),
+        PrepareError::NoLockfile => Outcome::Broken(Breakage::Manifest(text)),
     }
 }
 

@@ -25,7 +25,11 @@ pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Sele
         Selection::Exact(name, version) => (name, Some(version.clone())),
         Selection::Path(dir) => {
             let dir = dir.clone();
-            return tokio::task::spawn_blocking(move || at_path(&dir)).await?;
+            // A folder that can't be built is one broken crate, and no reason to keep the others from running.
+            return Ok(tokio::task::spawn_blocking(move || {
+                at_path(&dir).unwrap_or_else(|error| unusable(&dir, error))
+            })
+            .await?);
         }
     };
     let missing = |name: &CrateName, text| Selected {
@@ -135,7 +139,7 @@ fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     if text.len() as u64 > MAX_MANIFEST {
         return Err(bad("it is larger than 1 MiB".to_owned()));
     }
-    let manifest: Manifest = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let manifest: Manifest = toml::from_str(&text).map_err(|error| bad(in_line(&text, &error)))?;
     let version = match manifest.package.version {
         Some(toml::Value::String(text)) => Some(text.parse().map_err(|error| bad(format!("`{text}`: {error}")))?),
         Some(_) => manifest.workspace.package.and_then(|package| package.version),
@@ -146,11 +150,47 @@ fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     Ok(Selected { id, origin: Origin::Path { dir: dir.to_owned(), digest } })
 }
 
+/// What is wrong with a manifest, and in which line.
+fn in_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    format!("{line}{}", error.message())
+}
+
+/// A folder whose package can't be used, by the folder's own name.
+fn unusable(dir: &Path, error: RegistryError) -> Selected {
+    let text = match error {
+        RegistryError::Manifest { reason, .. } => format!("Cargo.toml: {reason}"),
+        other => other.to_string(),
+    };
+    Selected { id: CrateId { name: name_of(dir), version: None }, origin: Origin::Unusable(text) }
+}
+
+/// The name of a folder, as far as crates may be called that.
+fn name_of(dir: &Path) -> CrateName {
+    const LONGEST: usize = 64;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let mut name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).take(LONGEST).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name = format!("x{name}").chars().take(LONGEST).collect();
+    }
+    name.parse().expect("it has a letter and then what names may have")
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_folder_without_a_usable_package_has_a_name_all_the_same() {
+        for (dir, name) in [("/a/mine", "mine"), ("/a/1 \u{1b}]0;x", "x1--0-x"), ("/", "x"), ("/a/..", "x")] {
+            assert_eq!(name_of(Path::new(dir)).as_str(), name, "{dir:?}");
+        }
+        assert_eq!(name_of(Path::new(&"n".repeat(99))).as_str().len(), 64);
+    }
 
     #[test]
     fn a_manifest_is_read_only_inside_its_folder() {

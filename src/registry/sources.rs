@@ -162,6 +162,9 @@ fn seal(dir: &Path, package: &Package) -> Result<(), RegistryError> {
         // A tarball may bring one of its own, which says nothing.
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            fs::remove_dir_all(&path).map_err(RegistryError::io("remove", &path))?;
+        }
         Err(error) => return Err(RegistryError::io("remove", &path)(error)),
     }
     let (items, bytes) = tree::measure(dir)?;
@@ -191,8 +194,11 @@ mod tests {
         let dir = store.path().join("a");
         fs::create_dir_all(dir.join("src")).unwrap();
         fs::write(dir.join("src/lib.rs"), "pub fn a() {}").unwrap();
-        // A tarball may bring this file.
+        // A tarball may bring this file, or a folder of that name.
         fs::write(dir.join(CHECKSUM_FILE), "{}").unwrap();
+        assert!(!is_whole(&dir));
+        fs::remove_file(dir.join(CHECKSUM_FILE)).unwrap();
+        fs::create_dir_all(dir.join(CHECKSUM_FILE).join("folder")).unwrap();
         assert!(!is_whole(&dir));
         let (name, version) = ("a".parse().unwrap(), Version::new(1, 0, 0));
         seal(&dir, &Package { name, version, checksum: Checksum::of("") }).unwrap();

@@ -31,6 +31,9 @@ const MAX_NAME: usize = 255;
 /// How deep folders may be.
 const MAX_DEPTH: usize = 64;
 
+/// What every package has.
+const MANIFEST: &str = "Cargo.toml";
+
 /// Why a tarball was not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
@@ -74,6 +77,9 @@ pub enum UnpackError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// It holds no package: there is no manifest at its top.
+    #[error("has no {MANIFEST}")]
+    NoManifest,
     /// It unpacks to too much.
     #[error("unpacks to more than {MAX_UNPACKED}")]
     TooLarge,
@@ -123,7 +129,11 @@ pub fn unpack(tarball: &Path, root: &str, into: &Path, owner: Option<Owner>) -> 
             }
         }
     }
-    Ok(())
+    if into.join(MANIFEST).symlink_metadata().is_ok_and(|file| file.is_file()) {
+        Ok(())
+    } else {
+        Err(UnpackError::NoManifest)
+    }
 }
 
 struct Unpacking<'a> {

@@ -403,7 +403,10 @@ mod tests {
     fn refused_processes_are_counted() {
         for version in [Version::One, Version::Two] {
             let (_dir, member) = member(version, &[Controller::Pids], &[("pids.events", "max 3\n")]);
-            assert_eq!(Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() }.refused_processes(), 3);
+            assert_eq!(
+                Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() }.refused_processes(),
+                3
+            );
         }
     }
 
