@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 mod lookup;
 mod program;
 
-pub use lookup::{ToolchainError, active, find, find_or_active, installed};
+pub use lookup::{ToolchainError, active, cargo_commands, find, find_or_active, installed};
 
 /// A toolchain as the user names it: `stable`, `nightly-2026-05-15`, `1.95.0`, …
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

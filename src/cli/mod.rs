@@ -17,6 +17,7 @@ mod cache;
 mod clean;
 mod closing;
 mod completions;
+mod components;
 mod doctor;
 pub mod exit;
 mod image;

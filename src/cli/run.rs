@@ -9,15 +9,15 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
-use super::exit::{Exit, Misuse};
-use super::{closing, sandbox, select, signals};
+use super::exit::Exit;
+use super::{closing, components, sandbox, select, signals};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Caching, Host, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateName, Selected};
-use crate::ops::{self, Op, Tools};
+use crate::ops::{self, Tools};
 use crate::plan;
 use crate::progress::{self, Progress, Update};
 use crate::registry::{self, Gate, Registry, Upstream};
@@ -25,7 +25,7 @@ use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, RunCost, Store};
-use crate::toolchain::{self, Toolchain};
+use crate::toolchain;
 use crate::trace::Trace;
 
 /// Runs an experiment to its end, or as far as it gets.
@@ -33,7 +33,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
     let folder = std::env::current_dir().context("failed to find the working directory")?;
     let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
-    check_components(&loaded)?;
+    components::check(&loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))
 }
@@ -114,21 +114,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
         (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
     })
-}
-
-/// Makes sure that every toolchain has what the ops run: a component that one lacks would look like a regression.
-fn check_components(loaded: &Loaded) -> Result<(), Misuse> {
-    let Loaded { experiment, toolchains } = loaded;
-    let of_crates = experiment.crate_settings.values().filter_map(|settings| settings.ops.as_deref());
-    if !of_crates.chain([&*experiment.ops]).any(|ops| ops.contains(&Op::Clippy)) {
-        return Ok(());
-    }
-    match toolchains.iter().find(|toolchain| !toolchain.sysroot.join("bin/cargo-clippy").is_file()) {
-        Some(Toolchain { spec, .. }) => Err(Misuse(format!(
-            "toolchain `{spec}` has no clippy, which the ops need; `rustup component add clippy --toolchain {spec}` adds it"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

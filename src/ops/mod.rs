@@ -198,16 +198,7 @@ impl Op {
         let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
-                let outcome = match order.op {
-                    Self::Command(_) => verdict::of_own_command(exit.end, &exit.output, &order.limits),
-                    Self::Prepare
-                    | Self::Check
-                    | Self::Build
-                    | Self::BuildTests
-                    | Self::Test
-                    | Self::Clippy
-                    | Self::Doc => verdict::of_command(exit.end, &exit.output, &order.limits),
-                };
+                let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
                     (usage, dependencies) = (cell::sum(ahead, usage), tally);

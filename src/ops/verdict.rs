@@ -11,20 +11,6 @@ use crate::printable::one_line;
 use crate::registry::Denial;
 use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
 
-/// Judges a command of the user's own. `None`: it was stopped, so there is nothing to say.
-///
-/// A cargo subcommand that isn't there says nothing of the crate. cargo says so before anything of the crate's runs, in
-/// its first line, below ours.
-pub(crate) fn of_own_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
-    let text = plain_text(output);
-    match lines(&text).nth(1).and_then(|line| quoted_after(line, "no such command: ")) {
-        Some(name) if matches!(end, End::Code(_)) => {
-            Some(Outcome::Inconclusive(Cause::Host(format!("cargo-{name} is not installed where cells see it"))))
-        }
-        Some(_) | None => of_command(end, output, limits),
-    }
-}
-
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
 pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
     judge(end, limits, |code| Outcome::Failed(failure(code, &plain_text(output))))
@@ -380,13 +366,11 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_subcommand_is_not_the_crates_failure_unless_the_crate_says_so() {
-        let judged = |text: &str| of_own_command(End::Code(101), &output(text), &limits()).unwrap();
-        let missing = judged("$ cargo geiger\n\x1b[91merror\x1b[0m: no such command: `geiger`\n");
-        let reason = "cargo-geiger is not installed where cells see it";
-        assert_eq!(missing, Outcome::Inconclusive(Cause::Host(reason.to_owned())));
-        let said = judged("$ cargo test\n   Compiling x\nerror: no such command: `geiger`\n");
-        assert_eq!(said, Outcome::Failed(Failure::Cargo("no such command: `geiger`".to_owned())));
+    fn what_a_command_says_of_missing_subcommands_decides_nothing() {
+        for text in ["$ cargo own\nerror: no such command: `geiger`\n", "$ own\nerror: no such command: `x`\n"] {
+            let outcome = of_command(End::Code(101), &output(text), &limits()).unwrap();
+            assert!(matches!(outcome, Outcome::Failed(_)), "{text}: {outcome:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Never installs or downloads anything, and says which command would. The current folder has no say: `program` runs
 //! whatever is run here elsewhere.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use semver::Version;
 
@@ -183,9 +185,26 @@ fn is_absent(error: &ToolchainError) -> bool {
     matches!(error, ToolchainError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
+/// The subcommands and aliases that a toolchain's cargo has by itself, without those that the user has installed.
+pub fn cargo_commands(toolchain: &Toolchain) -> Result<BTreeSet<String>, ToolchainError> {
+    let cargo = toolchain.sysroot.join("bin/cargo").display().to_string();
+    let list = output_of(&cargo, &["--list"], program::run_alone)?;
+    // `    build                Compile a local package`, below a title.
+    let commands = list.lines().filter_map(|line| line.strip_prefix("    ")?.split_whitespace().next());
+    Ok(commands.map(str::to_owned).collect())
+}
+
 fn output(program: &str, args: &[&str]) -> Result<String, ToolchainError> {
+    output_of(program, args, program::run)
+}
+
+fn output_of(
+    program: &str,
+    args: &[&str],
+    run: impl FnOnce(&str, &[&str]) -> io::Result<Output>,
+) -> Result<String, ToolchainError> {
     let command = || [&[program], args].concat().join(" ");
-    let output = program::run(program, args).map_err(|source| ToolchainError::Start { command: command(), source })?;
+    let output = run(program, args).map_err(|source| ToolchainError::Start { command: command(), source })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

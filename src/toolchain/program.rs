@@ -18,9 +18,21 @@ pub(super) const NEUTRAL: &str = "/";
 /// # Errors
 /// When it can't be found or started.
 pub(super) fn run(program: &str, args: &[&str]) -> io::Result<Output> {
-    let entries = absolute_entries(std::env::var_os("PATH").as_deref());
-    let found = find(program, &entries)?;
-    let path = std::env::join_paths(&entries).unwrap_or_else(|_| OsString::new());
+    run_in(program, args, &absolute_entries(std::env::var_os("PATH").as_deref()), &[])
+}
+
+/// Runs a cargo at an absolute path so that it finds nothing that the user has installed or configured.
+///
+/// # Errors
+/// When it can't be started.
+pub(super) fn run_alone(program: &str, args: &[&str]) -> io::Result<Output> {
+    let own = Path::new(program).parent().map(Path::to_owned);
+    run_in(program, args, &own.into_iter().collect::<Vec<_>>(), &[("CARGO_HOME", "/nonexistent")])
+}
+
+fn run_in(program: &str, args: &[&str], entries: &[PathBuf], env: &[(&str, &str)]) -> io::Result<Output> {
+    let found = find(program, entries)?;
+    let path = std::env::join_paths(entries).unwrap_or_else(|_| OsString::new());
     Command::new(found)
         .args(args)
         .current_dir(NEUTRAL)
@@ -31,6 +43,7 @@ pub(super) fn run(program: &str, args: &[&str]) -> io::Result<Output> {
         // cargo, when it runs us, sets it to its own toolchain's libraries, which are not those of the others.
         .env_remove("LD_LIBRARY_PATH")
         .env_remove("RUST_BACKTRACE")
+        .envs(env.iter().copied())
         .output()
 }
 
