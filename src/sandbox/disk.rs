@@ -2,20 +2,28 @@
 //!
 //! The kernel has no such limit for a folder, so that this is a sample: file systems are asked often how much is free,
 //! which costs next to nothing, and the folders are counted when that has changed by a good part of the limit. A
-//! command can exceed the limit by what it writes meanwhile. Space of files that are deleted but still open, and
+//! command can exceed the limit by what it writes meanwhile. Folders that are moved about while they are counted are
+//! counted again. A command that fails while a file system is short of space, whoever filled it, has not failed by itself.
+//! Space of files that are deleted but still open, and
 //! without root's rights that of folders which their owner has closed, is not seen; it is free when the command ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use nix::errno::Errno;
 use nix::sys::statvfs::{Statvfs, statvfs};
 use tokio::time::Instant;
 
 use super::tree;
 
 /// How often file systems are asked how much is free.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often folders that are moved about meanwhile are counted before the loss of free space decides.
+const COUNTS: usize = 3;
 
 /// How long counting can be put off where nothing seems to change: somebody else may be making room.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
@@ -33,15 +41,68 @@ const LEAST: u64 = 4096;
 /// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
 const FULL: ByteSize = ByteSize::mib(16);
 
+/// So does one that would be full after so many more looks at the fastest loss of space that was seen: whoever filled it may
+/// have made room again before the next look.
+const LOOKS_AHEAD: u64 = 2;
+
 /// What some folders may hold.
 #[derive(Debug)]
 pub(super) struct Allowance {
     folders: Vec<PathBuf>,
     limit: u64,
+    /// What was free when this began.
+    free_at_first: u64,
     /// What was free when the folders were counted last, or when this began.
     free: u64,
-    /// Whether one of their file systems was full at some time: room is made by whoever is killed for it.
-    was_full: bool,
+    /// When this began.
+    begun: Instant,
+}
+
+/// What is known of a file system from looking at it now and then, for all commands that write to it.
+#[derive(Debug)]
+struct Shortage {
+    /// What was left at the last look.
+    last: u64,
+    /// The most that was lost from one look to the next, and when.
+    fastest: (u64, Instant),
+    /// When it was last short of space, if ever.
+    short_at: Option<Instant>,
+}
+
+/// The file systems that commands of this process write to, by their numbers.
+static DISKS: Mutex<BTreeMap<u64, Shortage>> = Mutex::new(BTreeMap::new());
+
+/// How long a loss of space is remembered as the fastest, and how long before it begins a shortage still concerns a command.
+const MEMORY: Duration = Duration::from_secs(10);
+const BEFORE: Duration = Duration::from_secs(1);
+
+impl Shortage {
+    fn new(left: u64, now: Instant) -> Self {
+        let short_at = (left < FULL.as_u64()).then_some(now);
+        Self { last: left, fastest: (0, now), short_at }
+    }
+
+    /// Takes note of what is left now.
+    fn note(&mut self, left: u64, now: Instant) {
+        let lost = self.last.saturating_sub(left);
+        let (fastest, at) = self.fastest;
+        if lost >= fastest || now.duration_since(at) > MEMORY {
+            self.fastest = (lost, now);
+        }
+        self.last = left;
+        if left < FULL.as_u64().max(self.fastest.0.saturating_mul(LOOKS_AHEAD)) {
+            self.short_at = Some(now);
+        }
+    }
+}
+
+/// What counting folders came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Within,
+    Over,
+    /// They were moved about all the time.
+    Unknown,
 }
 
 impl Allowance {
@@ -49,7 +110,7 @@ impl Allowance {
     pub(super) fn new(folders: &[&Path], limit: ByteSize) -> Self {
         let folders: Vec<PathBuf> = folders.iter().map(|&folder| folder.to_owned()).collect();
         let free = free(&folders);
-        Self { folders, limit: limit.as_u64(), free, was_full: false }
+        Self { folders, limit: limit.as_u64(), free_at_first: free, free, begun: Instant::now() }
     }
 
     /// Returns when the folders hold more than they may, and never if they don't.
@@ -58,7 +119,7 @@ impl Allowance {
         let mut rest = Duration::ZERO;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            self.was_full |= self.is_full();
+            self.look();
             if !is_due(self.shrunk(), self.limit, counted.elapsed(), rest) {
                 continue;
             }
@@ -79,11 +140,24 @@ impl Allowance {
 
     /// Whether the host has next to no space, or no files, left for one of the folders, or had while it was asked.
     pub(super) fn is_host_full(&self) -> bool {
-        self.was_full || self.is_full()
+        let from = self.begun.checked_sub(BEFORE).unwrap_or(self.begun);
+        self.look().into_iter().flatten().any(|short_at| short_at >= from)
     }
 
-    fn is_full(&self) -> bool {
-        self.folders.iter().any(|folder| statvfs(folder).is_ok_and(|status| is_full(&status)))
+    /// Looks at the file systems, and returns when each was last short of space.
+    fn look(&self) -> Vec<Option<Instant>> {
+        let now = Instant::now();
+        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let statuses = self.folders.iter().filter_map(|folder| statvfs(folder).ok());
+        let noted = statuses.map(|status| {
+            // Some file systems make room for files as they go and report no number of them.
+            let has_files = status.files() == 0 || status.files_available() > 0;
+            let left = if has_files { bytes_left(&status).as_u64() } else { 0 };
+            let disk = disks.entry(status.filesystem_id()).or_insert_with(|| Shortage::new(left, now));
+            disk.note(left, now);
+            disk.short_at
+        });
+        noted.collect()
     }
 
     /// What has gone from the file systems since the folders were counted.
@@ -94,8 +168,12 @@ impl Allowance {
     async fn count(&mut self) -> bool {
         let (folders, limit) = (self.folders.clone(), self.limit);
         self.free = free(&folders);
-        // Nobody is over a limit that could not be counted.
-        tokio::task::spawn_blocking(move || is_over(&folders, limit)).await.unwrap_or(false)
+        // Nobody is over a limit that could not be counted, unless it was them who saw to that.
+        match tokio::task::spawn_blocking(move || count(&folders, limit)).await {
+            Ok(Count::Over) => true,
+            Ok(Count::Unknown) => self.free_at_first.saturating_sub(self.free) >= self.limit,
+            Ok(Count::Within) | Err(_) => false,
+        }
     }
 }
 
@@ -104,17 +182,26 @@ fn is_due(shrunk: u64, limit: u64, since: Duration, rest: Duration) -> bool {
     if since < rest { shrunk >= limit } else { shrunk >= limit / PART || since >= COUNT_EVERY }
 }
 
-/// Counts no further than needed.
-fn is_over(folders: &[PathBuf], limit: u64) -> bool {
-    let mut held = 0u64;
-    folders.iter().any(|folder| {
-        // What can't be read holds what was counted of it until then.
-        let _ = tree::walk(folder, &mut |status| {
-            held = held.saturating_add(LEAST.max(status.st_blocks.unsigned_abs() * 512));
-            if held > limit { tree::Go::Stop } else { tree::Go::On }
+/// Counts what folders hold, no further than needed.
+fn count(folders: &[PathBuf], limit: u64) -> Count {
+    for _ in 0..COUNTS {
+        let (mut held, mut is_known) = (0u64, true);
+        let is_over = folders.iter().any(|folder| {
+            // What can't be read holds what was counted of it until then.
+            let walked = tree::walk(folder, &mut |status| {
+                held = held.saturating_add(LEAST.max(status.st_blocks.unsigned_abs() * 512));
+                if held > limit { tree::Go::Stop } else { tree::Go::On }
+            });
+            is_known &= walked != Err(Errno::ESTALE);
+            held > limit
         });
-        held > limit
-    })
+        match (is_over, is_known) {
+            (true, _) => return Count::Over,
+            (false, true) => return Count::Within,
+            (false, false) => {}
+        }
+    }
+    Count::Unknown
 }
 
 /// What is free on the file systems of some folders, files counted for [`LEAST`] bytes each.
@@ -135,11 +222,6 @@ pub(super) fn space_left(path: &Path) -> Option<ByteSize> {
     statvfs(path).ok().map(|status| bytes_left(&status))
 }
 
-fn is_full(status: &Statvfs) -> bool {
-    // Some file systems make room for files as they go and report no number of them.
-    bytes_left(status) < FULL || (status.files() > 0 && status.files_available() == 0)
-}
-
 fn bytes_left(status: &Statvfs) -> ByteSize {
     ByteSize(status.blocks_available().saturating_mul(status.fragment_size()))
 }
@@ -147,6 +229,27 @@ fn bytes_left(status: &Statvfs) -> ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_over(folders: &[PathBuf], limit: u64) -> bool {
+        count(folders, limit) == Count::Over
+    }
+
+    #[test]
+    fn a_disk_that_was_nearly_full_or_about_to_be_was_short() {
+        let mib = |count: u64| count << 20;
+        for (left, expected) in [
+            (&[1000, 999, 998][..], false),
+            (&[1000, 15, 1000], true),
+            // Full between two looks, and room was made again before the second.
+            (&[1000, 800, 600, 1000], false),
+            (&[1000, 600, 700, 1000], true),
+        ] {
+            let now = Instant::now();
+            let mut shortage = Shortage::new(mib(left[0]), now);
+            left.iter().for_each(|&left| shortage.note(mib(left), now));
+            assert_eq!(shortage.short_at.is_some(), expected, "{left:?}");
+        }
+    }
 
     #[test]
     fn counting_rests_unless_the_whole_limit_is_gone() {

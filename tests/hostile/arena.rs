@@ -45,6 +45,15 @@ impl Attack {
     /// Runs it and asserts how it ends.
     #[track_caller]
     pub(crate) fn ends(self, end: End) -> Exit {
+        let script = self.script.clone();
+        let exit = self.exit();
+        assert_eq!(exit.end, end, "{script}\n{}", String::from_utf8_lossy(&exit.output.head));
+        exit
+    }
+
+    /// Runs it, beside a neighbour that must not notice, and returns how it ended.
+    #[track_caller]
+    pub(crate) fn exit(self) -> Exit {
         let Self { bench, script } = self;
         let neighbour = beside(&bench);
         let peace = neighbour.dir.path().join("work/peace");
@@ -64,7 +73,6 @@ impl Attack {
             }
             ended
         });
-        assert_eq!(exit.end, end, "{script}\n{}", String::from_utf8_lossy(&exit.output.head));
         let printed = String::from_utf8(unharmed.output.head).unwrap();
         assert_eq!((unharmed.end, printed.as_str()), (End::Code(0), "begun\nmine\nmine\npeace\ntheirs\n"), "{script}");
         assert_eq!(std::fs::read_dir(&bench.spec.scratch).unwrap().count(), 0, "{script}");

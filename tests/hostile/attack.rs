@@ -55,6 +55,9 @@ fn main() {
     let argument = arguments.next().unwrap_or_default();
     match attack.as_str() {
         "bomb" => bomb(),
+        "tcp" => tcp(),
+        "terminals" => terminals(),
+        "watchers" => watchers(),
         "threads" => threads(),
         "files" => files(),
         "memory" => memory(),
@@ -80,6 +83,55 @@ fn tell(what: &str, result: c_long) {
         -1 => println!("{what}: {}", Error::last_os_error()),
         result => println!("{what}: {result}"),
     }
+}
+
+/// Fills the buffers of connections to itself, at most half a gigabyte, and says how many megabytes that were.
+fn tcp() {
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (mut held, mut filled) = (Vec::new(), 0usize);
+    let chunk = vec![1u8; 64 << 10];
+    for _ in 0..400 {
+        let mut one = TcpStream::connect(address).expect("a connection");
+        let (other, _) = listener.accept().expect("the other end");
+        one.set_nonblocking(true).expect("a setting");
+        let mut waits = 0;
+        while waits < 3 && filled < 512 << 20 {
+            match one.write(&chunk) {
+                Ok(written) => filled += written,
+                Err(_) => {
+                    waits += 1;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+        held.push((one, other));
+    }
+    println!("filled {}", filled >> 20);
+}
+
+/// Opens pseudo-terminals until it may no more.
+fn terminals() {
+    let mut open = Vec::new();
+    while let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/ptmx") {
+        open.push(file);
+        assert!(open.len() < 60_000, "there is no limit");
+    }
+    println!("refused at {}", open.len());
+}
+
+/// Makes watchers of files until it may no more.
+fn watchers() {
+    unsafe extern "C" {
+        fn inotify_init1(flags: c_int) -> c_int;
+    }
+    let mut made = 0;
+    while unsafe { inotify_init1(0) } >= 0 {
+        made += 1;
+        assert!(made < 60_000, "there is no limit");
+    }
+    println!("refused at {made}");
 }
 
 /// Forks until it may no more, and all that come of it spin and go on trying.

@@ -15,12 +15,14 @@ mod bench;
 #[allow(dead_code, reason = "another suite's, which uses all of it")]
 mod docker;
 mod ground;
+mod neighbours;
 mod outlet;
 mod output;
 mod processes;
 mod resources;
 #[path = "../sandbox/rootless.rs"]
 mod rootless;
+mod short;
 mod sight;
 mod system;
 

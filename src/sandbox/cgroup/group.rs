@@ -24,6 +24,9 @@ const CPU_PERIOD: u64 = 100_000;
 /// The smallest quota that the kernel takes, in microseconds.
 const LEAST_CPU_QUOTA: i64 = 1000;
 
+/// What limits the buffers of TCP with version 1.
+const TCP_MEMORY: &str = "memory.kmem.tcp.limit_in_bytes";
+
 /// How many processes are in a group besides the command: the two that keep it.
 pub(crate) const KEEPERS: u64 = 2;
 
@@ -268,6 +271,10 @@ impl Member {
                     let memory = MemController::new(folder(), folder(), unified);
                     let limit = i64::try_from(limits.memory.as_u64()).unwrap_or(i64::MAX);
                     memory.set_limit(limit)?;
+                    // Version 1 counts the buffers of TCP by themselves. A kernel without that count has no such file.
+                    if self.version == Version::One && self.has(TCP_MEMORY) {
+                        memory.set_tcp_limit(limit)?;
+                    }
                     match self.version {
                         // Memory and swap together: as much as memory alone is no swap.
                         Version::One if self.has("memory.memsw.limit_in_bytes") => memory.set_memswap_limit(limit)?,

@@ -17,7 +17,7 @@ use nix::unistd::ForkResult;
 
 use super::cell::Word;
 use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
-use super::{Wait, command, errno_of, exit, fork, identity, open_outlet, reap, rootfs, seccomp};
+use super::{Wait, command, errno_of, exit, fork, identity, open_outlet, quotas, reap, rootfs, seccomp};
 use crate::sandbox::error::{Fault, Step};
 use crate::sandbox::{HOSTNAME, Network};
 
@@ -54,7 +54,7 @@ fn enter(
     bring_up_loopback().map_err(|errno| Fault::new(Step::Loopback, errno))?;
     open_outlet(network, outlet)?;
     nix::unistd::sethostname(HOSTNAME).map_err(|errno| Fault::new(Step::Hostname, errno))?;
-    rootfs::enter(namespaces)?;
+    let settings = rootfs::enter(namespaces)?;
     identity::leave_keys()?;
 
     if let Identity::Unprivileged(_) = namespaces.identity {
@@ -63,8 +63,12 @@ fn enter(
         let handshake = |error: std::io::Error| Fault::new(Step::Handshake, errno_of(&error));
         protocol::send(words, &Word::MapMe, MAX_REPORT).map_err(handshake)?;
         words.read_exact(&mut [0]).map_err(handshake)?;
+        quotas::set(&settings)?;
         identity::become_cell_user()?;
+    } else {
+        quotas::set(&settings)?;
     }
+    drop(settings);
     identity::renounce_privileges()?;
 
     // The command has the same user: it must not trace this process nor look through its /proc entries.

@@ -10,6 +10,7 @@ mod init;
 mod mounts;
 mod place;
 pub(crate) mod protocol;
+mod quotas;
 pub(crate) mod rootfs;
 mod seccomp;
 pub(crate) mod steward;

@@ -63,11 +63,15 @@ pub(crate) const HIDDEN: [&str; 10] = [
 /// What of /proc may be read, and by nobody inside written; same source.
 pub(crate) const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`).
+const TERMINALS: u32 = 256;
+
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";
 
-/// Makes the cell's root and moves this process, alone in its mount namespace, into it.
-pub(super) fn enter(cell: &Namespaces) -> Result<(), Fault> {
+/// Makes the cell's root and moves this process, alone in its mount namespace, into it. Returns the kernel's settings in
+/// `/proc/sys`, open for writing, as nobody else in the cell sees them.
+pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     // What is mounted from here on is nobody else's concern.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|errno| Fault::new(Step::Namespaces, errno))?;
@@ -75,7 +79,7 @@ pub(super) fn enter(cell: &Namespaces) -> Result<(), Fault> {
     system_folders(&root)?;
     etc(&root)?;
     devices(&root)?;
-    proc(&root)?;
+    let settings = proc(&root)?;
     private_folders(&root, cell)?;
     for mount in &cell.mounts {
         add(&root, mount, cell.identity)?;
@@ -86,7 +90,8 @@ pub(super) fn enter(cell: &Namespaces) -> Result<(), Fault> {
     // The old root comes to lie over the new one, where it is taken away.
     nix::unistd::pivot_root(".", ".").map_err(leave)?;
     umount2(".", MntFlags::MNT_DETACH).map_err(leave)?;
-    nix::unistd::chdir("/").map_err(leave)
+    nix::unistd::chdir("/").map_err(leave)?;
+    Ok(settings)
 }
 
 fn new_root(folder: &Path) -> Result<Root, Fault> {
@@ -140,6 +145,7 @@ fn devices(root: &Root) -> Result<(), Fault> {
         Parameter::Flag(c"newinstance"),
         Parameter::Text(c"ptmxmode", "0666".to_owned()),
         Parameter::Text(c"mode", "0620".to_owned()),
+        Parameter::Text(c"max", TERMINALS.to_string()),
     ];
     let terminals = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     let tree = Tree::new(c"devpts", &parameters, terminals).map_err(fault)?;
@@ -156,10 +162,11 @@ fn devices(root: &Root) -> Result<(), Fault> {
     Ok(())
 }
 
-fn proc(root: &Root) -> Result<(), Fault> {
+fn proc(root: &Root) -> Result<OwnedFd, Fault> {
     let fault = |errno| Fault::new(Step::Proc, errno);
     let tree = Tree::new(c"proc", &[], DATA).map_err(fault)?;
     tree.attach(&root.place(Path::new("/proc"), Kind::Folder)?).map_err(fault)?;
+    let settings = root.existing(Path::new("/proc/sys"))?.ok_or_else(|| fault(Errno::ENOENT))?;
 
     let empty_folder = root.place(Path::new("/sys"), Kind::Folder)?;
     for path in HIDDEN.map(Path::new) {
@@ -180,7 +187,7 @@ fn proc(root: &Root) -> Result<(), Fault> {
             .and_then(|tree| tree.attach(&place))
             .map_err(|errno| Fault::at(Step::Proc, path, errno))?;
     }
-    Ok(())
+    Ok(settings)
 }
 
 /// What every cell has to itself and loses at its end; it counts as the cell's memory.

@@ -1,0 +1,74 @@
+//! A disk that runs short, by whoever's doing, and folders that won't stay where they are counted.
+
+use bytesize::ByteSize;
+use maar::sandbox::{End, Mount, MountKind};
+
+use crate::arena::attack;
+use crate::bench::block_on;
+use crate::ground::{ground, is_containers};
+
+#[test]
+fn folders_that_are_moved_about_count_all_the_same() {
+    // Whatever is counted next is moved to where counting has been.
+    attack(
+        "mkdir -p a b; ln -s / l; (while :; do mv a/x b/x; mv b/x a/x; done) 2>/dev/null &
+         mkdir a/x; i=0; while :; do i=$((i+1)); for d in a b; do head -c 4M /dev/zero > $d/x/$i; done; done 2>/dev/null",
+    )
+    .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
+    .ends(End::OverDisk);
+}
+
+#[test]
+fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
+    // Only root may mount a disk that can be filled, and containers see folders that the daemon mounts.
+    if is_containers() || !nix::unistd::geteuid().is_root() {
+        return eprintln!("not tested here: a full disk (only root may mount one)");
+    }
+    let bench = ground();
+    let disk = bench.folder("disk");
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), &disk, Some("tmpfs"), flags, Some("size=256m,mode=777")).unwrap();
+    let spec = |folder: &str| {
+        let scratch = bench.dir.path().join(format!("scratch-{folder}"));
+        let own = disk.join(folder);
+        for path in [&scratch, &own] {
+            std::fs::create_dir(path).unwrap();
+        }
+        if let Some(owner) = bench.sandbox.owner() {
+            std::os::unix::fs::chown(&own, Some(owner.uid), Some(owner.gid)).unwrap();
+        }
+        let mut spec = bench.spec.clone();
+        spec.scratch = scratch;
+        spec.mounts = vec![Mount { at: "/work".into(), what: MountKind::Writable(own) }];
+        // The disk is full before anybody is over a limit.
+        spec.limits.disk = ByteSize::gib(1);
+        spec.limits.memory = ByteSize::gib(1);
+        spec
+    };
+    let run = async |folder: &str, script: &str| {
+        let mut cell = bench.sandbox.open(spec(folder)).await.unwrap();
+        let command = bench.shell(&cell, script);
+        let exit = cell.run(&command, &maar::stop::Stop::never()).await.unwrap();
+        cell.close().await.unwrap();
+        exit.end
+    };
+    // Fills the disk and makes room again at once, many times.
+    let filler =
+        "for i in $(seq 40); do cat /dev/zero > x 2>/dev/null; rm x; sleep 0.02; done; touch ../work/done; exit 0";
+    // Ends at its first failure.
+    let innocent = "for i in $(seq 3000); do head -c 200K /dev/zero > y && rm y || exit 7; done; exit 0";
+    let (filled, others) = block_on(async {
+        let innocents = async {
+            let mut ends = Vec::new();
+            for round in 0..6 {
+                ends.push(run(&format!("innocent-{round}"), innocent).await);
+            }
+            ends
+        };
+        tokio::join!(run("filler", filler), innocents)
+    });
+    nix::mount::umount(&disk).unwrap();
+    assert!(matches!(filled, End::Code(0) | End::OutOfDisk), "{filled:?}");
+    assert!(others.iter().all(|end| matches!(end, End::Code(0) | End::OutOfDisk)), "{others:?}");
+    assert!(others.contains(&End::OutOfDisk), "nobody was in need: {others:?}");
+}
