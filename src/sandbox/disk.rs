@@ -3,9 +3,9 @@
 //! The kernel has no such limit for a folder, so that this is a sample: file systems are asked often how much is free,
 //! which costs next to nothing, and the folders are counted when that has changed by a good part of the limit. A
 //! command can exceed the limit by what it writes meanwhile. Folders that are moved about while they are counted are
-//! counted again. A command that fails while a file system is short of space, whoever filled it, has not failed by itself.
-//! Space of files that are deleted but still open, and
-//! without root's rights that of folders which their owner has closed, is not seen; it is free when the command ends.
+//! counted again, and deleted files count as long as a process holds them open. A command that fails while a file system is
+//! short of space, whoever filled it, has not failed by itself. Without root's rights, folders that their owner has closed
+//! are not seen; their space is free when the command ends.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use nix::sys::statvfs::{Statvfs, statvfs};
 use tokio::time::Instant;
 
 use super::tree;
+use super::unlinked::{self, Processes};
 
 /// How often file systems are asked how much is free.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -49,6 +50,8 @@ const LOOKS_AHEAD: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Allowance {
     folders: Vec<PathBuf>,
+    /// Those who write there, who may hold files that have no name any more.
+    processes: Processes,
     limit: u64,
     /// What was free when this began.
     free_at_first: u64,
@@ -107,10 +110,10 @@ enum Count {
 
 impl Allowance {
     /// The folders, all together, may hold `limit`.
-    pub(super) fn new(folders: &[&Path], limit: ByteSize) -> Self {
+    pub(super) fn new(folders: &[&Path], processes: Processes, limit: ByteSize) -> Self {
         let folders: Vec<PathBuf> = folders.iter().map(|&folder| folder.to_owned()).collect();
         let free = free(&folders);
-        Self { folders, limit: limit.as_u64(), free_at_first: free, free, begun: Instant::now() }
+        Self { folders, processes, limit: limit.as_u64(), free_at_first: free, free, begun: Instant::now() }
     }
 
     /// Returns when the folders hold more than they may, and never if they don't.
@@ -166,10 +169,10 @@ impl Allowance {
     }
 
     async fn count(&mut self) -> bool {
-        let (folders, limit) = (self.folders.clone(), self.limit);
+        let (folders, processes, limit) = (self.folders.clone(), self.processes.clone(), self.limit);
         self.free = free(&folders);
         // Nobody is over a limit that could not be counted, unless it was them who saw to that.
-        match tokio::task::spawn_blocking(move || count(&folders, limit)).await {
+        match tokio::task::spawn_blocking(move || count(&folders, &processes, limit)).await {
             Ok(Count::Over) => true,
             Ok(Count::Unknown) => self.free_at_first.saturating_sub(self.free) >= self.limit,
             Ok(Count::Within) | Err(_) => false,
@@ -183,9 +186,13 @@ fn is_due(shrunk: u64, limit: u64, since: Duration, rest: Duration) -> bool {
 }
 
 /// Counts what folders hold, no further than needed.
-fn count(folders: &[PathBuf], limit: u64) -> Count {
+fn count(folders: &[PathBuf], processes: &Processes, limit: u64) -> Count {
+    let unlinked = unlinked::held(processes, folders);
+    if unlinked > limit {
+        return Count::Over;
+    }
     for _ in 0..COUNTS {
-        let (mut held, mut is_known) = (0u64, true);
+        let (mut held, mut is_known) = (unlinked, true);
         let is_over = folders.iter().any(|folder| {
             // What can't be read holds what was counted of it until then.
             let walked = tree::walk(folder, &mut |status| {
@@ -230,8 +237,11 @@ fn bytes_left(status: &Statvfs) -> ByteSize {
 mod tests {
     use super::*;
 
+    /// No process has this number's descendants.
+    const NOBODY: Processes = Processes::Below(u32::MAX);
+
     fn is_over(folders: &[PathBuf], limit: u64) -> bool {
-        count(folders, limit) == Count::Over
+        count(folders, &NOBODY, limit) == Count::Over
     }
 
     #[test]
@@ -287,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn what_others_free_meanwhile_hides_nothing_in_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut allowance = Allowance::new(&[dir.path()], ByteSize::mib(1));
+        let mut allowance = Allowance::new(&[dir.path()], NOBODY, ByteSize::mib(1));
         allowance.free = 0;
         assert!(!allowance.is_exceeded().await);
         std::fs::write(dir.path().join("a"), vec![1; 1 << 20]).unwrap();

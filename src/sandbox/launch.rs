@@ -19,6 +19,7 @@ use super::outlet;
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
 use super::suspect;
+use super::unlinked::Processes;
 use super::{Command, Console, Cores, End, Exit, Limits, Network, Outlet, Output, Owner, SandboxError, Usage};
 use crate::stop::{Stop, StopLevel};
 
@@ -124,7 +125,11 @@ impl Launcher {
         let (mut control, child) = self.spawn(slave, third)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
-        let mut disk = Allowance::new(&writes_to, limits.disk);
+        let processes = match (group.list(), child.id()) {
+            (Some(list), _) => Processes::Listed(list),
+            (None, helper) => Processes::Below(helper.unwrap_or(u32::MAX)),
+        };
+        let mut disk = Allowance::new(&writes_to, processes, limits.disk);
         let cpu = CpuMeter::new(&group, child.id());
         let watch = supervise::watch(Watched {
             pty,

@@ -24,6 +24,7 @@ mod supervise;
 mod suspect;
 mod tree;
 pub mod unconfined;
+mod unlinked;
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};

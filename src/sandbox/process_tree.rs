@@ -14,37 +14,47 @@ struct Process {
 
 /// The CPU time that the descendants of a process have used, as far as they are alive or were waited for.
 pub(super) fn cpu_time(ancestor: u32) -> Duration {
-    let processes: Vec<Process> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        .filter_map(|entry| parse(&std::fs::read_to_string(entry.path().join("stat")).ok()?))
-        .collect();
-    let ticks = ticks_below(ancestor, &processes);
+    let ticks = ticks_below(ancestor, &all());
     // SAFETY: takes a number and returns one.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Duration::from_millis(ticks * 1000 / u64::try_from(per_second).unwrap_or(100).max(1))
 }
 
+/// All processes in sight.
+fn all() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    numbers.filter_map(|entry| parse(&std::fs::read_to_string(entry.path().join("stat")).ok()?)).collect()
+}
+
+/// The descendants of a process, in no order.
+pub(super) fn descendants(ancestor: u32) -> Vec<u32> {
+    let processes = all();
+    below(ancestor, &processes).into_iter().map(|process| process.id).collect()
+}
+
 fn ticks_below(ancestor: u32, processes: &[Process]) -> u64 {
+    below(ancestor, processes).into_iter().map(|process| process.ticks).sum()
+}
+
+fn below(ancestor: u32, processes: &[Process]) -> Vec<&Process> {
     let mut children: HashMap<u32, Vec<&Process>> = HashMap::new();
     for process in processes {
         children.entry(process.parent).or_default().push(process);
     }
-    let mut ticks = 0;
+    let mut found = Vec::new();
     let mut seen = HashSet::from([ancestor]);
     let mut next = vec![ancestor];
     while let Some(parent) = next.pop() {
         for process in children.get(&parent).into_iter().flatten() {
             // Numbers may be reused while the list is made: a circle must not be walked twice.
             if seen.insert(process.id) {
-                ticks += process.ticks;
+                found.push(*process);
                 next.push(process.id);
             }
         }
     }
-    ticks
+    found
 }
 
 /// Reads a line of the form that proc(5) describes.

@@ -19,6 +19,17 @@ fn folders_that_are_moved_about_count_all_the_same() {
 }
 
 #[test]
+fn deleted_files_count_while_they_are_open() {
+    attack(
+        "for i in 3 4 5 6 7; do eval \"exec $i>f$i\"; rm f$i; head -c 40M /dev/zero >&$i || exit 8; done
+         echo $(ls | wc -l); exec sleep 600",
+    )
+    .seconds(60)
+    .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
+    .ends(End::OverDisk);
+}
+
+#[test]
 fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
     // Only root may mount a disk that can be filled, and containers see folders that the daemon mounts.
     if is_containers() || !nix::unistd::geteuid().is_root() {

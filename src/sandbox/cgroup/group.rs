@@ -150,6 +150,11 @@ impl Group {
         }
     }
 
+    /// The file in which the kernel lists its processes; none without a group.
+    pub(crate) fn list(&self) -> Option<PathBuf> {
+        self.members.first().map(|member| member.folder.join("cgroup.procs"))
+    }
+
     /// The states of its processes, as the letters of proc(5): `D` is one that waits for a disk.
     pub(crate) fn states(&self) -> Vec<char> {
         let Some(member) = self.members.first() else { return Vec::new() };

@@ -22,6 +22,7 @@ use crate::sandbox::outlet::{self, Source};
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
 use crate::sandbox::suspect;
+use crate::sandbox::unlinked::Processes;
 use crate::sandbox::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, Usage};
 use crate::stop::{Stop, StopLevel};
 
@@ -139,7 +140,7 @@ impl Container {
 
         let cpu = CpuMeter::Processes { helper: self.steward.pid };
         let writes_to: Vec<&Path> = spec.written_folders().collect();
-        let mut disk = Allowance::new(&writes_to, limits.disk);
+        let mut disk = Allowance::new(&writes_to, Processes::Below(self.steward.pid), limits.disk);
         // The steward lives in the container's group and kills the command itself; the group only speeds that up.
         let (child, kills) = (None, Some(&self.group));
         let watch = supervise::watch(Watched {
