@@ -14,6 +14,7 @@ use tokio::process::Child;
 use super::cgroup::{Cgroups, Controller, KEEPERS};
 use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
+use super::held_memory::MemoryWatch;
 use super::helper::protocol::{self, ARGV0, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::outlet;
 use super::pty::Pty;
@@ -129,6 +130,9 @@ impl Launcher {
             (Some(list), _) => Processes::Listed(list),
             (None, helper) => Processes::Below(helper.unwrap_or(u32::MAX)),
         };
+        let counts_memory = self.cgroups.has(Controller::Memory);
+        let memory = child.id().filter(|_| has_own_user && !counts_memory);
+        let memory = memory.map(|helper| MemoryWatch { helper, limit: limits.memory });
         let mut disk = Allowance::new(&writes_to, processes, limits.disk);
         let cpu = CpuMeter::new(&group, child.id());
         let watch = supervise::watch(Watched {
@@ -139,6 +143,7 @@ impl Launcher {
             kills: Some(&group),
             console,
             disk: &mut disk,
+            memory,
             limits,
             stop,
             label,

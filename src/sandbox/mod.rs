@@ -12,6 +12,7 @@ mod error;
 #[cfg(test)]
 pub mod fake;
 mod files;
+mod held_memory;
 mod helper;
 mod launch;
 pub mod native;

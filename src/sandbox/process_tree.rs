@@ -27,10 +27,32 @@ fn all() -> Vec<Process> {
     numbers.filter_map(|entry| parse(&std::fs::read_to_string(entry.path().join("stat")).ok()?)).collect()
 }
 
-/// The descendants of a process, in no order.
+/// The descendants of a process, in no order. One that is just being forked or orphaned may be missing.
 pub(super) fn descendants(ancestor: u32) -> Vec<u32> {
-    let processes = all();
-    below(ancestor, &processes).into_iter().map(|process| process.id).collect()
+    let (mut found, mut ahead) = (HashSet::new(), vec![ancestor]);
+    while let Some(process) = ahead.pop() {
+        match children(process) {
+            Some(children) => ahead.extend(children.into_iter().filter(|&child| found.insert(child))),
+            // A kernel without CONFIG_PROC_CHILDREN has to be asked about everybody.
+            None => {
+                let processes = all();
+                return below(ancestor, &processes).into_iter().map(|process| process.id).collect();
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The children of a process; `None`: the kernel doesn't list them. One that is gone has none.
+fn children(process: u32) -> Option<Vec<u32>> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| match std::fs::read_to_string(thread.path().join("children")) {
+        Ok(list) => Some(list),
+        Err(_) if thread.path().exists() => None,
+        Err(_) => Some(String::new()),
+    });
+    let lists = lists.collect::<Option<Vec<String>>>()?;
+    Some(lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|number| number.parse().ok()).collect())
 }
 
 fn ticks_below(ancestor: u32, processes: &[Process]) -> u64 {
@@ -79,6 +101,26 @@ mod tests {
         assert_eq!(parse(stat), Some(Process { id: 7, parent: 3, ticks: 100 }));
         assert_eq!(parse("7 (a"), None);
         assert_eq!(parse("7 (a) R 1"), None);
+    }
+
+    #[test]
+    fn children_of_children_are_descendants() {
+        let script = "sleep 60 & (sleep 60; :) & wait";
+        let mut shell = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let begun = std::time::Instant::now();
+        let found = loop {
+            let found = descendants(std::process::id());
+            if found.len() >= 4 || begun.elapsed() > Duration::from_secs(20) {
+                break found;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert!(found.contains(&shell.id()) && found.len() >= 4, "{found:?}");
+        for process in descendants(shell.id()).into_iter().chain([shell.id()]) {
+            let pid = nix::unistd::Pid::from_raw(process.cast_signed());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::cgroup::Group;
 use super::console::{Console, Did};
 use super::disk::Allowance;
 use super::error::Remains;
+use super::held_memory::MemoryWatch;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::process_tree;
 use super::pty::{Pty, Read};
@@ -46,6 +47,8 @@ pub(super) struct Watched<'a> {
     /// The user's terminal, if the command has it.
     pub(super) console: Option<&'a mut Console>,
     pub(super) disk: &'a mut Allowance,
+    /// What it may hold in memory, where no controller counts that.
+    pub(super) memory: Option<MemoryWatch>,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
     pub(super) label: &'a str,
@@ -80,12 +83,13 @@ enum Event {
     Look,
     TimedOut,
     OverDisk,
+    OverMemory,
     Stopped,
 }
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, kills, mut console, disk, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, cpu, kills, mut console, disk, memory, limits, stop, label } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -103,6 +107,12 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     let timeout = tokio::time::sleep(limits.timeout);
     tokio::pin!(timeout);
     let mut disk_exceeded = std::pin::pin!(disk.exceeded());
+    let mut memory_exceeded = std::pin::pin!(async {
+        match memory {
+            Some(memory) => memory.exceeded().await,
+            None => std::future::pending().await,
+        }
+    });
 
     let killed_for = loop {
         let event = tokio::select! {
@@ -113,6 +123,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             () = stop.reached(StopLevel::Kill) => Event::Stopped,
             () = &mut timeout => Event::TimedOut,
             () = &mut disk_exceeded => Event::OverDisk,
+            () = &mut memory_exceeded => Event::OverMemory,
             did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
             read = pty.read(&mut buffer), if is_open => Event::Printed(read),
             _ = looks.tick() => Event::Look,
@@ -147,6 +158,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             Event::Reported => break None,
             Event::TimedOut => break Some(End::TimedOut),
             Event::OverDisk => break Some(End::OverDisk),
+            Event::OverMemory => break Some(End::OutOfMemory),
             Event::Stopped => break Some(End::Stopped),
         }
     };

@@ -1,10 +1,11 @@
 //! A disk that runs short, by whoever's doing, and folders that won't stay where they are counted.
 
 use bytesize::ByteSize;
-use maar::sandbox::{End, Mount, MountKind};
+use maar::sandbox::native::{Config, Native};
+use maar::sandbox::{End, Mount, MountKind, Sandbox};
 
 use crate::arena::attack;
-use crate::bench::block_on;
+use crate::bench::{block_on, helper};
 use crate::ground::{ground, is_containers};
 
 #[test]
@@ -16,6 +17,29 @@ fn folders_that_are_moved_about_count_all_the_same() {
     )
     .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
     .ends(End::OverDisk);
+}
+
+#[test]
+fn memory_is_limited_as_a_whole_where_no_controller_counts_it() {
+    if is_containers() {
+        return;
+    }
+    for script in [
+        "exec /attack memfd",
+        "head -c 500M /dev/zero > /dev/shm/a; sleep 60",
+        "for i in 1 2 3 4; do head -c 90M /dev/zero | tail -c 89M >/tmp/$i & done; wait; sleep 60",
+        // Each holds what it may by itself, all together more.
+        "for i in 1 2 3 4 5; do (head -c 80M /dev/zero | tail -c 79M | (sleep 30; cat >/dev/null)) & done; wait",
+    ] {
+        attack(script)
+            .seconds(60)
+            .with(|bench| {
+                bench.sandbox = Sandbox::Native(Native::without_cgroups(Config { helper: helper() }));
+                // What a file in memory may hold by itself is more than what is written between two looks.
+                bench.spec.limits.disk = ByteSize::gib(6);
+            })
+            .ends(End::OutOfMemory);
+    }
 }
 
 #[test]

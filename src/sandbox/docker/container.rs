@@ -151,6 +151,7 @@ impl Container {
             kills,
             console,
             disk: &mut disk,
+            memory: None,
             limits,
             stop,
             label,

@@ -1,0 +1,106 @@
+//! How much memory a command holds, sampled, for hosts where no controller counts it.
+//!
+//! The kernel limits the private memory of each process there, and nothing else: not their number, and not memory that has the
+//! form of files. A command can exceed its limit by what it takes between two looks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use nix::sys::statvfs::statvfs;
+
+use super::process_tree;
+
+/// How often a command is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How many looks in a row must find too much: a process that has just forked shares all it has with its child, and both are
+/// counted.
+const LOOKS: u32 = 2;
+
+/// The folders in memory that a cell has.
+const IN_MEMORY: [&str; 4] = ["tmp", "var/tmp", "dev/shm", "home/maar"];
+
+/// What a command may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemoryWatch {
+    /// The number of the helper, whose descendants the command's processes are.
+    pub(super) helper: u32,
+    pub(super) limit: ByteSize,
+}
+
+impl MemoryWatch {
+    /// Returns when the command holds more than it may, and never if it doesn't.
+    pub(super) async fn exceeded(self) {
+        let mut times = 0;
+        while times < LOOKS {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let helper = self.helper;
+            // What can't be looked at holds nothing.
+            let held = tokio::task::spawn_blocking(move || held(helper)).await.unwrap_or(0);
+            times = if held > self.limit.as_u64() { times + 1 } else { 0 };
+        }
+    }
+}
+
+/// The bytes that the descendants of a process hold.
+fn held(helper: u32) -> u64 {
+    let processes = process_tree::descendants(helper);
+    let (mut private, mut mapped, mut folders) = (0u64, 0u64, 0u64);
+    let mut files = BTreeMap::new();
+    for process in &processes {
+        let folder = Path::new("/proc").join(process.to_string());
+        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        private = private.saturating_add(entry(&status, "RssAnon:"));
+        mapped = mapped.max(entry(&status, "RssShmem:"));
+        folders = folders.max(in_folders(&folder.join("root")));
+        for open in fs::read_dir(folder.join("fd")).into_iter().flatten().flatten() {
+            let is_memory = fs::read_link(open.path()).is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:"));
+            if let (true, Ok(file)) = (is_memory, fs::metadata(open.path())) {
+                files.insert((file.dev(), file.ino()), file.blocks() * 512);
+            }
+        }
+    }
+    let files = files.into_values().fold(folders, u64::saturating_add);
+    // A file in memory that is mapped is seen in both ways.
+    private.saturating_add(mapped.max(files))
+}
+
+/// What the folders in memory hold below the root of a process; init's are those of the helper's own host.
+fn in_folders(root: &Path) -> u64 {
+    // TMPFS_MAGIC of linux/magic.h: where it is not in memory, it is not the cell's.
+    let is_in_memory = |path: &Path| {
+        nix::sys::statfs::statfs(path).is_ok_and(|status| status.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+    };
+    // The host's folders, before the root has been changed.
+    if fs::metadata(root).ok().map(|root| (root.dev(), root.ino()))
+        == fs::metadata("/").ok().map(|root| (root.dev(), root.ino()))
+    {
+        return 0;
+    }
+    let used = IN_MEMORY.iter().map(|name| root.join(name)).filter(|path| is_in_memory(path)).filter_map(|path| {
+        let status = statvfs(&path).ok()?;
+        Some(status.blocks().saturating_sub(status.blocks_free()).saturating_mul(status.fragment_size()))
+    });
+    used.fold(0, u64::saturating_add)
+}
+
+/// An entry of proc_pid_status(5), such as `RssAnon:  1024 kB`, in bytes.
+fn entry(status: &str, name: &str) -> u64 {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
+    value.unwrap_or(0).saturating_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_a_status_are_kibibytes() {
+        let status = "Name:\tx\nRssAnon:\t     12 kB\nRssShmem:\t      3 kB\n";
+        assert_eq!((entry(status, "RssAnon:"), entry(status, "RssShmem:"), entry(status, "VmX:")), (12288, 3072, 0));
+    }
+}
