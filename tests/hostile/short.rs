@@ -91,7 +91,7 @@ fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
     let filler =
         "for i in $(seq 40); do cat /dev/zero > x 2>/dev/null; rm x; sleep 0.02; done; touch ../work/done; exit 0";
     // Ends at its first failure.
-    let innocent = "for i in $(seq 3000); do head -c 200K /dev/zero > y && rm y || exit 7; done; exit 0";
+    let innocent = "for i in $(seq 800); do head -c 200K /dev/zero > y && rm y || exit 7; done; exit 0";
     let (filled, others) = block_on(async {
         let innocents = async {
             let mut ends = Vec::new();
