@@ -89,7 +89,7 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls by
 /// which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 18] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
     ("cache/key.rs", &["fs::metadata"], "the host's toolchains and system folders"),
@@ -145,12 +145,22 @@ const OTHER_DOORS: [(&str, &[&str], &str); 18] = [
     ("sandbox/docker/label.rs", &["fs::read_to_string"], "the kernel's own files"),
     ("sandbox/docker/mod.rs", &["fs::canonicalize"], "maar's own program"),
     (
+        "sandbox/held_memory.rs",
+        &["fs::metadata", "fs::read_dir", "fs::read_link", "fs::read_to_string"],
+        "the kernel's own files, and the state of files that are open",
+    ),
+    (
         "sandbox/native.rs",
         &["fs::create_dir", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
     ("sandbox/process_tree.rs", &["fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
+    (
+        "sandbox/unlinked.rs",
+        &["fs::metadata", "fs::read_dir", "fs::read_to_string"],
+        "the kernel's own files, and the state of files that are open",
+    ),
 ];
 
 /// Commands run there as maar's own user, on the host's files: there is no wall to hold.

@@ -119,7 +119,7 @@ impl Registry {
         let tarball = self.tarball(package).await?;
         let (package, into) = (package.to_string(), into.to_owned());
         let unpacked = tokio::task::spawn_blocking(move || {
-            unpack::unpack(&tarball, &package, &into, owner)
+            unpack::unpack_package(&tarball, &package, &into, owner)
                 .map_err(|source| RegistryError::Unpack { package, source: Arc::new(source) })
         });
         unpacked.await?

@@ -3,7 +3,7 @@
 //! That a crate or version doesn't exist is an answer, not an error.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use semver::Version;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::error::RegistryError;
 use super::index::{Entry, Index, Published};
 use super::select::Selection;
-use super::tree;
+use super::tree::{self, TreeError};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
 
 /// The largest manifest that is read, in bytes.
@@ -26,10 +26,7 @@ pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Sele
         Selection::Path(dir) => {
             let dir = dir.clone();
             // A folder that can't be built is one broken crate, and no reason to keep the others from running.
-            return Ok(tokio::task::spawn_blocking(move || {
-                at_path(&dir).unwrap_or_else(|error| unusable(&dir, error))
-            })
-            .await?);
+            return tokio::task::spawn_blocking(move || at_path(&dir).or_else(|error| unusable(&dir, error))).await?;
         }
     };
     let missing = |name: &CrateName, text| Selected {
@@ -125,7 +122,10 @@ struct WorkspacePackage {
 fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     let path = dir.join("Cargo.toml");
     let bad = |reason: String| RegistryError::Manifest { path: path.clone(), reason };
-    let real = path.canonicalize().map_err(RegistryError::io("read", &path))?;
+    let real = path.canonicalize().map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ELOOP) => bad("it is a link that leads nowhere".to_owned()),
+        _ => RegistryError::io("read", &path)(error),
+    })?;
     if !real.starts_with(dir.canonicalize().map_err(RegistryError::io("read", dir))?) {
         return Err(bad("it is a link that leads out of the folder; put the file itself there".to_owned()));
     }
@@ -135,7 +135,10 @@ fn at_path(dir: &Path) -> Result<Selected, RegistryError> {
     }
     let mut text = String::new();
     let file = File::open(&real).map_err(RegistryError::io("read", &path))?;
-    file.take(MAX_MANIFEST + 1).read_to_string(&mut text).map_err(RegistryError::io("read", &path))?;
+    file.take(MAX_MANIFEST + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => bad("it is not UTF-8".to_owned()),
+        _ => RegistryError::io("read", &path)(error),
+    })?;
     if text.len() as u64 > MAX_MANIFEST {
         return Err(bad("it is larger than 1 MiB".to_owned()));
     }
@@ -158,12 +161,16 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// A folder whose package can't be used, by the folder's own name.
-fn unusable(dir: &Path, error: RegistryError) -> Selected {
-    let text = match error {
+///
+/// # Errors
+/// When the host is to blame.
+fn unusable(dir: &Path, error: RegistryError) -> Result<Selected, RegistryError> {
+    let text = match &error {
         RegistryError::Manifest { reason, .. } => format!("Cargo.toml: {reason}"),
-        other => other.to_string(),
+        RegistryError::Tree(problem) if !matches!(**problem, TreeError::Io { .. }) => problem.to_string(),
+        _ => return Err(error),
     };
-    Selected { id: CrateId { name: name_of(dir), version: None }, origin: Origin::Unusable(text) }
+    Ok(Selected { id: CrateId { name: name_of(dir), version: None }, origin: Origin::Unusable(text) })
 }
 
 /// The name of a folder, as far as crates may be called that.
@@ -186,10 +193,27 @@ mod tests {
 
     #[test]
     fn a_folder_without_a_usable_package_has_a_name_all_the_same() {
-        for (dir, name) in [("/a/mine", "mine"), ("/a/1 \u{1b}]0;x", "x1--0-x"), ("/", "x"), ("/a/..", "x")] {
+        for (dir, name) in [("/a/mine", "mine"), ("/a/1 \u{1b}]0;x", "x1---0-x"), ("/", "x"), ("/a/..", "x")] {
             assert_eq!(name_of(Path::new(dir)).as_str(), name, "{dir:?}");
         }
         assert_eq!(name_of(Path::new(&"n".repeat(99))).as_str().len(), 64);
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_the_folder_itself_makes_it_unusable() {
+        let dir = tempfile::tempdir().unwrap();
+        let krate = dir.path().join("krate");
+        fs::create_dir(&krate).unwrap();
+        let origin = |error| unusable(&krate, error).map(|selected| selected.origin);
+        symlink("nowhere", krate.join("Cargo.toml")).unwrap();
+        let dangling = origin(at_path(&krate).unwrap_err()).unwrap();
+        assert_eq!(dangling, Origin::Unusable("Cargo.toml: it is a link that leads nowhere".to_owned()));
+        fs::remove_file(krate.join("Cargo.toml")).unwrap();
+        fs::write(krate.join("Cargo.toml"), b"name = \"\xff\"").unwrap();
+        let binary = origin(at_path(&krate).unwrap_err()).unwrap();
+        assert_eq!(binary, Origin::Unusable("Cargo.toml: it is not UTF-8".to_owned()));
+        let denied = RegistryError::io("read", &krate)(io::ErrorKind::PermissionDenied.into());
+        assert!(origin(denied).is_err());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::lockfile::{Locked, Lockfile};
 use super::package::{Checksum, Package};
 use super::place::{self, Kind};
 use super::tree;
-use super::unpack::unpack;
+use super::unpack::unpack_package;
 use crate::krate::CrateName;
 
 /// How many packages of one lockfile are fetched or unpacked at one time.
@@ -143,7 +143,7 @@ fn link((package, stored): (Package, String), into: &Path) -> Result<(), Registr
 fn publish(store: &Path, tarball: &Path, package: &Package, dir: &Path) -> Result<(), RegistryError> {
     let temporary = TempDir::with_prefix_in(".new-", store).map_err(RegistryError::io("create a folder in", store))?;
     let fresh = temporary.path().join("fresh");
-    unpack(tarball, &package.to_string(), &fresh, None)
+    unpack_package(tarball, &package.to_string(), &fresh, None)
         .map_err(|source| RegistryError::Unpack { package: package.to_string(), source: Arc::new(source) })?;
     seal(&fresh, package)?;
     // What is in the way was left damaged by a power loss; or, if it is whole by now, another process was faster.

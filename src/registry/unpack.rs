@@ -96,6 +96,16 @@ pub enum UnpackError {
     },
 }
 
+/// As [`unpack`], of a package, which has a manifest.
+///
+/// # Errors
+/// As [`unpack`], and when there is no manifest.
+pub fn unpack_package(tarball: &Path, root: &str, into: &Path, owner: Option<Owner>) -> Result<(), UnpackError> {
+    unpack(tarball, root, into, owner)?;
+    let is_there = into.join(MANIFEST).symlink_metadata().is_ok_and(|file| file.is_file());
+    if is_there { Ok(()) } else { Err(UnpackError::NoManifest) }
+}
+
 /// Unpacks what is below `root/` (that is, `NAME-VERSION/`) in a tarball into `into`, which must not exist yet.
 ///
 /// # Errors
@@ -129,11 +139,7 @@ pub fn unpack(tarball: &Path, root: &str, into: &Path, owner: Option<Owner>) -> 
             }
         }
     }
-    if into.join(MANIFEST).symlink_metadata().is_ok_and(|file| file.is_file()) {
-        Ok(())
-    } else {
-        Err(UnpackError::NoManifest)
-    }
+    Ok(())
 }
 
 struct Unpacking<'a> {

@@ -49,13 +49,17 @@ impl MemoryWatch {
 /// The bytes that the descendants of a process hold.
 fn held(helper: u32) -> u64 {
     let processes = process_tree::descendants(helper);
-    let (mut private, mut mapped, mut folders) = (0u64, 0u64, 0u64);
+    let (mut private, mut mapped, mut shares, mut folders) = (0u64, 0u64, 0u64, 0u64);
     let mut files = BTreeMap::new();
     for process in &processes {
         let folder = Path::new("/proc").join(process.to_string());
         let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
         private = private.saturating_add(entry(&status, "RssAnon:"));
-        mapped = mapped.max(entry(&status, "RssShmem:"));
+        // Each process's share of memory that several have mapped; a kernel without that count has the whole.
+        match fs::read_to_string(folder.join("smaps_rollup")) {
+            Ok(rollup) => shares = shares.saturating_add(entry(&rollup, "Pss_Shmem:")),
+            Err(_) => mapped = mapped.max(entry(&status, "RssShmem:")),
+        }
         folders = folders.max(in_folders(&folder.join("root")));
         for open in fs::read_dir(folder.join("fd")).into_iter().flatten().flatten() {
             let is_memory = fs::read_link(open.path()).is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:"));
@@ -66,7 +70,7 @@ fn held(helper: u32) -> u64 {
     }
     let files = files.into_values().fold(folders, u64::saturating_add);
     // A file in memory that is mapped is seen in both ways.
-    private.saturating_add(mapped.max(files))
+    private.saturating_add(mapped.max(shares).max(files))
 }
 
 /// What the folders in memory hold below the root of a process; init's are those of the helper's own host.

@@ -55,6 +55,7 @@ fn main() {
     let argument = arguments.next().unwrap_or_default();
     match attack.as_str() {
         "bomb" => bomb(),
+        "shared" => shared(),
         "tcp" => tcp(),
         "terminals" => terminals(),
         "watchers" => watchers(),
@@ -83,6 +84,21 @@ fn tell(what: &str, result: c_long) {
         -1 => println!("{what}: {}", Error::last_os_error()),
         result => println!("{what}: {result}"),
     }
+}
+
+/// Maps 100 MiB that children would share, writes to all of it and keeps it.
+fn shared() {
+    unsafe extern "C" {
+        fn mmap(at: *mut c_void, length: usize, protection: c_int, flags: c_int, file: c_int, offset: i64) -> *mut c_void;
+    }
+    const LENGTH: usize = 100 << 20;
+    // PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS.
+    let memory = unsafe { mmap(std::ptr::null_mut(), LENGTH, 3, 0x21, -1, 0) };
+    assert_ne!(memory as isize, -1);
+    for page in (0..LENGTH).step_by(4096) {
+        unsafe { *memory.cast::<u8>().add(page) = 1 };
+    }
+    std::thread::sleep(Duration::from_secs(50));
 }
 
 /// Fills the buffers of connections to itself, at most half a gigabyte, and says how many megabytes that were.

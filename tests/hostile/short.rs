@@ -27,6 +27,8 @@ fn memory_is_limited_as_a_whole_where_no_controller_counts_it() {
     for script in [
         "exec /attack memfd",
         "head -c 500M /dev/zero > /dev/shm/a; sleep 60",
+        // Mapped by each, and nobody else's.
+        "for i in 1 2 3 4; do /attack shared & done; wait; sleep 60",
         "for i in 1 2 3 4; do head -c 90M /dev/zero | tail -c 89M >/tmp/$i & done; wait; sleep 60",
         // Each holds what it may by itself, all together more.
         "for i in 1 2 3 4 5; do (head -c 80M /dev/zero | tail -c 79M | (sleep 30; cat >/dev/null)) & done; wait",
