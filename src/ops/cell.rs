@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ops::workspace::{For, Workspace, WorkspaceError};
+use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Op, Order, Tools};
 use crate::registry::Denial;
 use crate::sandbox::{
-    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Outlet, Output, Sandbox, SandboxError, Spec, Usage,
+    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
 };
 use crate::toolchain::Toolchain;
 
@@ -77,7 +77,7 @@ async fn open(
     let dirs = workspace.toolchain(toolchain)?;
     let target = match base {
         Some(base) => MountKind::Overlay { lower: base.to_owned(), upper: dirs.target, work: dirs.target_work },
-        None => alone(tools, workspace, dirs.base, dirs.target, dirs.target_work)?,
+        None => MountKind::Writable(dirs.target),
     };
     let mut mounts = vec![
         read_only(CARGO_HOME, workspace.cargo_home()),
@@ -92,27 +92,6 @@ async fn open(
         mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
     }
     Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
-}
-
-/// A target folder that lies over nothing.
-fn alone(
-    tools: &Tools,
-    workspace: &Workspace,
-    base: PathBuf,
-    target: PathBuf,
-    work: PathBuf,
-) -> Result<MountKind, CellError> {
-    match &tools.sandbox {
-        // Mounted as it is, it would show in `/proc/self/mountinfo` where the host has it.
-        Sandbox::Native(_) => {
-            workspace.renew(&base, For::Cells)?;
-            Ok(MountKind::Overlay { lower: base, upper: target, work })
-        }
-        // A container is kept from op to op, so that a folder below can't be made anew; outside a sandbox nothing hides.
-        Sandbox::Docker(_) | Sandbox::Unconfined(_) => Ok(MountKind::Writable(target)),
-        #[cfg(test)]
-        Sandbox::Fake(_) => Ok(MountKind::Writable(target)),
-    }
 }
 
 /// The folders of a cell that compiles dependencies ahead of their crate.
