@@ -19,8 +19,9 @@ use super::pty::{Pty, Read};
 use super::{End, Limits, MAX_PRINTED, Output, SandboxError};
 use crate::stop::{Stop, StopLevel};
 
-/// How long killed processes may take to be gone. A process that waits for a disk dies when the disk answers.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long killed processes may take to be gone. Each has to run once more to die, for which thousands take turns with all
+/// else on a busy host, and a process that waits for a disk dies when the disk answers.
+const GRACE: Duration = Duration::from_secs(120);
 
 /// How often a silent command is looked at within its idle timeout.
 const LOOKS: u32 = 4;
