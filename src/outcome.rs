@@ -64,7 +64,7 @@ pub enum Failure {
     },
     /// The command ended with this exit code, and nothing more is known.
     Exit(i32),
-    /// The command was ended by this signal (its number on Linux), sent from inside the sandbox.
+    /// The command was ended by this signal (its number on Linux), which maar didn't send.
     Signal(i32),
 }
 

@@ -75,8 +75,9 @@ struct Shortage {
 /// The file systems that commands of this process write to, by their numbers.
 static DISKS: Mutex<BTreeMap<u64, Shortage>> = Mutex::new(BTreeMap::new());
 
-/// How long a loss of space is remembered as the fastest, and how long before it begins a shortage still concerns a command.
+/// How long a loss of space is remembered as the fastest.
 const MEMORY: Duration = Duration::from_secs(10);
+/// How long before a command begins a shortage still concerns it.
 const BEFORE: Duration = Duration::from_secs(1);
 
 impl Shortage {

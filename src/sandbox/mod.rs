@@ -195,7 +195,7 @@ pub struct Exit {
 pub enum End {
     /// It exited with this code.
     Code(i32),
-    /// It was ended by this signal, which nobody outside the cell sent.
+    /// It was ended by this signal, which maar didn't send.
     Signal(i32),
     /// It ran longer than [`Limits::timeout`] and was killed.
     TimedOut,

@@ -12,8 +12,8 @@ use super::launch::{Launch, Launcher, Opening};
 use super::{Command, Console, Cores, Exit, MountKind, Outlet, Owner, SandboxError, Spec, remove_folder};
 use crate::stop::Stop;
 
-/// Who commands are to the host when maar is root: no account of any distribution, and none that systemd or
-/// `useradd` would ever hand out. "maar" in ASCII.
+/// Who commands are to the host when maar is root: no account of any distribution, and none that `useradd` hands out by
+/// itself. systemd-nspawn may, to one of many containers. "maar" in ASCII.
 const UNPRIVILEGED: u32 = 0x6d61_6172;
 
 /// What a native sandbox is made from.

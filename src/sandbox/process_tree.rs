@@ -1,4 +1,5 @@
-//! CPU time by looking at processes, for hosts whose groups don't account for it.
+//! A command's processes and their CPU time by looking at `/proc`, for hosts without groups or whose groups don't account
+//! for it.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
