@@ -58,7 +58,7 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, C
     }
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
     let mut useless = BTreeSet::new();
-    for unit in units_in(target)? {
+    for unit in units(&door, target)? {
         let Some((package, hash)) = split(&unit) else { continue };
         let fingerprint = Path::new(PROFILE).join(FINGERPRINTS).join(&unit);
         if !is_complete(&door, &fingerprint) {
@@ -92,15 +92,19 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, C
 
 /// The names of all units that a target folder has something of, completed or not.
 pub(super) fn units_in(target: &Path) -> Result<BTreeSet<String>, CacheError> {
-    Ok(names_in(&open(target)?, target, &Path::new(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
+    units(&open(target)?, target)
+}
+
+fn units(door: &Door, target: &Path) -> Result<BTreeSet<String>, CacheError> {
+    Ok(names_in(door, target, &Path::new(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
 }
 
 /// Whether there is anything in a target folder that is no unit's and not cargo's own: a build script wrote where it isn't
 /// supposed to, or changed what is another's, and who reused its units would miss that.
 pub(super) fn has_strangers(target: &Path) -> Result<bool, CacheError> {
-    let units = units_in(target)?;
-    let hashes: BTreeSet<&str> = units.iter().filter_map(|unit| split(unit)).map(|(_, hash)| hash).collect();
     let door = open(target)?;
+    let units = units(&door, target)?;
+    let hashes: BTreeSet<&str> = units.iter().filter_map(|unit| split(unit)).map(|(_, hash)| hash).collect();
     let below = |folder: &str| names_in(&door, target, &Path::new(PROFILE).join(folder));
     let is_hidden = |name: &str| name.starts_with('.');
     let is_at_home = [

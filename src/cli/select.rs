@@ -60,7 +60,7 @@ fn without_repetitions(selected: impl Iterator<Item = (String, Selected)>) -> Re
     for (text, mut krate) in selected {
         rename_if_taken(&mut krate, &text, &seen);
         match seen.get(&krate.id) {
-            Some((first, origin)) if *origin == krate.origin && (*first == text || !is_unusable(origin)) => {}
+            Some((_, origin)) if *origin == krate.origin => {}
             Some((first, _)) => {
                 let id = &krate.id;
                 return Err(Misuse(format!("`{first}` and `{text}` are both {id}: give one of them another version")));
@@ -74,20 +74,16 @@ fn without_repetitions(selected: impl Iterator<Item = (String, Selected)>) -> Re
     Ok(distinct)
 }
 
-fn is_unusable(origin: &Origin) -> bool {
-    matches!(origin, Origin::Unusable(_))
-}
-
 /// Folders without a usable package are called by their own names, of which several may be alike.
 fn rename_if_taken(krate: &mut Selected, text: &str, seen: &HashMap<CrateId, (String, Origin)>) {
-    let name = krate.id.name.clone();
-    let is_taken = |id: &CrateId| seen.get(id).is_some_and(|(first, _)| first != text);
-    for number in 2.. {
-        if !is_unusable(&krate.origin) || !is_taken(&krate.id) {
-            return;
-        }
-        let short: String = name.as_str().chars().take(50).collect();
+    if !matches!(krate.origin, Origin::Unusable(_)) {
+        return;
+    }
+    let short: String = krate.id.name.as_str().chars().take(50).collect();
+    let mut number = 2;
+    while seen.get(&krate.id).is_some_and(|(first, _)| first != text) {
         krate.id.name = format!("{short}-{number}").parse().expect("a name with a number is one");
+        number += 1;
     }
 }
 

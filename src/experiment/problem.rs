@@ -3,8 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::printable;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use crate::printable;
 
 /// All that is wrong with an experiment.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Ops on a sandbox that only pretends.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -33,37 +34,48 @@ fn limits() -> Limits {
     }
 }
 
-/// Runs an op whose commands end as the script says. Also says which commands these were.
-async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) -> (Done, Vec<String>) {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
+/// What ops need, with a registry that answers nothing and keeps its files below `dir`.
+fn tools(fake: &Fake, dir: &Path, toolchains: &[&str]) -> Tools {
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
-    let registry = Registry::open(registry::Config { upstream, cache: dir.path().join("cache") }).unwrap();
-    let tools = Tools {
+    let registry = Registry::open(registry::Config { upstream, cache: dir.join("cache") }).unwrap();
+    Tools {
         sandbox: Sandbox::Fake(fake.clone()),
         gate: Gate::new(registry.clone(), &[]),
         registry,
-        toolchains: vec![toolchain("1.95.0")],
+        toolchains: toolchains.iter().map(|version| toolchain(version)).collect(),
         layers: Vec::new(),
         cargo_bin: None,
-    };
-    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), None).unwrap();
-    let krate = Selected {
-        id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) },
-        origin: Origin::Registry { checksum: String::new() },
-    };
-    let order = Order {
+    }
+}
+
+fn krate(origin: Origin) -> Selected {
+    Selected { id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) }, origin }
+}
+
+/// Orders an op with no settings.
+fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: Limits) -> Order<'a> {
+    Order {
         op,
-        krate: &krate,
-        toolchain: Some(0),
-        limits: limits(),
+        krate,
+        toolchain,
+        limits,
         features: &Features::Default,
-        env: &BTreeMap::new(),
+        env: const { &BTreeMap::new() },
         sharing: Sharing::Layers,
         lockfile_mode: LockfileMode::Latest,
         lockfile: None,
         stop: Stop::never(),
-    };
+    }
+}
+
+/// Runs an op whose commands end as the script says. Also says which commands these were.
+async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) -> (Done, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
+    let tools = tools(&fake, dir.path(), &["1.95.0"]);
+    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), None).unwrap();
+    let krate = krate(Origin::Registry { checksum: String::new() });
+    let order = order(op, &krate, Some(0), limits());
     let done = Op::run(&tools, &workspace, &order).await;
     (done, fake.seen().into_iter().map(|(_, command)| command.argv.join(" ")).collect())
 }
@@ -76,34 +88,11 @@ async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>)
         std::thread::sleep(TAKES);
         exit(End::Code(101), "error: no matching package named `x` found\n")
     });
-    let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
-    let registry = Registry::open(registry::Config { upstream, cache: dir.path().join("cache") }).unwrap();
-    let tools = Tools {
-        sandbox: Sandbox::Fake(fake.clone()),
-        gate: Gate::new(registry.clone(), &[]),
-        registry,
-        toolchains: vec![toolchain("1.95.0"), toolchain("1.96.0")],
-        layers: Vec::new(),
-        cargo_bin: None,
-    };
+    let tools = tools(&fake, dir.path(), &["1.95.0", "1.96.0"]);
     let source = dir.path().join("crate");
     std::fs::create_dir(&source).unwrap();
-    let krate = Selected {
-        id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) },
-        origin: Origin::Path { dir: source, digest: String::new() },
-    };
-    let order = Order {
-        op: &Op::Prepare,
-        krate: &krate,
-        toolchain: None,
-        limits: Limits { timeout, ..limits() },
-        features: &Features::Default,
-        env: &BTreeMap::new(),
-        sharing: Sharing::Layers,
-        lockfile_mode: LockfileMode::Latest,
-        lockfile: None,
-        stop: Stop::never(),
-    };
+    let krate = krate(Origin::Path { dir: source, digest: String::new() });
+    let order = order(&Op::Prepare, &krate, None, Limits { timeout, ..limits() });
     let jobs = dir.path().join("jobs");
     std::fs::create_dir(&jobs).unwrap();
     let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), None).unwrap();

@@ -118,9 +118,8 @@ impl Launcher {
                 (None, Some((host_listener(listener).map_err(SandboxError::Outlet)?, outlet)))
             }
             Some(Opening::Inside(outlet)) => {
-                let (ours, theirs) = UnixStream::pair().map_err(SandboxError::Outlet)?;
-                let theirs = theirs.into_std().map_err(SandboxError::Outlet)?;
-                (Some(OwnedFd::from(theirs)), Some((outlet::Source::Helper(ours), outlet)))
+                let (source, theirs) = outlet::inside().map_err(SandboxError::Outlet)?;
+                (Some(theirs), Some((source, outlet)))
             }
         };
         let (mut control, child) = self.spawn(slave, third)?;

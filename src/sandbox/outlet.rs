@@ -63,6 +63,12 @@ pub(super) enum Source {
     Host(TcpListener),
 }
 
+/// A source inside a cell, and the socket over which the helper there sends its listener.
+pub(super) fn inside() -> io::Result<(Source, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    Ok((Source::Helper(ours), theirs.into_std()?.into()))
+}
+
 /// Does `work`, and hands out the connections that are made to the outlet meanwhile.
 pub(super) async fn during<T>(source: Option<(Source, Outlet)>, work: impl Future<Output = T>) -> T {
     let Some((source, outlet)) = source else { return work.await };

@@ -67,9 +67,12 @@ struct Member {
 }
 
 impl Group {
+    fn new(members: Vec<Member>, maker: Maker) -> Self {
+        Self { members, maker, replaced: Mutex::default() }
+    }
+
     pub(super) fn open(places: &[Place], name: &str, limits: &Limits, cores: &[usize]) -> Result<Self, SandboxError> {
-        let mut group =
-            Self { members: Vec::with_capacity(places.len()), maker: Maker::Us, replaced: Mutex::default() };
+        let mut group = Self::new(Vec::with_capacity(places.len()), Maker::Us);
         // A hierarchy for nothing but cores has nothing to do where any will do.
         let needed = |place: &&Place| !cores.is_empty() || place.controllers != [Controller::CpuSet];
         for place in places.iter().filter(needed) {
@@ -103,7 +106,7 @@ impl Group {
             folder: hierarchy.own,
             controllers: hierarchy.controllers,
         });
-        Self { members: members.collect(), maker: Maker::Others, replaced: Mutex::default() }
+        Self::new(members.collect(), Maker::Others)
     }
 
     /// How a process enters.
@@ -157,8 +160,7 @@ impl Group {
 
     /// The states of its processes, as the letters of proc(5): `D` is one that waits for a disk.
     pub(crate) fn states(&self) -> Vec<char> {
-        let Some(member) = self.members.first() else { return Vec::new() };
-        let processes = fs::read_to_string(member.folder.join("cgroup.procs")).unwrap_or_default();
+        let processes = self.list().and_then(|list| fs::read_to_string(list).ok()).unwrap_or_default();
         let state = |process: &str| {
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
             stat.rsplit_once(") ")?.1.chars().next()
@@ -404,7 +406,7 @@ mod tests {
         ];
         let (_dir2, two) = member(Version::Two, &Controller::LIMITING, &files);
         for member in [one, two] {
-            let group = Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() };
+            let group = Group::new(vec![member], Maker::Others);
             assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
@@ -415,17 +417,14 @@ mod tests {
     fn refused_processes_are_counted() {
         for version in [Version::One, Version::Two] {
             let (_dir, member) = member(version, &[Controller::Pids], &[("pids.events", "max 3\n")]);
-            assert_eq!(
-                Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() }.refused_processes(),
-                3
-            );
+            assert_eq!(Group::new(vec![member], Maker::Others).refused_processes(), 3);
         }
     }
 
     #[test]
     fn what_is_not_accounted_for_is_unknown() {
         let (_dir, member) = member(Version::Two, &[Controller::Pids], &[]);
-        let group = Group { members: vec![member], maker: Maker::Others, replaced: Mutex::default() };
+        let group = Group::new(vec![member], Maker::Others);
         assert_eq!((group.cpu(), group.peak_memory(), group.oom_kills()), (None, None, 0));
     }
 }

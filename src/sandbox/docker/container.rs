@@ -18,7 +18,7 @@ use crate::sandbox::cgroup::{Controller, Entrances, Group};
 use crate::sandbox::disk::Allowance;
 use crate::sandbox::helper::protocol::{self, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use crate::sandbox::launch::{Counts, end_of, not_begun};
-use crate::sandbox::outlet::{self, Source};
+use crate::sandbox::outlet;
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
 use crate::sandbox::suspect;
@@ -124,9 +124,8 @@ impl Container {
         let (outlet, third) = match outlet {
             None => (None, None),
             Some(outlet) => {
-                let (ours, theirs) = UnixStream::pair().map_err(SandboxError::Outlet)?;
-                let theirs = theirs.into_std().map_err(SandboxError::Outlet)?;
-                (Some((Source::Helper(ours), outlet)), Some(OwnedFd::from(theirs)))
+                let (source, theirs) = outlet::inside().map_err(SandboxError::Outlet)?;
+                (Some((source, outlet)), Some(theirs))
             }
         };
         let ready = tokio::time::timeout(CLEANING, self.steward.ready());

@@ -3,7 +3,7 @@
 //! Only regular files are opened, and no link is followed: neither the last name of a path nor a folder on the way. Every
 //! read and every list has a bound. [`remove_folder`](super::super::remove_folder) removes folders under the same rules.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{File, FileTimes, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -17,6 +17,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, r
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::super::tree::FOLDER;
 use crate::owner::Owner;
 
 /// An open folder that commands have written to.
@@ -49,7 +50,7 @@ impl Door {
     /// # Errors
     /// When it isn't there or is not a folder.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: open(folder, super::super::tree::FOLDER, Mode::empty())? })
+        Ok(Self { folder: open(folder, FOLDER, Mode::empty())? })
     }
 
     /// Reads a regular file below the folder that has no second name and at most `max` bytes.
@@ -76,7 +77,7 @@ impl Door {
     /// # Errors
     /// When it holds more than `max` names or can't be read.
     pub fn names(&self, path: &Path, max: usize) -> io::Result<Option<Vec<String>>> {
-        let folder = match self.reach(path, super::super::tree::FOLDER) {
+        let folder = match self.reach(path, FOLDER) {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Ok(None),
             folder => folder.map_err(explain)?,
         };
@@ -117,12 +118,9 @@ impl Door {
     /// # Errors
     /// When a name of the path is a link, it is not a regular file, or it can't be moved.
     pub fn take(&self, path: &Path, to: &Path, mode: u32, times: FileTimes) -> io::Result<()> {
-        let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
+        let (around, name) = split(path)?;
         let file = File::from(self.reach(path, FILE).map_err(explain)?);
-        let around = self.reach(around, super::super::tree::FOLDER).map_err(explain)?;
+        let around = self.reach(around, FOLDER).map_err(explain)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a regular file"));
@@ -143,11 +141,8 @@ impl Door {
     /// # Errors
     /// When it can't be removed.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
-        let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
-        let around = match self.reach(around, super::super::tree::FOLDER) {
+        let (around, name) = split(path)?;
+        let around = match self.reach(around, FOLDER) {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Ok(()),
             around => around.map_err(explain)?,
         };
@@ -191,6 +186,14 @@ impl Door {
 
 /// How a file is opened. A FIFO opened without `O_NONBLOCK` would wait for a writer.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
+/// The folder around what a path below a folder names, `.` for that folder itself, and its name in there.
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Ok((if around.as_os_str().is_empty() { Path::new(".") } else { around }, name))
+}
 
 fn explain(errno: Errno) -> io::Error {
     match errno {
