@@ -1,4 +1,4 @@
-//! What a crate is called: its name, its version and where it comes from.
+//! The identity of a crate: its name, its version and its source.
 //!
 //! Names are checked when they are made, so that a `CrateName` can be put in a path, a URL or a command line.
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct CrateName(String);
 
-/// Why a text is no crate name.
+/// Why a text is not a crate name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{}` is not a crate name: {reason}", .name.escape_debug())]
 pub struct BadCrateName {
@@ -103,18 +103,18 @@ pub enum Origin {
         /// 64 hexadecimal digits.
         checksum: String,
     },
-    /// A folder of the user's.
+    /// A local folder.
     Path {
         /// The folder, absolute.
         dir: PathBuf,
         /// The SHA-256, in hexadecimal, of the names and contents that were there when it was selected.
         digest: String,
     },
-    /// Nowhere: the selection names a crate or version that doesn't exist, and this says which.
+    /// Nowhere: the selection names a crate or version that doesn't exist, named here.
     Missing(String),
-    /// A folder of the user's that holds no package that anybody could build, and why.
+    /// A local folder without a package that cargo could build, and why.
     Unusable(String),
-    /// The registry can't say at the moment; why not. A later run asks again.
+    /// The registry didn't answer, and why. A later run asks again.
     Unavailable(String),
 }
 
