@@ -157,7 +157,7 @@ async fn a_server_that_is_busy_is_asked_again_until_it_has_been_asked_often_enou
     assert_eq!(upstream.index_requests("foo"), 2);
     upstream.fail(usize::MAX);
     let error = registry.check().await.unwrap_err();
-    assert!(error.to_string().ends_with("the server says 503 Service Unavailable"), "{error}");
+    assert!(error.to_string().ends_with("the server answered 503 Service Unavailable"), "{error}");
     assert_eq!(upstream.all_requests(), 2 + 4);
 }
 

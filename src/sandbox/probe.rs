@@ -1,4 +1,4 @@
-//! What this host can do, by trying it: for `maar doctor`, and for `maar run` when it can't start.
+//! The abilities of this host, found by trial: for `maar doctor`, and for `maar run` when it can't start.
 
 use std::fs;
 use std::path::Path;
@@ -21,11 +21,11 @@ const LITTLE_SPACE: ByteSize = ByteSize::gib(5);
 /// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was checked, in a word or two.
+    /// The checked ability, in a word or two.
     pub name: &'static str,
     /// Whether it will do.
     pub status: Status,
-    /// What was found.
+    /// The result.
     pub detail: String,
     /// What to do about it, where something is missing.
     pub remedy: Option<String>,
@@ -43,7 +43,7 @@ pub enum Status {
     Fail,
 }
 
-/// Checks all that native sandboxes need; `dir` is an existing folder of maar's own, on the disk that will be used.
+/// Checks all that native sandboxes need; `dir` is an existing folder of maar, on the disk for the run.
 pub async fn probe(native: &Native, dir: &Path) -> Vec<Check> {
     let mut checks = vec![kernel(&read("/proc/sys/kernel/osrelease"))];
     checks.extend(namespaces_and_overlay(native, dir).await);
@@ -92,7 +92,7 @@ async fn namespaces_and_overlay(native: &Native, dir: &Path) -> Vec<Check> {
     vec![ok("namespaces", &who), overlay]
 }
 
-/// What a trial cell has.
+/// The mounts of a trial cell.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trial {
     Plain,

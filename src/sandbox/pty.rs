@@ -30,7 +30,7 @@ pub(super) enum Read {
     Bytes(usize),
     /// Nothing for now.
     Nothing,
-    /// Nobody has the other end open.
+    /// The other end is closed.
     Closed,
 }
 
@@ -49,7 +49,7 @@ impl Pty {
         if slave < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        // SAFETY: the kernel has just made this descriptor for this process, so it has no other owner.
         let slave = unsafe { OwnedFd::from_raw_fd(slave) };
 
         match console {
@@ -86,18 +86,18 @@ impl Pty {
         }
     }
 
-    /// Types what a user typed. Keys that nobody takes are lost, as on any terminal whose buffer is full.
+    /// Passes the user's keys on. Keys beyond a full buffer are lost, as on any terminal.
     pub(super) fn write(&self, keys: &[u8]) {
         let _ = nix::unistd::write(self.master.get_ref(), keys);
     }
 
-    /// Has the command told that the window has another size.
+    /// Sets the size of the window, which signals the command.
     pub(super) fn resize(&self, size: &Winsize) {
-        // One that can't be told goes on with the former size.
+        // If that fails, the command goes on with the former size.
         let _ = set_size(self.master.get_ref(), size);
     }
 
-    /// Reads what is there already.
+    /// Reads the output that is already there.
     pub(super) fn read_now(&self, buffer: &mut [u8]) -> Read {
         loop {
             match nix::unistd::read(self.master.as_fd(), buffer) {
@@ -105,7 +105,7 @@ impl Pty {
                 Ok(count) => return Read::Bytes(count),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => return Read::Nothing,
-                // EIO is how Linux says that the other end is closed.
+                // On Linux EIO means that the other end is closed.
                 Err(_) => return Read::Closed,
             }
         }

@@ -1,7 +1,7 @@
-//! A group of maar's own on systems that systemd manages: a scope, delegated to maar, which its manager makes on request.
+//! A group for maar on systems with systemd: a scope, delegated to maar, which systemd's manager makes on request.
 //!
 //! Asks over D-Bus with zbus, which cgroups-rs brings along: that crate's own client knows only the manager of the
-//! system, and waits for ever. The groups below the scope are made elsewhere, and nothing is moved but this process.
+//! system, and waits without end. The groups below the scope are made elsewhere, and nothing is moved but this process.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -33,7 +33,7 @@ type Property<'a> = (&'a str, Value<'a>);
 /// Why there is no scope.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoScope {
-    /// There is no systemd, or none that works for this user. Nothing is wrong with that.
+    /// The host has no systemd that works for this user. That is not an error.
     #[error("no manager of systemd answers")]
     NoManager,
     #[error("failed to reach systemd at {}: {source}", socket.display())]
@@ -42,13 +42,13 @@ pub(super) enum NoScope {
     Refused(#[from] zbus::Error),
     #[error("systemd at {} did not answer within {} s", socket.display(), patience.as_secs())]
     Silent { socket: PathBuf, patience: Duration },
-    #[error("systemd did not move maar to {scope}: its journal says why")]
+    #[error("systemd did not move maar to {scope}: see its journal for the reason")]
     NotMoved { scope: String },
 }
 
 /// Moves this process to a scope of its own and returns the folder of that group.
 ///
-/// Root asks the manager of the system, others their own. What the group before allowed and limited is left behind, as
+/// Root asks the manager of the system, others their own. The limits of the former group are left behind, as
 /// with `systemd-run --scope`.
 pub(super) fn enter() -> Result<PathBuf, NoScope> {
     if !Path::new(BOOTED).is_dir() {
@@ -75,7 +75,7 @@ fn request(bus: &Path, scope: &str, patience: Duration) -> Result<(), NoScope> {
     })?;
     let (answer, answered) = mpsc::sync_channel(1);
     let name = scope.to_owned();
-    // On a thread, since nothing else ends the wait for a bus that accepts and says nothing.
+    // On a thread, since nothing else ends the wait for a bus that accepts and stays silent.
     std::thread::spawn(move || answer.send(start(stream, &name)));
     match answered.recv_timeout(patience) {
         Ok(answer) => Ok(answer?),
@@ -88,12 +88,12 @@ fn start(stream: UnixStream, scope: &str) -> zbus::Result<()> {
     let connection = Builder::async_io_unix_stream(stream).build()?;
     let properties: [Property<'_>; 5] = [
         ("Description", "maar and the commands of crates".into()),
-        // The sender, whatever its number is to the manager.
+        // The sender, under any process number that the manager has for it.
         ("PIDs", vec![0_u32].into()),
         ("Delegate", true.into()),
         // Not even a failure is kept.
         ("CollectMode", "inactive-or-failed".into()),
-        // Every command has a limit of its own.
+        // Every command has its own limit.
         ("TasksMax", u64::MAX.into()),
     ];
     let others: [(&str, Vec<Property<'_>>); 0] = [];

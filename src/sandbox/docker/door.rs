@@ -53,7 +53,7 @@ impl Door {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?;
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0);
-            // Nobody else may enter the folder but root.
+            // Only root may enter the folder.
             let (Some(pid), true) = (pid, peer.uid() == owner.uid) else { continue };
             fs::remove_file(self.folder().join(SOCKET))?;
             return Ok((Steward { stream, pid }, self.folder));
@@ -63,7 +63,7 @@ impl Door {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left goes with the job's folder.
+        // The rest goes with the job's folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

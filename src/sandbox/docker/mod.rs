@@ -1,8 +1,8 @@
 //! The Docker back end: every crate's commands with one toolchain in one container, through the daemon's own interface.
 //!
 //! Process 1 of a container is maar's own binary, the steward. It takes commands over a socket, gives each a terminal
-//! that maar made, and kills whatever a command leaves. So limits, output, times and ends are supervised by the same
-//! code as in the native sandbox, and a container ends when maar does, even if nobody is left to say so.
+//! that maar made, and kills all processes that a command leaves. So limits, output, times and ends are supervised by
+//! the same code as in the native sandbox, and a container ends when maar does, even without an order to.
 //!
 //! A container is kept when its cell is closed, for the next cell with the same scratch folder that looks the same,
 //! until [`Sandbox::release`](super::Sandbox::release).
@@ -34,7 +34,7 @@ use super::native::choose_identity;
 use super::{Command, Console, Cores, Exit, Outlet, Owner, SandboxError, Spec};
 use crate::stop::Stop;
 
-/// What a Docker sandbox is made from.
+/// The configuration of a Docker sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the daemon listens, as `DOCKER_HOST` has it; none: where it usually does.
@@ -65,7 +65,7 @@ struct Shared {
 pub struct DockerCell {
     shared: Arc<Shared>,
     spec: Spec,
-    /// None once it failed: what came of it is unknown.
+    /// None once it failed: its state is then unknown.
     container: Option<Container>,
 }
 
@@ -81,7 +81,7 @@ impl Docker {
     /// Finds the daemon of this host and the image, and clears away what dead runs left.
     ///
     /// # Errors
-    /// When there is no daemon that this user may use, or no such image.
+    /// When no daemon answers this user, or the image doesn't exist.
     pub async fn connect(config: Config) -> Result<Self, SandboxError> {
         let Config { host, image, helper } = config;
         // The daemon must find it by itself.
@@ -157,7 +157,7 @@ impl DockerCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        // Out of the cell meanwhile: whoever drops this future has the container ended.
+        // Out of the cell for the time of the command: dropping this future ends the container.
         let mut container = self.container.take().ok_or(DockerError::Lost)?;
         match container.run(&self.shared, &self.spec, command, stop, console, outlet).await {
             Ok(exit) => {
@@ -165,7 +165,7 @@ impl DockerCell {
                 Ok(exit)
             }
             Err(error) => {
-                // The first error says more than one of the removal.
+                // The first error is more useful than one of the removal.
                 let _ = container.end(&self.shared).await;
                 Err(error)
             }

@@ -1,4 +1,4 @@
-//! What a container is made from: a spec in, the body of a request out. Pure.
+//! The request that makes a container: a spec in, the body of a request out. Pure.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub(super) struct Common {
     pub(super) label: Label,
     /// How many cores the daemon has: it refuses to give more.
     pub(super) cores: f64,
-    /// Whether it maps users, which must be prevented: files of the host would belong to nobody.
+    /// Whether it maps users, which must be prevented: files of the host would have no known owner.
     pub(super) users: Users,
 }
 
@@ -90,7 +90,7 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         nano_cpus: Some((limits.cpus.clamp(FEWEST_CORES, common.cores) * 1e9).round() as i64),
         memory: Some(memory),
-        // Memory and swap together: as much as memory alone is no swap.
+        // Memory and swap together: a sum equal to the memory limit leaves no swap.
         memory_swap: Some(memory),
         // The steward counts too.
         pids_limit: Some(i64::from(limits.pids) + 1),
@@ -126,7 +126,7 @@ fn bind(at: &Path, from: &Path, access: Access) -> Mount {
         read_only: Some(access == Access::Read),
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
-            // What is mounted below stays out: daemons before 25 would leave it writable.
+            // Mounts below it stay out: daemons before 25 would leave them writable.
             non_recursive: Some(true),
             ..MountBindOptions::default()
         }),

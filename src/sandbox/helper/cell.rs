@@ -12,7 +12,7 @@ use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
 use super::{Streams, Wait, errno_of, fork_into, identity, init, reap, wait_for};
 use crate::sandbox::error::{Fault, Step};
 
-/// What the inside says to the outside.
+/// A message from the inside to the outside.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// "I am in a new user namespace: map the cell's user, then send me a byte."

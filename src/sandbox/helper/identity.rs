@@ -44,10 +44,10 @@ pub(super) fn become_cell_user() -> Result<(), Fault> {
     nix::unistd::setresuid(uid, uid, uid).map_err(identity)
 }
 
-/// Leaves the keys that whoever started maar holds in the kernel: a session keyring is inherited like nothing else is.
+/// Leaves the keyring of maar's parent: a session keyring is inherited even across namespaces.
 pub(super) fn leave_keys() -> Result<(), Fault> {
     let anonymous = std::ptr::null::<libc::c_char>();
-    // SAFETY: no name is given, so the kernel reads no memory of ours.
+    // SAFETY: no name is given, so the kernel reads no memory of this process.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, anonymous) };
     match Errno::result(result) {
         // A kernel without keys has none to leave.
@@ -66,7 +66,7 @@ fn drop_capabilities() -> nix::Result<()> {
     for capability in 0..=63 {
         // SAFETY: takes numbers only.
         match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            // The first number that is no capability.
+            // The first number beyond the capabilities.
             Err(Errno::EINVAL) => break,
             dropped => dropped?,
         };

@@ -20,7 +20,7 @@ pub(super) struct Root(pub(super) OwnedFd);
 /// How to open a place: not for reading, and a link as itself. As a folder it is then none.
 const PLACE: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// What a mount is put on.
+/// The target of a mount.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Folder,
@@ -45,7 +45,7 @@ impl Root {
         Ok(place)
     }
 
-    /// Opens what is at `path`, if anything is.
+    /// Opens the file or folder at `path`, if it exists.
     pub(super) fn existing(&self, path: &Path) -> Result<Option<OwnedFd>, Fault> {
         let fault = |errno| Fault::at(Step::MountPoint, path, errno);
         let mut place = self.0.try_clone().map_err(|error| fault(errno_of(&error)))?;
@@ -98,7 +98,7 @@ fn open_any(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     nix::fcntl::openat(folder, name, PLACE, Mode::empty())
 }
 
-/// Makes a folder or an empty file that belongs to whoever the folder around it belongs to.
+/// Makes a folder or an empty file with the owner of the folder around it.
 fn make(folder: &OwnedFd, name: &OsStr, kind: Kind) -> nix::Result<()> {
     match kind {
         Kind::Folder => mkdirat(folder, name, Mode::from_bits_truncate(0o755))?,

@@ -4,7 +4,7 @@
 //! [default profile of Docker](https://github.com/moby/profiles/blob/main/seccomp/default.json) does, and less of a
 //! few doors: other processes' memory, netlink beyond routes, handles of files. Refused calls fail; nothing is killed
 //! for trying but programs of another architecture (32-bit x86), whose numbers mean something else. `ptrace` is
-//! allowed, as it is there: nobody but the crate's own processes is in sight, and init may not be traced.
+//! allowed, as it is there: a command sees only the crate's own processes, and init may not be traced.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::sandbox::error::{Fault, Step};
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Filtered<T> = Result<T, BackendError>;
 
-/// Calls that fail with EPERM whatever their arguments. Those that no kernel that maar runs on has are left out.
+/// Calls that fail with EPERM for all arguments. Calls that no supported kernel has are left out.
 const REFUSED: &[libc::c_long] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
@@ -91,7 +91,7 @@ const REFUSED: &[libc::c_long] = &[
 ];
 
 /// The last call that was looked at: `futex_requeue`, the same number on all architectures (asm-generic/unistd.h).
-/// What came later may open doors that nobody thought of here. Calls of the x32 ABI have larger numbers too.
+/// Newer calls may have effects that this list doesn't know. Calls of the x32 ABI have larger numbers too.
 const LAST_KNOWN: u32 = 456;
 
 /// What `clone` must not make: mount, cgroup, UTS, IPC, user, pid and network namespaces.
@@ -201,7 +201,7 @@ fn bits(number: i32) -> u64 {
 mod tests {
     use super::*;
 
-    /// What a system call answers in a thread behind the filter, as root or not.
+    /// The result of a system call in a thread behind the filter, as root or not.
     fn behind_the_filter(call: libc::c_long, arguments: [u64; 3]) -> nix::Result<()> {
         let thread = std::thread::spawn(move || {
             enter().unwrap();
