@@ -229,7 +229,7 @@ fn filter() {
     );
 }
 
-/// In a thread of its own, because there is no way back.
+/// In its own thread, because the filter stays for good.
 fn sample_of_filter() -> (Duration, Duration) {
     let before = time_of_calls();
     let begun = Instant::now();

@@ -87,8 +87,8 @@ const DOORED: [&str; 3] = ["cache", "ops", "sandbox"];
 /// command runs in it.
 const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"];
 
-/// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls by
-/// which they do, and why that is safe. A path that a cell could have made a link of has no place here.
+/// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
+/// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
 const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
@@ -163,7 +163,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
     ),
 ];
 
-/// Commands run there as maar's own user, on the host's files: there is no wall to hold.
+/// Commands run there as maar's own user, on the host's files: it has no wall to hold.
 const WITHOUT_WALLS: &str = "sandbox/unconfined.rs";
 
 #[test]
@@ -198,7 +198,7 @@ fn file_calls(text: &str) -> BTreeSet<String> {
                 let is_whole = !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
                 let rest = &line[at + prefix.len()..];
                 let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-                // Made of what is open already.
+                // Made from open files.
                 if is_whole && !name.is_empty() && name != "from" {
                     calls.insert(format!("{prefix}{name}"));
                 }

@@ -15,7 +15,7 @@ use maar::registry::{Config, Gate, Package, Registry, RegistryError, Upstream, s
 use support::fixture::Fixture;
 use support::registry::{TestRegistry, write_cargo_home};
 
-/// A client of `upstream` with a cache in `dir`. Each is a run of its own.
+/// A client of `upstream` with a cache in `dir`. Each counts as one run.
 fn open(upstream: &TestRegistry, dir: &Path) -> Registry {
     let upstream = Upstream { index: upstream.url().parse().unwrap(), ca_file: None };
     Registry::open(Config { upstream, cache: dir.join("cache") }).unwrap()
@@ -26,7 +26,7 @@ async fn select(registry: &Registry, text: &str) -> Selected {
     registry.select(&selection).await.unwrap()
 }
 
-/// What a selection resolves to, as `NAME@VERSION` or as the reason why it doesn't.
+/// The resolved crate of a selection, as `NAME@VERSION` or as the reason why there is none.
 async fn selected(registry: &Registry, text: &str) -> String {
     let selected = select(registry, text).await;
     match selected.origin {
@@ -269,7 +269,7 @@ fn project(dir: &Path, dependency: &str) -> PathBuf {
     project
 }
 
-/// Runs a cargo that knows no other home, and gives what it says.
+/// Runs cargo with this home only, and returns its output.
 async fn cargo(project: &Path, home: &Path, proxy: Option<&Proxy>, args: &[&str]) -> Result<String, String> {
     let mut command = tokio::process::Command::new(env!("CARGO"));
     command.args(args).current_dir(project).env("CARGO_HOME", home).env_remove("CARGO_TARGET_DIR");

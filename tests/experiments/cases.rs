@@ -1,4 +1,4 @@
-//! One crate for everything that can come of a crate, each with its verdict on stable and nightly.
+//! One crate for every outcome of a crate, each with its verdict on stable and nightly.
 
 use std::io::Write;
 
@@ -9,9 +9,9 @@ use maar::registry::Checksum;
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
-/// A crate, what the experiment says of it, and what must come of it on stable and nightly.
+/// A crate, its settings in the experiment, and its expected outcomes on stable and nightly.
 pub(crate) struct Case {
-    /// What the registry has, if anything.
+    /// The crate in the registry, if it is there.
     pub(crate) published: Option<Fixture>,
     pub(crate) selection: String,
     /// The lines of its `[crate.NAME]`.
@@ -26,7 +26,7 @@ fn case(fixture: Fixture) -> Case {
     Case { published: Some(fixture), ..selected(&selection) }
 }
 
-/// A selection of whatever there is.
+/// A selection of the crate.
 fn selected(selection: &str) -> Case {
     Case { published: None, selection: selection.to_owned(), settings: String::new(), verdict: String::new() }
 }
@@ -47,7 +47,7 @@ impl Case {
         self.verdict.split([' ', ':']).nth(1).unwrap()
     }
 
-    /// What must come of it on stable and on nightly.
+    /// The expected outcomes on stable and on nightly.
     pub(crate) fn outcomes(&self) -> [&str; 2] {
         match self.kind() {
             "pass" => ["passed"; 2],
@@ -170,7 +170,7 @@ fn sources() -> Vec<Case> {
                 .lib("#[test] fn is_stable() { assert!(cfg!(not(nightly))); }"),
         )
         .gets("regressed: test@nightly: tests failed: is_stable"),
-        // Whatever is shared with other crates is no reason for a regression: it isn't shared when that is repeated.
+        // Layers of other crates can't cause a regression: the repetition shares nothing.
         case(
             krate("fails-on-shared-nightly")
                 .file("build.rs", NIGHTLY_CFG)
@@ -213,7 +213,7 @@ fn main() {
 }
 "#;
 
-/// What the registry has, and what lockfiles say of it.
+/// The crate in the registry, and its line in lockfiles.
 fn dependencies() -> Vec<Case> {
     let locked = krate("locked").dep("versioned", "1").lib(
         "#[test] fn has_the_expected_dependency() {
@@ -295,7 +295,7 @@ fn limits() -> Vec<Case> {
         case(krate("hangs").lib("#[test] fn hangs() { std::thread::sleep(std::time::Duration::from_secs(3600)); }"))
             .settings("limits = { idle-timeout = \"2s\" }")
             .gets("inconclusive: test@stable: no output and no CPU use for 2s"),
-        // Building it takes what it takes: only the op that runs the test is short of time.
+        // Building it has enough time: only the op that runs the test is short of it.
         case(krate("spins").lib("#[test] fn spins() { loop { std::hint::spin_loop(); } }"))
             .settings("ops = [\"prepare\", \"build-tests\", \"hasty-test\"]")
             .gets("inconclusive: hasty-test@stable: still running after 2s"),
@@ -315,10 +315,10 @@ fn limits() -> Vec<Case> {
     ]
 }
 
-/// Sixteen bytes that nobody knows to be no manifest before having read all of them.
+/// Sixteen bytes that turn out not to be a manifest only when all are read.
 const HUGE_MANIFEST: &str = "[[b]]\n[[c]]\nd=0\n";
 
-/// Stays, because what a command takes is looked at from time to time.
+/// Stays, because a command's memory is sampled from time to time.
 const FILL: &str = r#"
 fn main() {
     std::fs::write(std::env::var("OUT_DIR").unwrap() + "/big", vec![7; 64 << 20]).unwrap();
@@ -338,7 +338,7 @@ fn floods() {
 }
 "#;
 
-/// What the sandbox keeps from crates, and what it leaves to them.
+/// The things that the sandbox denies crates, and those that it allows.
 fn sandbox(port: &str) -> Vec<Case> {
     vec![
         case(krate("needs-network").lib(NETWORK))
@@ -349,7 +349,7 @@ fn sandbox(port: &str) -> Vec<Case> {
                 .file("build.rs", WRITES)
                 .lib("mod generated;\n#[test] fn was_generated() { assert_eq!(generated::ANSWER, 42); }"),
         )
-        // The digests tell whether the second toolchain sees what the first one's build wrote.
+        // The digests show whether the second toolchain sees files of the first one's build.
         .settings("ops = [\"prepare\", \"digest\", \"build\", \"test\"]")
         .gets("pass"),
         case(
@@ -388,7 +388,7 @@ fn main() {
 }
 "#;
 
-/// What the experiment's file says of a crate.
+/// The settings of a crate in the experiment's file.
 fn settings() -> Vec<Case> {
     let failing = "#[test] fn fails() { panic!(); }";
     vec![

@@ -1,4 +1,4 @@
-//! What the other commands say of experiments that ran, and what a run says that can't begin.
+//! The output of the other commands for experiments that ran, and the errors of a run that can't begin.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What is the host's doing and not a crate's: a registry that is down, a disk that is full. Nothing is lost by it.
+//! Faults of the host, not of a crate: a registry that is down, a disk that is full. No result is lost.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Experiments from end to end: the binary, over crates of our own, from a registry of our own.
 //!
-//! What the parts do in detail is tested where they are; this is what a user sees.
+//! The parts are tested in detail in their own modules; these tests show a user's view.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
 

@@ -10,11 +10,11 @@ use crate::layers::{checking, library};
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
-/// What no cell, log or report may ever show.
+/// A text that no cell, log or report may ever show.
 const SECRET: &str = "this-is-the-canary";
 
-/// Replaces every file that it can reach in the target folder, and plants every name that maar or cargo looks for, by turns
-/// as a link to `CANARY`, a pipe, a hole and a folder.
+/// Replaces every file that it can reach in the target folder, and plants every name that maar or cargo looks for, by
+/// turns as a link to `CANARY`, a pipe, a hole and a folder.
 const PLANT: &str = r#"
     use std::fs;
     use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! `maar shell`, on a terminal of its own.
+//! `maar shell`, on a new terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -41,7 +41,7 @@ fn on(terminal: OwnedFd, mut command: Command) -> Child {
     command.spawn().unwrap()
 }
 
-/// Reads until the terminal says something, or is closed.
+/// Reads until the terminal has output, or is closed.
 fn read_until(terminal: &mut File, said: &mut String, wanted: &str) {
     let mut buffer = [0; 4096];
     while !said.contains(wanted) {
@@ -110,7 +110,7 @@ fn what_has_no_cell_or_no_terminal_is_a_misuse() {
         assert!(ran.stderr.contains(words), "{}", ran.stderr);
     }
     let mut command = world.command(&["shell", "fixtures", "entered"]);
-    // SAFETY: the call is async-signal-safe. Without it, the terminal of whoever tests would be taken.
+    // SAFETY: the call is async-signal-safe. Without it, the call would take the tester's terminal.
     unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));

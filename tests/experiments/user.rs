@@ -32,7 +32,7 @@ fn an_ordinary_user_gets_the_same_verdicts() {
     let report = world.report("fixtures");
     let crates = report["crates"].as_array().unwrap();
     assert_eq!(crates.len(), cases.len());
-    // Few hosts let a user without a session of its own limit memory.
+    // Few hosts let a user without a session limit memory.
     let limits_memory = !report["notes"].to_string().contains("(memory: ");
     for (krate, case) in crates.iter().zip(&cases).filter(|(_, case)| limits_memory || !case.needs_memory_limit()) {
         let result = &krate["results"][0];
@@ -83,8 +83,8 @@ fn give_home(world: &World) {
     chown(world.home(), Some(USER), Some(USER)).unwrap();
 }
 
-/// [`USER`], who may not enter the folders where programs and toolchains of this host may be: they are shown in a world,
-/// to this thread and what it starts.
+/// [`USER`], who may not enter the folders where programs and toolchains of this host may be: they are shown in a
+/// world, to this thread and its child processes.
 struct User {
     maar: PathBuf,
     tools: PathBuf,

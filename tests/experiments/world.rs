@@ -21,7 +21,7 @@ pub(crate) struct World {
     _temporary: Option<TempDir>,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -106,7 +106,7 @@ impl World {
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
-    /// What the ops of a crate of the experiment `fixtures` printed.
+    /// The logs of a crate's ops in the experiment `fixtures`.
     pub(crate) fn log(&self, args: &[&str]) -> String {
         let ran = self.maar(&[&["logs", "fixtures"], args].concat());
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -162,7 +162,7 @@ impl Running {
         self.until(name, |event| event["event"] == "started" && step(event).starts_with(name));
     }
 
-    /// Waits until it has said something that contains `words`.
+    /// Waits until its output contains `words`.
     pub(crate) fn wait_for_note(&mut self, words: &str) {
         self.until(words, |event| event["event"] == "note" && text(&event["text"]).contains(words));
     }

@@ -26,7 +26,7 @@ pub(crate) fn attack(script: &str) -> Attack {
 }
 
 impl Attack {
-    /// Changes what the cell is like.
+    /// Changes the cell's spec.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Bench)) -> Self {
         change(&mut self.bench);
         self
@@ -37,7 +37,7 @@ impl Attack {
         self.with(|bench| bench.spec.limits.timeout = Duration::from_secs(seconds))
     }
 
-    /// Whether the host enforces what this controller limits; says so if not.
+    /// Whether the host enforces the limits of this controller; prints a line if not.
     pub(crate) fn enforced(self, controller: &str) -> Option<Self> {
         self.bench.enforces(controller).then_some(self)
     }

@@ -1,4 +1,4 @@
-//! What a hostile crate might do that a shell can't: one program, an attack per argument. Compiled by the suite itself,
+//! Attacks of a hostile crate that a shell can't do: one program, an attack per argument. Compiled by the suite itself,
 //! without any crate. Prints how the attack went; the exit code is 0 unless the attack decides otherwise.
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
@@ -101,7 +101,7 @@ fn shared() {
     std::thread::sleep(Duration::from_secs(50));
 }
 
-/// Fills the buffers of connections to itself, at most half a gigabyte, and says how many megabytes that were.
+/// Fills the buffers of connections to itself, at most half a gigabyte, and prints the number of megabytes.
 fn tcp() {
     use std::net::{TcpListener, TcpStream};
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -150,7 +150,7 @@ fn watchers() {
     println!("refused at {made}");
 }
 
-/// Forks until it may no more, and all that come of it spin and go on trying.
+/// Forks until the limit, and all its children spin and go on trying.
 fn bomb() {
     loop {
         unsafe { fork() };

@@ -1,4 +1,4 @@
-//! What a command sees, what it can't see, and what it can't change.
+//! The things that a command sees, can't see and can't change.
 
 use std::net::TcpListener;
 
