@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -187,8 +187,9 @@ fn close(path: &Path) -> Result<(), HomeError> {
     })
 }
 
+/// Private, because a user who can open a lock can also take it, and keep maar out of its experiments.
 fn lock_file(path: &Path) -> Result<File, HomeError> {
-    File::options().write(true).create(true).truncate(false).open(path).map_err(|source| HomeError::Io {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|source| HomeError::Io {
         what: "open",
         path: path.to_owned(),
         source,

@@ -72,6 +72,8 @@ fn only_the_standard_streams_are_open() {
 fn core_dumps_are_off_and_signals_are_as_at_birth() {
     let bench = native();
     bench.check("ulimit -c; ulimit -Hc; umask", End::Code(0), "0\n0\n0022\n");
+    // One byte: at zero, the kernel would still pipe cores to the host's program.
+    bench.check("grep -c '^Max core file size  *1  *1  ' /proc/self/limits", End::Code(0), "1\n");
     bench.check(
         "grep -h -e ^SigBlk -e ^SigIgn /proc/self/status",
         End::Code(0),

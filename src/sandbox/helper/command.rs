@@ -73,7 +73,9 @@ fn limit(rlimits: Rlimits) -> nix::Result<()> {
         let (_, most) = getrlimit(resource)?;
         setrlimit(resource, soft.min(most), hard.min(most))
     };
-    set(Resource::RLIMIT_CORE, 0, 0)?;
+    // One byte is no core file, and the only limit that also stops a program of the host that the kernel pipes cores to:
+    // core(5), `do_coredump` of the kernel.
+    set(Resource::RLIMIT_CORE, 1, 1)?;
     set(Resource::RLIMIT_NOFILE, 1024, 65_536)?;
     set(Resource::RLIMIT_FSIZE, rlimits.file, rlimits.file)?;
     set(Resource::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY)?;

@@ -111,6 +111,15 @@ const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 /// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question which one it is: those that Docker allows.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
+/// Calls that schedule the process of their first argument.
+const OF_ONE_PROCESS: [libc::c_long; 4] =
+    [libc::SYS_sched_setaffinity, libc::SYS_sched_setattr, libc::SYS_sched_setparam, libc::SYS_sched_setscheduler];
+
+/// Calls that give a priority to a process, a group of processes or a user, with the kernel's numbers for these three:
+/// sys/resource.h, linux/ioprio.h.
+const PRIORITIES: [(libc::c_long, u64, u64, u64); 2] =
+    [(libc::SYS_setpriority, 0, 1, 2), (libc::SYS_ioprio_set, 1, 2, 3)];
+
 /// Kinds of sockets that have no name beyond this cell's own network.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
@@ -155,8 +164,25 @@ fn forbidden() -> Filtered<Rules> {
     rules.insert(libc::SYS_ioctl, TERMINAL_INPUT.into_iter().map(terminal_input).collect::<Filtered<_>>()?);
     // The command has init's user, and could let init use no more CPU time than it has had: the kernel would kill it.
     rules.insert(libc::SYS_prlimit64, vec![all([argument(0, SeccompCmpOp::Ne, 0)?])?]);
+    rules.extend(scheduling_of_init()?);
     let none_of = PERSONALITIES.into_iter().map(|allowed| argument(0, SeccompCmpOp::Ne, allowed));
     rules.insert(libc::SYS_personality, vec![all(none_of.collect::<Filtered<Vec<_>>>()?)?]);
+    Ok(rules)
+}
+
+/// The calls that could make init, process 1 of the same user, run last or never: a cell ends only when init has run.
+fn scheduling_of_init() -> Filtered<Rules> {
+    let is_init = |place| argument(place, SeccompCmpOp::Eq, 1);
+    let which = |number| argument(0, SeccompCmpOp::Eq, number);
+    let mut rules: Rules = BTreeMap::new();
+    for call in OF_ONE_PROCESS {
+        rules.insert(call, vec![all([is_init(0)?])?]);
+    }
+    // (call, one process, a process group, all processes of a user). A command's group is never that of init.
+    for (call, process, group, user) in PRIORITIES {
+        let refused = [all([which(process)?, is_init(1)?])?, all([which(group)?, is_init(1)?])?, all([which(user)?])?];
+        rules.insert(call, refused.into());
+    }
     Ok(rules)
 }
 
@@ -278,6 +304,21 @@ mod tests {
     fn limits_are_set_for_oneself_only() {
         check(libc::SYS_prlimit64, [1, 0, 0], Err(Errno::EPERM));
         check(libc::SYS_prlimit64, [0, 0, 0], Ok(()));
+    }
+
+    #[test]
+    fn init_is_scheduled_as_it_was() {
+        for call in OF_ONE_PROCESS {
+            check(call, [1, 0, 0], Err(Errno::EPERM));
+        }
+        for (call, process, group, user) in PRIORITIES {
+            for arguments in [[process, 1, 0], [group, 1, 0], [user, 0, 0], [user, 1000, 0]] {
+                check(call, arguments, Err(Errno::EPERM));
+            }
+            check(call, [process, 0, 0], Ok(()));
+        }
+        // A thread of one's own: the call is made, and finds no parameters.
+        check(libc::SYS_sched_setparam, [0, 0, 0], Err(Errno::EINVAL));
     }
 
     #[test]
