@@ -52,16 +52,20 @@ fn held(helper: u32) -> u64 {
     let (mut private, mut mapped, mut shares, mut folders) = (0u64, 0u64, 0u64, 0u64);
     let mut files = BTreeMap::new();
     for process in &processes {
-        let folder = Path::new("/proc").join(process.to_string());
-        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        let views = process_tree::views(*process);
+        // All threads share one memory, and /proc doesn't show it for a thread that has ended.
+        let statuses = views.iter().map(|view| (view, fs::read_to_string(view.join("status")).unwrap_or_default()));
+        let Some((view, status)) = statuses.into_iter().find(|(_, status)| status.contains("RssAnon:")) else {
+            continue;
+        };
         private = private.saturating_add(entry(&status, "RssAnon:"));
         // Each process's share of memory that several have mapped; a kernel without that count has the whole.
-        match fs::read_to_string(folder.join("smaps_rollup")) {
+        match fs::read_to_string(view.join("smaps_rollup")) {
             Ok(rollup) => shares = shares.saturating_add(entry(&rollup, "Pss_Shmem:")),
             Err(_) => mapped = mapped.max(entry(&status, "RssShmem:")),
         }
-        folders = folders.max(in_folders(&folder.join("root")));
-        for open in fs::read_dir(folder.join("fd")).into_iter().flatten().flatten() {
+        folders = folders.max(in_folders(&view.join("root")));
+        for open in views.iter().flat_map(|view| fs::read_dir(view.join("fd"))).flatten().flatten() {
             let is_memory = fs::read_link(open.path()).is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:"));
             if let (true, Ok(file)) = (is_memory, fs::metadata(open.path())) {
                 files.insert((file.dev(), file.ino()), file.blocks() * 512);

@@ -55,6 +55,7 @@ fn main() {
     let argument = arguments.next().unwrap_or_default();
     match attack.as_str() {
         "bomb" => bomb(),
+        "headless" => headless(&argument),
         "shared" => shared(),
         "tcp" => tcp(),
         "terminals" => terminals(),
@@ -99,6 +100,36 @@ fn shared() {
         unsafe { *memory.cast::<u8>().add(page) = 1 };
     }
     std::thread::sleep(Duration::from_secs(50));
+}
+
+/// Holds 200 MiB of deleted files, or 500 MiB of shared memory, in a process whose main thread has ended.
+fn headless(what: &str) {
+    #[cfg(target_arch = "x86_64")]
+    const EXIT: c_long = 60;
+    #[cfg(target_arch = "aarch64")]
+    const EXIT: c_long = 93;
+    let what = what.to_owned();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        if what == "memory" {
+            (0..5).for_each(|_| drop(std::thread::spawn(shared)));
+            std::thread::sleep(Duration::from_secs(50));
+        }
+        let chunk = vec![1u8; 40 << 20];
+        let files: Vec<_> = (0..5)
+            .map(|_| {
+                let mut file = std::fs::File::create("file").expect("a file");
+                std::fs::remove_file("file").expect("its name");
+                file.write_all(&chunk).expect("room");
+                file
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(50));
+        drop(files);
+        std::process::exit(0);
+    });
+    // Ends this thread only, not the process.
+    unsafe { syscall(EXIT, 0) };
 }
 
 /// Fills the buffers of connections to itself, at most half a gigabyte, and prints the number of megabytes.

@@ -29,6 +29,7 @@ fn memory_is_limited_as_a_whole_where_no_controller_counts_it() {
         "head -c 500M /dev/zero > /dev/shm/a; sleep 60",
         // Mapped by each, and nobody else's.
         "for i in 1 2 3 4; do /attack shared & done; wait; sleep 60",
+        "exec /attack headless memory",
         "for i in 1 2 3 4; do head -c 90M /dev/zero | tail -c 89M >/tmp/$i & done; wait; sleep 60",
         // Each holds what it may by itself, all together more.
         "for i in 1 2 3 4 5; do (head -c 80M /dev/zero | tail -c 79M | (sleep 30; cat >/dev/null)) & done; wait",
@@ -49,6 +50,40 @@ fn deleted_files_count_while_they_are_open() {
     attack(
         "for i in 3 4 5 6 7; do eval \"exec $i>f$i\"; rm f$i; head -c 40M /dev/zero >&$i || exit 8; done
          echo $(ls | wc -l); exec sleep 600",
+    )
+    .seconds(60)
+    .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
+    .ends(End::OverDisk);
+}
+
+#[test]
+fn deleted_files_of_an_overlay_count_too() {
+    attack(
+        "cd /overlay; for i in 3 4 5 6 7; do eval \"exec $i>f$i\"; rm f$i; head -c 40M /dev/zero >&$i || exit 8; done
+         exec sleep 600",
+    )
+    .seconds(60)
+    .with(|bench| {
+        bench.overlay();
+        bench.spec.limits.disk = ByteSize::mib(64);
+    })
+    .ends(End::OverDisk);
+}
+
+#[test]
+fn files_of_a_process_without_a_main_thread_count() {
+    attack("exec /attack headless files")
+        .seconds(60)
+        .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
+        .ends(End::OverDisk);
+}
+
+#[test]
+fn closed_folders_do_not_hide_others() {
+    // An ordinary user can list such a folder, and can't look at the files in it.
+    attack(
+        "for i in $(seq 50); do mkdir shut$i; chmod 400 shut$i; done; mkdir open
+         for i in 1 2 3 4 5; do head -c 40M /dev/zero > open/$i || exit 8; done; exec sleep 600",
     )
     .seconds(60)
     .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
