@@ -135,6 +135,7 @@ impl<'a> Contender<'a> {
 async fn in_cell(sandbox: &Sandbox, dir: &Path) {
     let spec = Spec {
         label: "bench".to_owned(),
+        user: sandbox.user(),
         scratch: dir.join("scratch"),
         mounts: vec![Mount { at: "/work".into(), what: MountKind::Writable(dir.join("work")) }],
         network: Network::Loopback,

@@ -89,7 +89,7 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
 /// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 21] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
     ("cache/key.rs", &["fs::metadata"], "the host's toolchains and system folders"),
@@ -97,6 +97,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
         "cache/layer.rs",
         &[
             "File::open",
+            "File::options",
             "fs::create_dir",
             "fs::create_dir_all",
             "fs::hard_link",
@@ -118,6 +119,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
             "fs::remove_dir",
             "fs::remove_file",
             "fs::rename",
+            "fs::set_permissions",
             "fs::write",
         ],
         "layers and bases, which are below the overlays of cells",
@@ -151,7 +153,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
     ),
     (
         "sandbox/native.rs",
-        &["fs::create_dir", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
+        &["fs::create_dir", "fs::read_dir", "fs::remove_dir"],
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
@@ -160,6 +162,11 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
         "sandbox/unlinked.rs",
         &["fs::metadata", "fs::read_dir", "fs::read_to_string"],
         "the kernel's own files, and the state of files that are open",
+    ),
+    (
+        "sandbox/users.rs",
+        &["DirBuilder::new", "File::options", "fs::metadata", "fs::read_to_string"],
+        "locks that are root's alone, and the kernel's own files",
     ),
 ];
 

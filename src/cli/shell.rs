@@ -105,7 +105,7 @@ impl Visit<'_> {
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?;
+        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done

@@ -26,6 +26,7 @@ mod suspect;
 mod tree;
 pub mod unconfined;
 mod unlinked;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -41,6 +42,7 @@ pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
 pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
+pub use self::users::User;
 use crate::owner::Owner;
 use crate::stop::Stop;
 
@@ -80,6 +82,8 @@ pub enum Cell {
 pub struct Spec {
     /// A word for the cell's cgroup; ASCII letters, digits and `-`.
     pub label: String,
+    /// Who commands are to the host, from [`Sandbox::user`]. Cells that share folders have the same.
+    pub user: User,
     /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
     /// have it one after another, after it is [released](Sandbox::release).
     pub scratch: PathBuf,
@@ -253,14 +257,15 @@ impl Sandbox {
         }
     }
 
-    /// Who must own the files that commands change, writable folders and both sides of overlays; `None`: maar's user.
-    pub fn owner(&self) -> Option<Owner> {
+    /// A user for the commands of one job, who must own the files that they change, writable folders and both sides of
+    /// overlays. As root, no other job has the same meanwhile.
+    pub fn user(&self) -> User {
         match self {
-            Self::Native(native) => native.owner(),
-            Self::Docker(docker) => docker.owner(),
-            Self::Unconfined(_) => None,
+            Self::Native(native) => native.user(),
+            Self::Docker(docker) => docker.user(),
+            Self::Unconfined(_) => User::of_maar(),
             #[cfg(test)]
-            Self::Fake(fake) => fake.owner,
+            Self::Fake(fake) => User::shared(fake.owner),
         }
     }
 
@@ -426,7 +431,8 @@ mod tests {
             cores: Cores::Shared,
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
-        Spec { label: label.to_owned(), scratch: "/s".into(), mounts, network: Network::Loopback, limits }
+        let (label, user) = (label.to_owned(), User::of_maar());
+        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits }
     }
 
     #[test]

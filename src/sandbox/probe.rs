@@ -81,8 +81,10 @@ async fn namespaces_and_overlay(native: &Native, dir: &Path) -> Vec<Check> {
     if let Err(error) = try_cell(native, dir, Trial::Plain).await {
         return vec![failed("namespaces", &error)];
     }
-    let who = match native.owner() {
-        Some(owner) => format!("cells work; commands are user {} to the host", owner.uid),
+    let who = match native.user().owner() {
+        Some(owner) => {
+            format!("cells work; each crate's commands are a user of their own to the host, such as {}", owner.uid)
+        }
         None => "cells work, rootless".to_owned(),
     };
     let overlay = match try_cell(native, dir, Trial::Overlay).await {
@@ -108,6 +110,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
     };
     let mut spec = Spec {
         label: "probe".to_owned(),
+        user: native.user(),
         scratch: folder("scratch")?,
         mounts: Vec::new(),
         network: Network::Loopback,

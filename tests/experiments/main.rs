@@ -17,6 +17,7 @@ mod host;
 mod layers;
 mod mounts;
 mod network;
+mod owners;
 mod planted;
 mod shell;
 mod stops;

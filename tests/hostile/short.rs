@@ -106,7 +106,7 @@ fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
         for path in [&scratch, &own] {
             std::fs::create_dir(path).unwrap();
         }
-        if let Some(owner) = bench.sandbox.owner() {
+        if let Some(owner) = bench.spec.user.owner() {
             std::os::unix::fs::chown(&own, Some(owner.uid), Some(owner.gid)).unwrap();
         }
         let mut spec = bench.spec.clone();

@@ -38,11 +38,12 @@ pub(crate) fn unconfined() -> Bench {
 }
 
 pub(crate) fn bench(sandbox: Sandbox) -> Bench {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, user) = (tempfile::tempdir().unwrap(), sandbox.user());
     let mut bench = Bench {
         sandbox,
         spec: Spec {
             label: "bench".to_owned(),
+            user,
             scratch: dir.path().join("scratch"),
             mounts: Vec::new(),
             network: Network::Loopback,
@@ -83,7 +84,7 @@ impl Bench {
     }
 
     fn hand_over(&self, path: &Path) {
-        if let Some(owner) = self.sandbox.owner() {
+        if let Some(owner) = self.spec.user.owner() {
             chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
         }
     }

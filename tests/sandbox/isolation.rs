@@ -31,7 +31,7 @@ fn a_command_is_an_ordinary_user_inside_and_out() {
     let made = std::fs::metadata(bench.dir.path().join("work/made")).unwrap();
     let uid = std::os::unix::fs::MetadataExt::uid(&made);
     assert_ne!(uid, 0);
-    assert_eq!(uid, bench.sandbox.owner().map_or_else(|| nix::unistd::geteuid().as_raw(), |owner| owner.uid));
+    assert_eq!(uid, bench.spec.user.owner().map_or_else(|| nix::unistd::geteuid().as_raw(), |owner| owner.uid));
 }
 
 #[test]

@@ -63,8 +63,9 @@ pub(crate) const HIDDEN: [&str; 10] = [
 /// What of /proc may be read, and by nobody inside written; same source.
 pub(crate) const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`).
-const TERMINALS: u32 = 256;
+/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`), a quarter of them for
+/// itself alone.
+const TERMINALS: u32 = 64;
 
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";

@@ -1,0 +1,313 @@
+//! Who commands are to the host: a user id for each job, so that jobs don't share what the kernel counts by user.
+//!
+//! An id is leased for as long as its [`User`] lives. Files below `/run` are locked meanwhile, because several maars may
+//! run at the same time. A maar that isn't root has no ids to give away: there commands are maar's own user.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::helper::protocol::Identity;
+use crate::owner::Owner;
+
+/// Ids that nothing hands out, the preferred ones first.
+///
+/// Source: [systemd's table](https://systemd.io/UIDS-GIDS/) of all users and groups lists 1879048192-2147352575 and
+/// 60706-61183 as unused; the latter lie between the greeters of a display manager and the users of services. The first
+/// range here is a part of the former, above SSSD's ids (`ldap_idmap_range_max` of sssd-ldap(5): 2000200000). The second is for
+/// namespaces that map 16 bits. `useradd` gives out accounts up to 60000 and subordinate ids up to 600100000
+/// (login.defs(5)).
+const UNCLAIMED: [RangeInclusive<u32>; 2] = [0x7a6d_0000..=0x7a6d_0fff, 60_706..=61_183];
+
+/// Where ids are locked. Only root can make this folder, so that no other user can hold a lock.
+const LOCKS: &str = "/run/maar/users";
+
+/// The part of a limit of the kernel's that a cell may use where it shares its user with others: a quarter.
+pub(super) const SHARERS: u64 = 4;
+
+/// The users that a sandbox lends to jobs.
+#[derive(Debug, Clone)]
+pub(super) struct Users(Arc<Pool>);
+
+#[derive(Debug)]
+enum Pool {
+    /// maar's own user, which can't become another.
+    Own(Owner),
+    /// Root has this many ids to give, each of which gets one of so many parts of what the kernel counts.
+    Many { ids: RangeInclusive<u32>, sharers: u64, locks: PathBuf, next: AtomicU32 },
+    /// Root has one id to give, for this reason.
+    One { id: u32, reason: String },
+}
+
+/// The user namespace that maar runs in.
+struct Namespace {
+    /// maar's own user.
+    own: Owner,
+    uids: Vec<RangeInclusive<u32>>,
+    gids: Vec<RangeInclusive<u32>>,
+    /// How many cells the limits must do for, even if each has a user of its own. Inotify, pending signals, message queues and
+    /// locked memory of a namespace count as those of the user who made the namespace, too.
+    sharers: u64,
+}
+
+/// A user that commands are to the host, held until this value and all its clones are dropped.
+#[derive(Debug, Clone)]
+pub struct User(Arc<Lease>);
+
+#[derive(Debug)]
+enum Lease {
+    /// maar's own user.
+    Maars,
+    /// A user that no other job has while the file is locked.
+    Alone { owner: Owner, sharers: u64, _lock: File },
+    /// A user that other jobs have too.
+    Shared(Owner),
+}
+
+impl User {
+    /// maar's own user.
+    pub(super) fn of_maar() -> Self {
+        Self(Arc::new(Lease::Maars))
+    }
+
+    /// Who must own the files that commands change; `None`: maar's user, who makes them.
+    pub fn owner(&self) -> Option<Owner> {
+        match *self.0 {
+            Lease::Maars => None,
+            Lease::Alone { owner, .. } | Lease::Shared(owner) => Some(owner),
+        }
+    }
+
+    /// Into how many parts a limit that the kernel counts by user is divided. One cell gets one of them.
+    pub(super) fn sharers(&self) -> u64 {
+        match *self.0 {
+            Lease::Alone { sharers, .. } => sharers,
+            Lease::Maars | Lease::Shared(_) => SHARERS,
+        }
+    }
+
+    /// A user without a lock.
+    #[cfg(test)]
+    pub(crate) fn shared(owner: Option<Owner>) -> Self {
+        owner.map_or_else(Self::of_maar, |owner| Self(Arc::new(Lease::Shared(owner))))
+    }
+}
+
+impl Users {
+    /// The users that this process can give to commands.
+    pub(super) fn find() -> Self {
+        let own = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+        let map = |file| mapped(&fs::read_to_string(file).unwrap_or_default());
+        let (uids, gids) = (map("/proc/self/uid_map"), map("/proc/self/gid_map"));
+        let namespace = Namespace { own, uids, gids, sharers: if is_initial() { 1 } else { SHARERS } };
+        Self(Arc::new(Pool::new(&namespace, Path::new(LOCKS))))
+    }
+
+    /// Who the commands of a user are to the host.
+    pub(super) fn identity(&self, user: &User) -> Identity {
+        match (user.owner(), &*self.0) {
+            (Some(owner), _) => Identity::Unprivileged(owner),
+            (None, Pool::Own(owner)) => Identity::Rootless(*owner),
+            // Never root, whatever the spec says.
+            (None, Pool::Many { ids, .. }) => Identity::Unprivileged(both(*ids.start())),
+            (None, Pool::One { id, .. }) => Identity::Unprivileged(both(*id)),
+        }
+    }
+
+    /// A user that no other job has, or, where all are taken, one that others have too.
+    pub(super) fn lease(&self) -> User {
+        User(Arc::new(match &*self.0 {
+            Pool::Own(_) => Lease::Maars,
+            Pool::One { id, .. } => Lease::Shared(both(*id)),
+            Pool::Many { ids, sharers, locks, next } => {
+                let count = ids.end() - ids.start();
+                // Not the one that was given back last: the kernel may still be clearing up after it. The first is shared
+                // when all others are taken.
+                let turn = || ids.start() + 1 + next.fetch_add(1, Ordering::Relaxed) % count;
+                (0..count)
+                    .map(|_| turn())
+                    .find_map(|id| Some(Lease::Alone { owner: both(id), sharers: *sharers, _lock: lock(locks, id)? }))
+                    .unwrap_or(Lease::Shared(both(*ids.start())))
+            }
+        }))
+    }
+
+    /// Says in plain words what is shared where jobs can't have users of their own.
+    pub(super) fn unenforced(&self) -> Option<String> {
+        match &*self.0 {
+            Pool::Own(_) | Pool::Many { .. } => None,
+            Pool::One { reason, .. } => Some(format!(
+                "crates share the limits that the kernel counts by user, such as those of inotify and pipes (users: {reason})"
+            )),
+        }
+    }
+}
+
+impl Pool {
+    fn new(namespace: &Namespace, locks: &Path) -> Self {
+        let Namespace { own, uids, gids, sharers } = namespace;
+        let in_both = |id: &u32| [uids, gids].iter().all(|map| map.iter().any(|range| range.contains(id)));
+        let highest = uids.iter().map(|range| *range.end()).filter(|id| *id > 0 && in_both(id)).max();
+        let (0, Some(highest)) = (own.uid, highest) else { return Self::Own(*own) };
+        let is_whole = |block: &&RangeInclusive<u32>| {
+            let holds = |range: &RangeInclusive<u32>| range.contains(block.start()) && range.contains(block.end());
+            uids.iter().any(holds) && gids.iter().any(holds)
+        };
+        let Some(ids) = UNCLAIMED.iter().find(is_whole).cloned() else {
+            let reason = "the user namespace that maar runs in maps too few ids; map 65536".to_owned();
+            return Self::One { id: highest, reason };
+        };
+        match open_locks(locks) {
+            Ok(()) => {
+                let (next, locks) = (AtomicU32::new(std::process::id()), locks.to_owned());
+                Self::Many { ids, sharers: *sharers, locks, next }
+            }
+            Err(error) => Self::One { id: *ids.start(), reason: format!("{} can't be made: {error}", locks.display()) },
+        }
+    }
+}
+
+/// The user and the group of an id.
+fn both(id: u32) -> Owner {
+    Owner { uid: id, gid: id }
+}
+
+/// Makes the folder of locks, or takes the one that is there if nobody else can write to it.
+fn open_locks(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let metadata = folder.symlink_metadata()?;
+    if metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other("root must own it and nobody else may write to it; remove it"))
+}
+
+/// Takes an id, if no other job has it. The files stay: to remove one would let two jobs lock the same name.
+fn lock(folder: &Path, id: u32) -> Option<File> {
+    let path = folder.join(id.to_string());
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
+    file.try_lock().ok().map(|()| file)
+}
+
+/// Whether maar runs in the user namespace that the host began with.
+fn is_initial() -> bool {
+    /// `PROC_USER_INIT_INO` of linux/proc_ns.h.
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == INITIAL)
+}
+
+/// The ids that a user namespace maps. The format is of user_namespaces(7): first id inside, first id outside, how many.
+fn mapped(map: &str) -> Vec<RangeInclusive<u32>> {
+    let ranges = map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (first, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(first..=first.checked_add(count.checked_sub(1)?)?)
+    });
+    ranges.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: Owner = Owner { uid: 0, gid: 0 };
+    const WHOLE: &str = "         0          0 4294967295\n";
+
+    fn namespace(own: Owner, map: &str) -> Namespace {
+        Namespace { own, uids: mapped(map), gids: mapped(map), sharers: 1 }
+    }
+
+    fn pool(own: Owner, map: &str, locks: &Path) -> Users {
+        Users(Arc::new(Pool::new(&namespace(own, map), locks)))
+    }
+
+    #[track_caller]
+    fn check(map: &str, expected: Option<u32>) {
+        let dir = tempfile::tempdir().unwrap();
+        let id = match &*pool(ROOT, map, &dir.path().join("locks")).0 {
+            Pool::Own(_) => None,
+            Pool::Many { ids, .. } => Some(*ids.start()),
+            Pool::One { id, .. } => Some(*id),
+        };
+        assert_eq!(id, expected, "{map:?}");
+    }
+
+    #[test]
+    fn commands_get_ids_that_the_host_maps_and_that_are_not_roots() {
+        check(WHOLE, Some(0x7a6d_0000));
+        check("0 100000 65536\n", Some(60_706));
+        check("0 1000 1\n1 100000 65536\n", Some(60_706));
+        check("0 1000 1\n1 100000 5\n", Some(5));
+        check("0 1000 1\n", None);
+        check("", None);
+        check("x y z\n0 0 0\n", None);
+    }
+
+    #[test]
+    fn an_ordinary_user_has_none_to_give() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Owner { uid: 7, gid: 8 };
+        let users = pool(own, WHOLE, dir.path());
+        assert_eq!(users.identity(&users.lease()), Identity::Rootless(own));
+        assert_eq!(users.unenforced(), None);
+    }
+
+    #[test]
+    fn root_is_no_commands_user() {
+        let dir = tempfile::tempdir().unwrap();
+        for map in [WHOLE, "0 1000 1\n1 100000 5\n"] {
+            let users = pool(ROOT, map, &dir.path().join("locks"));
+            for user in [User::of_maar(), users.lease()] {
+                let Identity::Unprivileged(owner) = users.identity(&user) else { panic!("{map}") };
+                assert_ne!((owner.uid, owner.gid), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_jobs_have_one_user_not_even_of_two_maars() {
+        let dir = tempfile::tempdir().unwrap();
+        let locks = dir.path().join("locks");
+        let maars = [pool(ROOT, WHOLE, &locks), pool(ROOT, WHOLE, &locks)];
+        let users: Vec<User> = (0..40).map(|turn| maars[turn % 2].lease()).collect();
+        let ids: std::collections::BTreeSet<u32> = users.iter().map(|user| user.owner().unwrap().uid).collect();
+        assert_eq!(ids.len(), users.len());
+        assert!(users.iter().all(|user| user.sharers() == 1));
+    }
+
+    #[test]
+    fn a_user_is_given_back_when_the_last_clone_is_dropped_and_shared_when_all_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = pool(ROOT, "60706 0 478\n", &dir.path().join("locks"));
+        let all: Vec<User> = (0..477).map(|_| users.lease()).collect();
+        let (shared, clone) = (users.lease(), all[7].clone());
+        assert_eq!((shared.owner().unwrap().uid, shared.sharers()), (60_706, SHARERS));
+        drop(all);
+        let ids: Vec<u32> = (0..477).map(|_| users.lease().owner().unwrap().uid).collect();
+        assert!(!ids.contains(&clone.owner().unwrap().uid) && !ids.contains(&60_706));
+    }
+
+    #[test]
+    fn users_of_a_namespace_share_the_limits_of_its_maker() {
+        let dir = tempfile::tempdir().unwrap();
+        let nested = Namespace { sharers: SHARERS, ..namespace(ROOT, "0 100000 65536\n") };
+        let users = Users(Arc::new(Pool::new(&nested, &dir.path().join("locks"))));
+        let [one, two] = [users.lease(), users.lease()];
+        assert_ne!(one.owner(), two.owner());
+        assert_eq!([one.sharers(), two.sharers()], [SHARERS; 2]);
+    }
+
+    #[test]
+    fn without_locks_that_are_roots_alone_there_is_one_user_and_the_run_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let users = pool(ROOT, WHOLE, dir.path());
+        assert_eq!(users.lease().owner(), users.lease().owner());
+        assert!(users.unenforced().unwrap().contains("root must own it and nobody else may write to it; remove it"));
+        assert!(pool(ROOT, "0 1000 1\n1 100000 5\n", dir.path()).unenforced().unwrap().contains("map 65536"));
+    }
+}
