@@ -18,6 +18,9 @@ use crate::stop::Stop;
 pub struct Config {
     /// The program that serves as helper: maar itself, whose `main` calls [`super::helper_main_if_asked`].
     pub helper: PathBuf,
+    /// A folder of maar's own for locks on user ids, used in a user namespace where neither `/run` nor `$XDG_RUNTIME_DIR` can
+    /// hold them.
+    pub locks: Option<PathBuf>,
 }
 
 /// Opens cells that are namespaces.
@@ -38,7 +41,7 @@ pub struct NativeCell {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { helper: PathBuf::from("/proc/self/exe") }
+        Self { helper: PathBuf::from("/proc/self/exe"), locks: None }
     }
 }
 
@@ -46,12 +49,12 @@ impl Native {
     /// A sandbox for this process's user. Its cgroups are removed when it and all its cells are dropped, which
     /// `std::process::exit` doesn't do. Whether the host allows namespaces is found out when the first command runs.
     pub fn new(config: Config) -> Self {
-        Self { launcher: Launcher::new(config.helper), users: Users::find() }
+        Self { launcher: Launcher::new(config.helper), users: Users::find(config.locks.as_deref()) }
     }
 
     /// As [`new`](Self::new), but with no cgroups, as on a host that has none: shows what they cost.
     pub fn without_cgroups(config: Config) -> Self {
-        Self { launcher: Launcher::with(Cgroups::none(), config.helper), users: Users::find() }
+        Self { launcher: Launcher::with(Cgroups::none(), config.helper), users: Users::find(config.locks.as_deref()) }
     }
 
     pub(super) fn launcher(&self) -> &Launcher {

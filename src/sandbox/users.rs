@@ -1,9 +1,10 @@
 //! Who commands are to the host: a user id for each job, so that jobs don't share what the kernel counts by user.
 //!
-//! An id is leased for as long as its [`User`] lives. Files below `/run` are locked meanwhile, because several maars may
-//! run at the same time. A maar that isn't root has no ids to give away: there commands are maar's own user.
+//! An id is leased for as long as its [`User`] lives. A file is locked meanwhile, because several maars may run at the same
+//! time. A maar that isn't root has no ids to give away: there commands are maar's own user.
 
-use std::fs::{self, DirBuilder, File};
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::helper::protocol::Identity;
+use super::id_map::{self, IdMap};
 use crate::owner::Owner;
 
 /// Ids that nothing hands out, the preferred ones first.
@@ -22,6 +24,9 @@ use crate::owner::Owner;
 /// namespaces that map 16 bits. `useradd` gives out accounts up to 60000 and subordinate ids up to 600100000
 /// (login.defs(5)).
 const UNCLAIMED: [RangeInclusive<u32>; 2] = [0x7a6d_0000..=0x7a6d_0fff, 60_706..=61_183];
+
+/// How many ids a namespace must map, from 0 on, to have some that are unclaimed.
+pub(super) const NEEDED: u32 = *UNCLAIMED[1].end() + 1;
 
 /// Where ids are locked. Only root can make this folder, so that no other user can hold a lock.
 const LOCKS: &str = "/run/maar/users";
@@ -47,8 +52,8 @@ enum Pool {
 struct Namespace {
     /// maar's own user.
     own: Owner,
-    uids: Vec<RangeInclusive<u32>>,
-    gids: Vec<RangeInclusive<u32>>,
+    uids: IdMap,
+    gids: IdMap,
     /// How many cells the limits must do for, even if each has a user of its own. Inotify, pending signals, message queues and
     /// locked memory of a namespace count as those of the user who made the namespace, too.
     sharers: u64,
@@ -82,6 +87,11 @@ impl User {
         }
     }
 
+    /// Whether no other job has this user.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(*self.0, Lease::Alone { .. })
+    }
+
     /// Into how many parts a limit that the kernel counts by user is divided. One cell gets one of them.
     pub(super) fn sharers(&self) -> u64 {
         match *self.0 {
@@ -98,13 +108,17 @@ impl User {
 }
 
 impl Users {
-    /// The users that this process can give to commands.
-    pub(super) fn find() -> Self {
+    /// The users that this process can give to commands. In a user namespace, `locks` is the folder for locks on ids where
+    /// neither `/run` nor `$XDG_RUNTIME_DIR` is maar's to write to.
+    pub(super) fn find(locks: Option<&Path>) -> Self {
         let own = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-        let map = |file| mapped(&fs::read_to_string(file).unwrap_or_default());
-        let (uids, gids) = (map("/proc/self/uid_map"), map("/proc/self/gid_map"));
-        let namespace = Namespace { own, uids, gids, sharers: if is_initial() { 1 } else { SHARERS } };
-        Self(Arc::new(Pool::new(&namespace, Path::new(LOCKS))))
+        let (sharers, folders) = if id_map::is_initial() {
+            (1, vec![PathBuf::from(LOCKS)])
+        } else {
+            (SHARERS, folders_in_namespace(std::env::var_os("XDG_RUNTIME_DIR"), locks))
+        };
+        let namespace = Namespace { own, uids: IdMap::of_users(), gids: IdMap::of_groups(), sharers };
+        Self(Arc::new(Pool::new(&namespace, &folders)))
     }
 
     /// Who the commands of a user are to the host.
@@ -148,25 +162,22 @@ impl Users {
 }
 
 impl Pool {
-    fn new(namespace: &Namespace, locks: &Path) -> Self {
+    fn new(namespace: &Namespace, folders: &[PathBuf]) -> Self {
         let Namespace { own, uids, gids, sharers } = namespace;
-        let in_both = |id: &u32| [uids, gids].iter().all(|map| map.iter().any(|range| range.contains(id)));
-        let highest = uids.iter().map(|range| *range.end()).filter(|id| *id > 0 && in_both(id)).max();
+        let in_both = |id: &u32| [uids, gids].iter().all(|map| map.inside().any(|range| range.contains(id)));
+        let highest = uids.inside().map(|range| *range.end()).filter(|id| *id > 0 && in_both(id)).max();
         let (0, Some(highest)) = (own.uid, highest) else { return Self::Own(*own) };
         let is_whole = |block: &&RangeInclusive<u32>| {
-            let holds = |range: &RangeInclusive<u32>| range.contains(block.start()) && range.contains(block.end());
-            uids.iter().any(holds) && gids.iter().any(holds)
+            let holds = |range: RangeInclusive<u32>| range.contains(block.start()) && range.contains(block.end());
+            uids.inside().any(holds) && gids.inside().any(holds)
         };
         let Some(ids) = UNCLAIMED.iter().find(is_whole).cloned() else {
             let reason = "the user namespace that maar runs in maps too few ids; map 65536".to_owned();
             return Self::One { id: highest, reason };
         };
-        match open_locks(locks) {
-            Ok(()) => {
-                let (next, locks) = (AtomicU32::new(std::process::id()), locks.to_owned());
-                Self::Many { ids, sharers: *sharers, locks, next }
-            }
-            Err(error) => Self::One { id: *ids.start(), reason: format!("{} can't be made: {error}", locks.display()) },
+        match find_locks(folders) {
+            Ok(locks) => Self::Many { ids, sharers: *sharers, locks, next: AtomicU32::new(std::process::id()) },
+            Err(reason) => Self::One { id: *ids.start(), reason },
         }
     }
 }
@@ -176,6 +187,25 @@ fn both(id: u32) -> Owner {
     Owner { uid: id, gid: id }
 }
 
+/// The folders for locks in a user namespace, best first. All maars of one user should find the same one.
+fn folders_in_namespace(runtime: Option<OsString>, last: Option<&Path>) -> Vec<PathBuf> {
+    let runtime = runtime.map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let runtime = runtime.map(|folder| folder.join("maar/users"));
+    [Some(PathBuf::from(LOCKS)), runtime, last.map(Path::to_owned)].into_iter().flatten().collect()
+}
+
+/// The first of some folders that can hold locks, or why none can.
+fn find_locks(folders: &[PathBuf]) -> Result<PathBuf, String> {
+    let mut reasons = Vec::new();
+    for folder in folders {
+        match open_locks(folder) {
+            Ok(()) => return Ok(folder.clone()),
+            Err(error) => reasons.push(format!("{} can't hold locks: {error}", folder.display())),
+        }
+    }
+    Err(reasons.join("; "))
+}
+
 /// Makes the folder of locks, or takes the one that is there if nobody else can write to it.
 fn open_locks(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -183,7 +213,7 @@ fn open_locks(folder: &Path) -> io::Result<()> {
     if metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(io::Error::other("root must own it and nobody else may write to it; remove it"))
+    Err(io::Error::other("maar's user must own it and nobody else may write to it; remove it"))
 }
 
 /// Takes an id, if no other job has it. The files stay: to remove one would let two jobs lock the same name.
@@ -191,23 +221,6 @@ fn lock(folder: &Path, id: u32) -> Option<File> {
     let path = folder.join(id.to_string());
     let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
     file.try_lock().ok().map(|()| file)
-}
-
-/// Whether maar runs in the user namespace that the host began with.
-fn is_initial() -> bool {
-    /// `PROC_USER_INIT_INO` of linux/proc_ns.h.
-    const INITIAL: u64 = 0xEFFF_FFFD;
-    fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == INITIAL)
-}
-
-/// The ids that a user namespace maps. The format is of user_namespaces(7): first id inside, first id outside, how many.
-fn mapped(map: &str) -> Vec<RangeInclusive<u32>> {
-    let ranges = map.lines().filter_map(|line| {
-        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
-        let (first, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        Some(first..=first.checked_add(count.checked_sub(1)?)?)
-    });
-    ranges.collect()
 }
 
 #[cfg(test)]
@@ -218,11 +231,11 @@ mod tests {
     const WHOLE: &str = "         0          0 4294967295\n";
 
     fn namespace(own: Owner, map: &str) -> Namespace {
-        Namespace { own, uids: mapped(map), gids: mapped(map), sharers: 1 }
+        Namespace { own, uids: IdMap::parse(map), gids: IdMap::parse(map), sharers: 1 }
     }
 
     fn pool(own: Owner, map: &str, locks: &Path) -> Users {
-        Users(Arc::new(Pool::new(&namespace(own, map), locks)))
+        Users(Arc::new(Pool::new(&namespace(own, map), &[locks.to_owned()])))
     }
 
     #[track_caller]
@@ -295,19 +308,38 @@ mod tests {
     fn users_of_a_namespace_share_the_limits_of_its_maker() {
         let dir = tempfile::tempdir().unwrap();
         let nested = Namespace { sharers: SHARERS, ..namespace(ROOT, "0 100000 65536\n") };
-        let users = Users(Arc::new(Pool::new(&nested, &dir.path().join("locks"))));
+        let users = Users(Arc::new(Pool::new(&nested, &[dir.path().join("locks")])));
         let [one, two] = [users.lease(), users.lease()];
         assert_ne!(one.owner(), two.owner());
         assert_eq!([one.sharers(), two.sharers()], [SHARERS; 2]);
     }
 
     #[test]
+    fn in_a_namespace_locks_are_where_the_user_may_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, runtime, home] = ["file", "runtime", "home"].map(|name| dir.path().join(name));
+        std::fs::write(&file, "").unwrap();
+        let found = |runtime: &Path| {
+            let folders = folders_in_namespace(Some(runtime.into()), Some(&home));
+            assert_eq!(folders[0], Path::new(LOCKS));
+            find_locks(&folders[1..])
+        };
+        assert_eq!(found(&runtime), Ok(runtime.join("maar/users")));
+        assert_eq!(found(&file), Ok(home.clone()));
+        assert_eq!(found(Path::new("relative")), Ok(home.clone()));
+        let reason = find_locks(&[file.join("a"), file.clone()]).unwrap_err();
+        assert!(reason.contains("file/a can't hold locks: ") && reason.contains("; "), "{reason}");
+    }
+
+    #[test]
     fn without_locks_that_are_roots_alone_there_is_one_user_and_the_run_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let users = pool(ROOT, WHOLE, dir.path());
         assert_eq!(users.lease().owner(), users.lease().owner());
-        assert!(users.unenforced().unwrap().contains("root must own it and nobody else may write to it; remove it"));
+        assert!(
+            users.unenforced().unwrap().contains("maar's user must own it and nobody else may write to it; remove it")
+        );
         assert!(pool(ROOT, "0 1000 1\n1 100000 5\n", dir.path()).unenforced().unwrap().contains("map 65536"));
     }
 }

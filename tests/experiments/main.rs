@@ -22,6 +22,7 @@ mod planted;
 mod shell;
 mod stops;
 mod strangers;
+mod subordinate;
 mod user;
 mod verdicts;
 mod world;

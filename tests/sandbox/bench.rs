@@ -29,12 +29,12 @@ pub(crate) fn helper() -> PathBuf {
 
 /// A native sandbox with a writable folder of the host at `/work`.
 pub(crate) fn native() -> Bench {
-    bench(Sandbox::Native(Native::new(Config { helper: helper() })))
+    bench(Sandbox::Native(Native::new(Config { helper: helper(), locks: None })))
 }
 
 /// No sandbox, with the same folder.
 pub(crate) fn unconfined() -> Bench {
-    bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper() })))
+    bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper(), locks: None })))
 }
 
 pub(crate) fn bench(sandbox: Sandbox) -> Bench {

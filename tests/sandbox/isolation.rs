@@ -168,6 +168,17 @@ fn an_overlay_takes_changes_and_keeps_them_for_the_next_cell() {
 }
 
 #[test]
+fn a_folder_that_takes_the_place_of_one_below_hides_what_was_in_it() {
+    let mut bench = native();
+    let (lower, _) = bench.overlay();
+    // Those below belong to cells: nobody else's could be replaced.
+    bench.check("mkdir -p made/old", End::Code(0), "");
+    std::fs::rename(bench.dir.path().join("work/made"), lower.join("made")).unwrap();
+    bench.check("cd /overlay; rm -r made && mkdir made && touch made/new", End::Code(0), "");
+    bench.check("ls /overlay/made", End::Code(0), "new\n");
+}
+
+#[test]
 fn private_folders_are_forgotten() {
     let bench = native();
     bench.check(

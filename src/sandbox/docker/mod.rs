@@ -95,7 +95,7 @@ impl Docker {
         }
         let label = Label::of_this_process();
         daemon.sweep(&label).await?;
-        let users_of_host = Users::find();
+        let users_of_host = Users::find(None);
         let common = Common { image, helper, users_of_host, label, cores: daemon.cores, users: daemon.users };
         Ok(Self {
             shared: Arc::new(Shared { daemon, common, cores: CorePool::of_this_process(), kept: Mutex::default() }),

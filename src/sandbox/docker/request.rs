@@ -218,7 +218,7 @@ mod tests {
         let common = Common {
             image: Image::default(),
             helper: "/host/maar".into(),
-            users_of_host: Users::find(),
+            users_of_host: Users::find(None),
             label: Label::of_this_process(),
             cores: 2.0,
             users,

@@ -13,6 +13,7 @@ use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree
 use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
+use crate::sandbox::id_map;
 use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner};
 
 /// Folders of programs and libraries, as distributions have them.
@@ -82,8 +83,9 @@ pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     devices(&root)?;
     let settings = proc(&root)?;
     private_folders(&root, cell)?;
+    let marks = marks();
     for mount in &cell.mounts {
-        add(&root, mount, cell.identity)?;
+        add(&root, mount, marks)?;
     }
     let leave = |errno| Fault::new(Step::LeaveHost, errno);
     mounts::seal(&root.0).map_err(leave)?;
@@ -206,16 +208,17 @@ fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
     root.place(Path::new("/run"), Kind::Folder).map(drop)
 }
 
-fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
+/// What overlays of this process may mark files with: only root of the host has the marks of root.
+fn marks() -> Marks {
+    if id_map::is_initial() { Marks::OfRoot } else { Marks::OfUser }
+}
+
+fn add(root: &Root, mount: &Mount, marks: Marks) -> Result<(), Fault> {
     let plain = |source: &Path, attributes| {
         let fault = |errno| Fault::at(Step::Mount, source, errno);
         let tree = Tree::copy_of(source).and_then(|tree| tree.restrict(attributes)).map_err(fault)?;
         let kind = if source.is_dir() { Kind::Folder } else { Kind::File };
         tree.attach(&root.place(&mount.at, kind)?).map_err(fault)
-    };
-    let marks = match identity {
-        Identity::Unprivileged(_) => Marks::OfRoot,
-        Identity::Rootless(_) => Marks::OfUser,
     };
     match &mount.what {
         MountKind::ReadOnly(source) if source.is_dir() => match view(root, source, marks)? {
