@@ -83,6 +83,13 @@ impl Bench {
         self.hand_over(path);
     }
 
+    /// Removes what commands left at `/work`, before another command could be blamed for it.
+    pub(crate) fn empty(&self) {
+        for entry in std::fs::read_dir(self.dir.path().join("work")).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+
     fn hand_over(&self, path: &Path) {
         if let Some(owner) = self.spec.user.owner() {
             chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
