@@ -51,6 +51,9 @@ use crate::stop::Stop;
 /// The home folder of the user that commands are: private to each command, in memory.
 pub const HOME: &str = "/home/maar";
 
+/// The folders in memory that a command has to itself and loses at its end.
+const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
+
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";
 
@@ -260,7 +263,7 @@ impl Sandbox {
     }
 
     /// A user for the commands of one job, who must own the files that they change, writable folders and both sides of
-    /// overlays. As root, no other job has the same meanwhile.
+    /// overlays. As root, no two jobs have the same user at once.
     pub fn user(&self) -> User {
         match self {
             Self::Native(native) => native.user(),

@@ -11,9 +11,9 @@ use bollard::models::{
 use super::{Image, Label};
 use crate::sandbox::helper::protocol::Identity;
 use crate::sandbox::helper::rootfs::{FROZEN, HIDDEN};
-use crate::sandbox::helper::steward::{DOOR, PRIVATE, PROGRAM};
+use crate::sandbox::helper::steward::{DOOR, PROGRAM};
 use crate::sandbox::users::Users;
-use crate::sandbox::{HOSTNAME, MountKind, Owner, Spec, User};
+use crate::sandbox::{HOSTNAME, MountKind, Owner, PRIVATE, Spec, User};
 
 /// What stays the same for all containers of a sandbox.
 #[derive(Debug)]

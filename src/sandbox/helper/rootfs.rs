@@ -14,7 +14,7 @@ use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
 use crate::sandbox::id_map;
-use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner};
+use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner, PRIVATE};
 
 /// Folders of programs and libraries, as distributions have them.
 pub(crate) const SYSTEM: [&str; 9] =
@@ -199,7 +199,8 @@ fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
         Identity::Unprivileged(owner) => owner,
         Identity::Rootless(_) => Owner { uid: CELL_UID, gid: CELL_GID },
     };
-    for (path, mode) in [("/tmp", "1777"), ("/var/tmp", "1777"), ("/dev/shm", "1777"), (HOME, "700")] {
+    for path in PRIVATE {
+        let mode = if path == HOME { "700" } else { "1777" };
         let fault = |errno| Fault::at(Step::Mount, path, errno);
         let tree = tmpfs(cell.memory.to_string(), mode, Some(user), PLAIN).map_err(fault)?;
         tree.attach(&root.place(Path::new(path), Kind::Folder)?).map_err(fault)?;
