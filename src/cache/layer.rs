@@ -78,7 +78,7 @@ impl Layer {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(CacheError::io("make", parent))?;
             }
-            // Every job has a user of its own, so that all others must be let write: below an overlay, nobody does.
+            // Every job has another user, and all must be let write. None does: these files lie below an overlay.
             let mode = match (from, executable) {
                 (Some(_), true) => 0o777,
                 (Some(_), false) => 0o666,

@@ -1,8 +1,8 @@
 //! Subordinate ids of an ordinary user: maar enters a user namespace where it is root and has ids to give to commands.
 //!
 //! A child makes the namespace, the set-uid programs `newuidmap` and `newgidmap` map the user's ids into it, and only then
-//! this process enters. If a step fails, this process stays where it was, and commands share its user. Once it is in, there
-//! is no way back. [`users`] chooses the id of a command.
+//! this process enters. If a step fails, this process stays where it was, and commands share its user. Once it is in, it
+//! can't leave. [`users`] chooses the id of a command.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Pid, User, getegid, geteuid};
 
 use super::users;
 
-/// As many ids as accounts are given by default: enough for every job that runs at one time.
+/// The number of ids that accounts are given by default: enough for all jobs of a run.
 const MOST: u32 = 65_536;
 
 /// Where the programs are if `PATH` doesn't name them.
@@ -89,7 +89,7 @@ impl WhyShared {
 /// `shown` are files and folders of the user that commands must be able to read.
 ///
 /// # Errors
-/// When there are none, or when this process has threads; nothing has changed then.
+/// When the user has none, or when this process has threads; nothing has changed then.
 pub fn enter(shown: &[PathBuf]) -> Result<(), WhyShared> {
     if geteuid().is_root() {
         return Ok(());
@@ -112,7 +112,7 @@ pub fn within(work: impl FnOnce()) {
     if geteuid().is_root() {
         return;
     }
-    // SAFETY: the caller has no other threads, so the child may do whatever the parent may; it never returns from here.
+    // SAFETY: the caller has no other threads, so the child may call any function; it never returns from here.
     match unsafe { nix::unistd::fork() } {
         Ok(ForkResult::Parent { child }) => {
             let _ = waitpid(child, None);
@@ -233,21 +233,21 @@ impl Drop for Namespace {
     }
 }
 
-/// The child's part: makes the namespace, says how that went, and waits for its parent.
+/// The child's part: makes the namespace, reports the result, and waits for its parent.
 fn keep(mut tell: PipeWriter, mut until: PipeReader) -> ! {
     let errno = match unshare(CloneFlags::CLONE_NEWUSER) {
         Ok(()) => 0,
         Err(errno) => errno as i32,
     };
     let _ = tell.write_all(&errno.to_ne_bytes());
-    // It ends when nobody has the other side any more, even if maar was killed.
+    // It ends when the other side is closed, even if maar was killed.
     let _ = until.read(&mut [0]);
     exit()
 }
 
 /// Ends a child without running what its parent would run at exit.
 fn exit() -> ! {
-    // SAFETY: ends the process whatever state it is in.
+    // SAFETY: ends the process in any state.
     unsafe { libc::_exit(0) }
 }
 

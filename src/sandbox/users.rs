@@ -1,7 +1,7 @@
-//! Who commands are to the host: a user id for each job, so that jobs don't share what the kernel counts by user.
+//! The users of commands on the host: an id for each job, so that jobs don't share the limits that the kernel has for a user.
 //!
-//! An id is leased for as long as its [`User`] lives. A file is locked meanwhile, because several maars may run at the same
-//! time. A maar that isn't root has no ids to give away: there commands are maar's own user.
+//! An id is leased for as long as its [`User`] lives. A file is locked for as long, because several maars may run at
+//! the same time. A maar that isn't root has no ids to give away: there commands are maar's own user.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
@@ -31,7 +31,7 @@ pub(super) const NEEDED: u32 = *UNCLAIMED[1].end() + 1;
 /// Where ids are locked. Only root can make this folder, so that no other user can hold a lock.
 const LOCKS: &str = "/run/maar/users";
 
-/// The part of a limit of the kernel's that a cell may use where it shares its user with others: a quarter.
+/// The part of a limit of the kernel that one cell may use where cells share a user: a quarter.
 pub(super) const SHARERS: u64 = 4;
 
 /// The users that a sandbox lends to jobs.
@@ -42,7 +42,7 @@ pub(super) struct Users(Arc<Pool>);
 enum Pool {
     /// maar's own user, which can't become another.
     Own(Owner),
-    /// Root has this many ids to give, each of which gets one of so many parts of what the kernel counts.
+    /// Root has these ids to give. Each job gets one of `sharers` parts of the kernel's limits for a user.
     Many { ids: RangeInclusive<u32>, sharers: u64, locks: PathBuf, next: AtomicU32 },
     /// Root has one id to give, for this reason.
     One { id: u32, reason: String },
@@ -54,7 +54,7 @@ struct Namespace {
     own: Owner,
     uids: IdMap,
     gids: IdMap,
-    /// How many cells the limits must do for, even if each has a user of its own. Inotify, pending signals, message queues and
+    /// Into how many parts limits are divided, even if each job has its own user. Inotify, pending signals, message queues and
     /// locked memory of a namespace count as those of the user who made the namespace, too.
     sharers: u64,
 }
@@ -126,7 +126,7 @@ impl Users {
         match (user.owner(), &*self.0) {
             (Some(owner), _) => Identity::Unprivileged(owner),
             (None, Pool::Own(owner)) => Identity::Rootless(*owner),
-            // Never root, whatever the spec says.
+            // Never root, not even for a spec that names no user.
             (None, Pool::Many { ids, .. }) => Identity::Unprivileged(both(*ids.start())),
             (None, Pool::One { id, .. }) => Identity::Unprivileged(both(*id)),
         }
@@ -150,7 +150,7 @@ impl Users {
         }))
     }
 
-    /// Says in plain words what is shared where jobs can't have users of their own.
+    /// Describes the limits that jobs share where they can't have their own users.
     pub(super) fn unenforced(&self) -> Option<String> {
         match &*self.0 {
             Pool::Own(_) | Pool::Many { .. } => None,
@@ -206,14 +206,14 @@ fn find_locks(folders: &[PathBuf]) -> Result<PathBuf, String> {
     Err(reasons.join("; "))
 }
 
-/// Makes the folder of locks, or takes the one that is there if nobody else can write to it.
+/// Makes the folder of locks, or takes the existing one if no other user can write to it.
 fn open_locks(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let metadata = folder.symlink_metadata()?;
     if metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(io::Error::other("maar's user must own it and nobody else may write to it; remove it"))
+    Err(io::Error::other("it must belong to maar's user, and no other user may write to it; remove it"))
 }
 
 /// Takes an id, if no other job has it. The files stay: to remove one would let two jobs lock the same name.
@@ -338,7 +338,10 @@ mod tests {
         let users = pool(ROOT, WHOLE, dir.path());
         assert_eq!(users.lease().owner(), users.lease().owner());
         assert!(
-            users.unenforced().unwrap().contains("maar's user must own it and nobody else may write to it; remove it")
+            users
+                .unenforced()
+                .unwrap()
+                .contains("it must belong to maar's user, and no other user may write to it; remove it")
         );
         assert!(pool(ROOT, "0 1000 1\n1 100000 5\n", dir.path()).unenforced().unwrap().contains("map 65536"));
     }

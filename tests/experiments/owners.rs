@@ -12,7 +12,7 @@ fn generating() -> Fixture {
         fn main() {
             println!("cargo:rerun-if-changed=missing");
             let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap());
-            // Opens what is there and then sets its mode.
+            // Opens the existing file and then sets its mode.
             std::fs::copy("src/answer.in", out.join("answer.rs")).unwrap();
             std::fs::create_dir_all(out.join("deep/er")).unwrap();
             std::fs::write(out.join("deep/er/note"), "x").unwrap();

@@ -1,5 +1,5 @@
-//! Runs of an ordinary user who has subordinate ids, through the real `newuidmap`: who commands are to the host, what they
-//! leave there, and what is said where the user has none.
+//! Runs of an ordinary user who has subordinate ids, through the real `newuidmap`: the ids of commands on the host, the files
+//! that commands leave there, and the messages where the user has no ids.
 //!
 //! Accounts and ids are made in mounts that only one test sees. Only root can make them.
 
@@ -104,7 +104,7 @@ fn a_run_that_is_stopped_or_killed_leaves_nothing_for_ever() {
         assert_eq!(foreign(&world.home()), Vec::<PathBuf>::new());
         assert_eq!(world.job_folders(), Vec::<PathBuf>::new());
 
-        // By `maar clean`, by a run that makes no cells of its own, and by hand.
+        // By `maar clean`, by a run that makes no cells, and by hand.
         let without_cells =
             ["run", "maar.toml", "--sandbox", "none", "--skip", "wait", "--name", "other", "--progress", "none"];
         for sweep in [Some(&["clean"][..]), Some(&without_cells), None] {
@@ -220,7 +220,7 @@ fn in_account(world: &World, work: impl FnOnce(&Account<'_>) + Send) {
     });
 }
 
-/// Adds a line to a file of the host's that only this test sees.
+/// Adds a line to a file of the host, for this test only.
 fn add(file: &str, world: &World, line: &str) {
     let copy = world.path(file.trim_start_matches("/etc/"));
     let text = fs::read_to_string(file).unwrap_or_default();
@@ -260,7 +260,7 @@ fn owner(file: &Path) -> u32 {
     file.symlink_metadata().unwrap().uid()
 }
 
-/// What is below a folder and isn't the user's own.
+/// The files below a folder that don't belong to the user.
 fn foreign(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
@@ -268,7 +268,7 @@ fn foreign(dir: &Path) -> Vec<PathBuf> {
         if metadata.is_dir() {
             found.extend(foreign(&path));
         }
-        // Files that this test, as root, put there are none either.
+        // This test itself is root, and its files don't count.
         found.extend((![USER, 0].contains(&metadata.uid())).then_some(path));
     }
     found

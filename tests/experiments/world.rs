@@ -154,7 +154,7 @@ impl Ran {
 }
 
 impl Running {
-    /// Starts a run that tells its events as JSON.
+    /// Starts a run that prints its events as JSON.
     pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap());

@@ -255,7 +255,7 @@ fn int80() {
     println!("answered {result}");
 }
 
-/// What the kernel counts by user, or for the whole host.
+/// The kinds of objects that the kernel counts by user, or for the whole host.
 enum Kind {
     Instances,
     Watches,
@@ -268,7 +268,7 @@ enum Kind {
     Queues,
 }
 
-/// What was taken so far; kept until the end.
+/// The objects taken so far; kept until the end.
 struct Taken {
     kind: Kind,
     count: usize,
@@ -327,7 +327,7 @@ impl Taken {
         checked(unsafe { inotify_add_watch(self.latest(), path.as_ptr(), 2) }).map(drop)
     }
 
-    /// The first that are open are what is watched.
+    /// Watches the first descriptors that are open.
     fn poll(&mut self) -> Result<(), Error> {
         while self.open.len() < POLLED {
             self.open.push(checked(unsafe { eventfd(0, 0) })?);
@@ -457,7 +457,7 @@ fn prepare() {
     unsafe { sigprocmask(0, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Takes all that there is, says so in the file `held`, and keeps it until there is a file `peace`.
+/// Takes all that it can get, writes how many to the file `held`, and keeps them until there is a file `peace`.
 fn hold(kind: &str) {
     prepare();
     let mut taken = Taken::nothing(kind);

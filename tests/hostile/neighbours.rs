@@ -1,4 +1,4 @@
-//! What the kernel counts by user or for the whole host: one cell takes all that it can get, and its neighbour and the
+//! Limits that the kernel has for a user or for the whole host: one cell takes all that it can get, and its neighbour and the
 //! user who runs maar still have enough.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::ground::{beside, ground, is_containers};
 /// How long one cell may need to take everything, on an emulator too.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What came of it.
+/// The result of an attack on the neighbours.
 struct Scene {
     /// How many the attacker got.
     held: usize,
@@ -21,10 +21,10 @@ struct Scene {
     host: String,
 }
 
-/// Has one cell take all there is of a kind while another cell, and a program of maar's user, take a few.
+/// Has one cell take all there is of a kind while another cell and a program outside take a few.
 fn scene(kind: &str, few: usize) -> Scene {
     let mut holder = armed(ground());
-    // The kernel lets a user's watches of epoll take a twenty-fifth of the host's memory.
+    // The watches of epoll of one user may take a twenty-fifth of the host's memory.
     holder.spec.limits.memory = ByteSize::gib(3);
     let neighbour = armed(beside(&holder));
     let held = holder.dir.path().join("work/held");
@@ -55,7 +55,7 @@ fn scene(kind: &str, few: usize) -> Scene {
     scene
 }
 
-/// Whether cells have users of their own here; says so if not.
+/// Whether each cell has another user here; prints a line if not.
 fn users_are_apart(what: &str) -> bool {
     let is_apart = ground().spec.user.owner().is_some();
     if !is_apart {
@@ -66,7 +66,7 @@ fn users_are_apart(what: &str) -> bool {
     is_apart
 }
 
-/// Nobody else notices.
+/// Asserts that neither the neighbour nor the program outside goes short.
 #[track_caller]
 fn harmless(kind: &str, few: usize) -> usize {
     let Scene { held, neighbour, host } = scene(kind, few);

@@ -171,7 +171,7 @@ fn an_overlay_takes_changes_and_keeps_them_for_the_next_cell() {
 fn a_folder_that_takes_the_place_of_one_below_hides_what_was_in_it() {
     let mut bench = native();
     let (lower, _) = bench.overlay();
-    // Those below belong to cells: nobody else's could be replaced.
+    // The folder below must belong to the cell's user, or the cell couldn't replace it.
     bench.check("mkdir -p made/old", End::Code(0), "");
     std::fs::rename(bench.dir.path().join("work/made"), lower.join("made")).unwrap();
     bench.check("cd /overlay; rm -r made && mkdir made && touch made/new", End::Code(0), "");

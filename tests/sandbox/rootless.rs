@@ -1,4 +1,4 @@
-//! A whole suite once more as an ordinary user, when it runs as root: without and with ids of the user's to spare.
+//! A whole suite once more as an ordinary user, when it runs as root: without and with subordinate ids.
 
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -17,7 +17,7 @@ const USER: u32 = 54_321;
 /// Who an id is outside, as `newuidmap` would map a user's subordinate ids.
 const SUBORDINATE: u32 = 3_000_000;
 
-/// Says to the suite that it runs again.
+/// Set where the suite runs again.
 pub(crate) const AGAIN: &str = "MAAR_TEST_AGAIN";
 
 /// Held by a suite that runs again: some cases look for their own processes among all of the host.

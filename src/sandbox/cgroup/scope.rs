@@ -87,7 +87,7 @@ fn request(bus: &Path, scope: &str, patience: Duration) -> Result<(), NoScope> {
 /// Calls [`StartTransientUnit`](https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html).
 fn start(stream: UnixStream, scope: &str) -> zbus::Result<()> {
     let connection = Builder::async_io_unix_stream(stream)
-        // The bus knows the user of the host, whatever a user namespace makes of them.
+        // The bus goes by the user's id on the host, not by that in a user namespace.
         .user_id(id_map::caller().as_raw())
         .build()?;
     let properties: [Property<'_>; 5] = [

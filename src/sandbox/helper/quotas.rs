@@ -1,7 +1,7 @@
 //! What the kernel counts per user, limited for a cell by the cell's own user namespace.
 //!
-//! Cells may have one user. The kernel counts what a user has in every namespace on the way up, and each
-//! namespace has limits of its own in `/proc/sys/user`, see namespaces(7): so no cell can use up what others need.
+//! Cells may share one user. The kernel counts a user's objects in every namespace on the way up, and each namespace has
+//! limits in `/proc/sys/user`, see namespaces(7): so no cell can use up the share of others.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ const SHARED: [(&str, &str); 2] = [
 ];
 
 /// Sets the limits, in the user namespace of the calling process and by its capabilities there. `settings` is `/proc/sys`.
-/// A cell gets one part in `sharers` of what the host gives one user; all, if the user is its own.
+/// A cell gets one part in `sharers` of the host's limit for one user, and all of it where no other cell has that user.
 pub(super) fn set(settings: &OwnedFd, sharers: u64) -> Result<(), Fault> {
     if sharers <= 1 {
         return Ok(());
