@@ -51,8 +51,8 @@ async fn sandbox(home: &Home) -> Vec<Check> {
     probe::probe(&native, home.dir()).await
 }
 
-/// Whether an ordinary user has ids for commands; `None` for root, who has all. Where the user has some, this process uses
-/// them from here on, as a run does.
+/// Whether an ordinary user has ids for commands; `None` for root, who has all. Where the user has some, this process
+/// uses them from here on, as a run does.
 fn users() -> Option<Check> {
     let name = "user ids";
     let user = nix::unistd::geteuid();

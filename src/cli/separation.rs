@@ -8,8 +8,8 @@ use crate::home::Home;
 use crate::sandbox::subordinate::{self, WhyShared};
 use crate::toolchain::Toolchain;
 
-/// Gets ids for the commands of a run, if the user has any and the sandbox can use them. Otherwise commands share maar's user,
-/// and `maar doctor` prints the reason.
+/// Gets ids for the commands of a run, if the user has any and the sandbox can use them. Otherwise commands share
+/// maar's user, and `maar doctor` prints the reason.
 pub(super) fn seek(kind: &SandboxKind, toolchains: &[Toolchain], home: &args::Home) -> anyhow::Result<()> {
     match kind {
         SandboxKind::Native => {

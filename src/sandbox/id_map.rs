@@ -1,7 +1,7 @@
 //! The user namespace of this process: who started maar, and which user of the host an id is.
 //!
-//! Reads the kernel's maps and changes nothing. Their format is of user_namespaces(7): first id inside, first id outside, how
-//! many.
+//! Reads the kernel's maps and changes nothing. Their format is of user_namespaces(7): first id inside, first id
+//! outside, how many.
 
 use std::fs;
 use std::ops::RangeInclusive;

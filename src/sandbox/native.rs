@@ -18,7 +18,8 @@ use crate::stop::Stop;
 pub struct Config {
     /// The program that serves as helper: maar itself, whose `main` calls [`super::helper_main_if_asked`].
     pub helper: PathBuf,
-    /// A folder for locks on user ids, used in a user namespace where neither `/run` nor `$XDG_RUNTIME_DIR` can hold them.
+    /// A folder for locks on user ids, used in a user namespace where neither `/run` nor `$XDG_RUNTIME_DIR` can hold
+    /// them.
     pub locks: Option<PathBuf>,
 }
 

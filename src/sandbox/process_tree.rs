@@ -60,8 +60,8 @@ fn children(process: u32) -> Option<Vec<u32>> {
 
 /// The folders in /proc of a process's threads, one for each table of descriptors that the threads have.
 ///
-/// `/proc/PID` itself shows the main thread only, and neither descriptors nor memory once the main thread has ended and others go
-/// on.
+/// `/proc/PID` itself shows the main thread only, and neither descriptors nor memory once the main thread has ended and
+/// others go on.
 pub(super) fn views(process: u32) -> Vec<PathBuf> {
     let folder = PathBuf::from(format!("/proc/{process}/task"));
     let threads = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -75,8 +75,8 @@ pub(super) fn views(process: u32) -> Vec<PathBuf> {
     found.into_iter().map(|thread| folder.join(thread.to_string())).collect()
 }
 
-/// Orders threads by their tables of descriptors. Threads that share a table are equal; those that the kernel can't compare are
-/// not.
+/// Orders threads by their tables of descriptors. Threads that share a table are equal; those that the kernel can't
+/// compare are not.
 fn compare_descriptors(one: u32, other: u32) -> Ordering {
     /// Of linux/kcmp.h.
     const KCMP_FILES: libc::c_int = 2;

@@ -118,8 +118,8 @@ impl Pty {
 fn hand_over(slave: &OwnedFd, Owner { uid, gid }: Owner) -> io::Result<()> {
     let gid = Gid::from_raw(gid);
     match nix::unistd::fchown(slave, Some(Uid::from_raw(uid)), Some(gid)) {
-        // Most hosts give terminals to a group, `tty`. Where a user namespace doesn't map that group, not even root of the
-        // namespace may change the owner. But the owner may give the terminal to another group.
+        // Most hosts give terminals to a group, `tty`. Where a user namespace doesn't map that group, not even root of
+        // the namespace may change the owner. But the owner may give the terminal to another group.
         Err(Errno::EPERM) => {}
         done => return Ok(done?),
     }

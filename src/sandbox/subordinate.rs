@@ -1,8 +1,8 @@
 //! Subordinate ids of an ordinary user: maar enters a user namespace where it is root and has ids to give to commands.
 //!
-//! A child makes the namespace, the set-uid programs `newuidmap` and `newgidmap` map the user's ids into it, and only then
-//! this process enters. If a step fails, this process stays where it was, and commands share its user. Once it is in, it
-//! can't leave. [`users`] chooses the id of a command.
+//! A child makes the namespace, the set-uid programs `newuidmap` and `newgidmap` map the user's ids into it, and only
+//! then this process enters. If a step fails, this process stays where it was, and commands share its user. Once it is
+//! in, it can't leave. [`users`] chooses the id of a command.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -83,8 +83,8 @@ impl WhyShared {
     }
 }
 
-/// Gives this process ids for commands, if it is not root and its user has some. Files that it makes still belong to its
-/// user, and it may change and remove those of commands.
+/// Gives this process ids for commands, if it is not root and its user has some. Files that it makes still belong to
+/// its user, and it may change and remove those of commands.
 ///
 /// `shown` are files and folders of the user that commands must be able to read.
 ///
@@ -105,7 +105,8 @@ pub fn enter(shown: &[PathBuf]) -> Result<(), WhyShared> {
     Ok(setns(&namespace.file, CloneFlags::CLONE_NEWUSER)?)
 }
 
-/// Does some work as [`enter`] would have it done, in a child: this process stays as it is. Without ids nothing is done.
+/// Does some work as [`enter`] would have it done, in a child: this process stays as it is. Without ids nothing is
+/// done.
 ///
 /// To be called while this process has no other threads.
 pub fn within(work: impl FnOnce()) {

@@ -1,4 +1,5 @@
-//! The users of commands on the host: an id for each job, so that jobs don't share the limits that the kernel has for a user.
+//! The users of commands on the host: an id for each job, so that jobs don't share the limits that the kernel has for a
+//! user.
 //!
 //! An id is leased for as long as its [`User`] lives. A file is locked for as long, because several maars may run at
 //! the same time. A maar that isn't root has no ids to give away: there commands are maar's own user.
@@ -20,9 +21,9 @@ use crate::owner::Owner;
 ///
 /// Source: [systemd's table](https://systemd.io/UIDS-GIDS/) of all users and groups lists 1879048192-2147352575 and
 /// 60706-61183 as unused; the latter lie between the greeters of a display manager and the users of services. The first
-/// range here is a part of the former, above SSSD's ids (`ldap_idmap_range_max` of sssd-ldap(5): 2000200000). The second is for
-/// namespaces that map 16 bits. `useradd` gives out accounts up to 60000 and subordinate ids up to 600100000
-/// (login.defs(5)).
+/// range here is a part of the former, above SSSD's ids (`ldap_idmap_range_max` of sssd-ldap(5): 2000200000). The
+/// second is for namespaces that map 16 bits. `useradd` gives out accounts up to 60000 and subordinate ids up to
+/// 600100000 (login.defs(5)).
 const UNCLAIMED: [RangeInclusive<u32>; 2] = [0x7a6d_0000..=0x7a6d_0fff, 60_706..=61_183];
 
 /// How many ids a namespace must map, from 0 on, to have some that are unclaimed.
@@ -54,8 +55,8 @@ struct Namespace {
     own: Owner,
     uids: IdMap,
     gids: IdMap,
-    /// Into how many parts limits are divided, even if each job has its own user. Inotify, pending signals, message queues and
-    /// locked memory of a namespace count as those of the user who made the namespace, too.
+    /// Into how many parts limits are divided, even if each job has its own user. Inotify, pending signals, message
+    /// queues and locked memory of a namespace count as those of the user who made the namespace, too.
     sharers: u64,
 }
 
@@ -108,8 +109,8 @@ impl User {
 }
 
 impl Users {
-    /// The users that this process can give to commands. In a user namespace, `locks` is the folder for locks on ids where
-    /// neither `/run` nor `$XDG_RUNTIME_DIR` is maar's to write to.
+    /// The users that this process can give to commands. In a user namespace, `locks` is the folder for locks on ids
+    /// where neither `/run` nor `$XDG_RUNTIME_DIR` is maar's to write to.
     pub(super) fn find(locks: Option<&Path>) -> Self {
         let own = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
         let (sharers, folders) = if id_map::is_initial() {
@@ -139,8 +140,8 @@ impl Users {
             Pool::One { id, .. } => Lease::Shared(both(*id)),
             Pool::Many { ids, sharers, locks, next } => {
                 let count = ids.end() - ids.start();
-                // Not the one that was given back last: the kernel may still be clearing up after it. The first is shared
-                // when all others are taken.
+                // Not the one that was given back last: the kernel may still be clearing up after it. The first is
+                // shared when all others are taken.
                 let turn = || ids.start() + 1 + next.fetch_add(1, Ordering::Relaxed) % count;
                 (0..count)
                     .map(|_| turn())

@@ -1,5 +1,5 @@
-//! Runs of an ordinary user who has subordinate ids, through the real `newuidmap`: the ids of commands on the host, the files
-//! that commands leave there, and the messages where the user has no ids.
+//! Runs of an ordinary user who has subordinate ids, through the real `newuidmap`: the ids of commands on the host, the
+//! files that commands leave there, and the messages where the user has no ids.
 //!
 //! Accounts and ids are made in mounts that only one test sees. Only root can make them.
 
@@ -193,8 +193,8 @@ fn a_umask_that_keeps_others_out_keeps_no_cell_out() {
 /// How many seconds the command of a cell sleeps, as no other does.
 const NAP: u32 = 7_772_001;
 
-/// Does something as a user with an account and subordinate ids, in a world whose home is theirs; nothing where this user
-/// can't have that done.
+/// Does something as a user with an account and subordinate ids, in a world whose home is theirs; nothing where this
+/// user can't have that done.
 fn in_account(world: &World, work: impl FnOnce(&Account<'_>) + Send) {
     if !user::can_be_another_user() {
         return;

@@ -1,5 +1,5 @@
-//! Limits that the kernel has for a user or for the whole host: one cell takes all that it can get, and its neighbour and the
-//! user who runs maar still have enough.
+//! Limits that the kernel has for a user or for the whole host: one cell takes all that it can get, and its neighbour
+//! and the user who runs maar still have enough.
 
 use std::time::{Duration, Instant};
 

@@ -60,7 +60,8 @@ fn run(programs: &[(&str, &Path)], start: impl FnOnce(&mut Command) -> Output) {
     std::fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
     std::fs::create_dir(&home).unwrap();
     chown(&home, Some(USER), Some(USER)).unwrap();
-    // A shell, to have the second half of the start after the ids are mapped: a program gets capabilities when it begins.
+    // A shell, to have the second half of the start after the ids are mapped: a program gets capabilities when it
+    // begins.
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "read -r _; exec \"$0\""])

@@ -20,8 +20,8 @@ pub(super) fn enter_user_namespace(owner: Owner) -> Result<(), Fault> {
     write_maps("self", owner)
 }
 
-/// Enters a new user namespace that `owner` makes, as root. The kernel counts much of a namespace for its maker, too, and
-/// root's limits are those of the whole host.
+/// Enters a new user namespace that `owner` makes, as root. The kernel counts much of a namespace for its maker, too,
+/// and root's limits are those of the whole host.
 pub(super) fn enter_user_namespace_of(owner: Owner) -> Result<(), Fault> {
     /// Capabilities outlast a change of the user; of linux/securebits.h. The new namespace resets it.
     const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;

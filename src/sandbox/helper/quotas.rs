@@ -1,7 +1,7 @@
 //! What the kernel counts per user, limited for a cell by the cell's own user namespace.
 //!
-//! Cells may share one user. The kernel counts a user's objects in every namespace on the way up, and each namespace has
-//! limits in `/proc/sys/user`, see namespaces(7): so no cell can use up the share of others.
+//! Cells may share one user. The kernel counts a user's objects in every namespace on the way up, and each namespace
+//! has limits in `/proc/sys/user`, see namespaces(7): so no cell can use up the share of others.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -90,8 +90,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_ustat,
 ];
 
-/// Calls that fail with ENOSYS, as where the kernel has none. Of the requests of `io_setup` the whole host has 65536, and
-/// one process may take them all; programs that use it do without on kernels that are built so.
+/// Calls that fail with ENOSYS, as where the kernel has none. Of the requests of `io_setup` the whole host has 65536,
+/// and one process may take them all; programs that use it do without on kernels that are built so.
 const ABSENT: [libc::c_long; 2] = [libc::SYS_clone3, libc::SYS_io_setup];
 
 /// The last call that was looked at: `futex_requeue`, the same number on all architectures (asm-generic/unistd.h).
