@@ -72,7 +72,7 @@ fn main() {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let config = || Config { helper: env!("CARGO_BIN_EXE_maar").into() };
+    let config = || Config { helper: env!("CARGO_BIN_EXE_maar").into(), locks: None };
     let sandbox = Sandbox::Native(Native::new(config()));
     let without_cgroups = Sandbox::Native(Native::without_cgroups(config()));
 
@@ -135,6 +135,7 @@ impl<'a> Contender<'a> {
 async fn in_cell(sandbox: &Sandbox, dir: &Path) {
     let spec = Spec {
         label: "bench".to_owned(),
+        user: sandbox.user(),
         scratch: dir.join("scratch"),
         mounts: vec![Mount { at: "/work".into(), what: MountKind::Writable(dir.join("work")) }],
         network: Network::Loopback,

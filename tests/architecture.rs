@@ -89,14 +89,15 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
 /// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 23] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
-    ("cache/key.rs", &["fs::metadata"], "the host's toolchains and system folders"),
+    ("cache/key.rs", &["fs::metadata", "fs::read_to_string"], "the host's toolchains, system folders and ids"),
     (
         "cache/layer.rs",
         &[
             "File::open",
+            "File::options",
             "fs::create_dir",
             "fs::create_dir_all",
             "fs::hard_link",
@@ -118,6 +119,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
             "fs::remove_dir",
             "fs::remove_file",
             "fs::rename",
+            "fs::set_permissions",
             "fs::write",
         ],
         "layers and bases, which are below the overlays of cells",
@@ -151,16 +153,23 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
     ),
     (
         "sandbox/native.rs",
-        &["fs::create_dir", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
+        &["fs::create_dir", "fs::read_dir", "fs::remove_dir"],
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
+    ("sandbox/id_map.rs", &["fs::metadata", "fs::read_to_string"], "the kernel's own files"),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
     ("sandbox/process_tree.rs", &["fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
+    (
+        "sandbox/subordinate.rs",
+        &["File::open", "fs::read_to_string"],
+        "the kernel's own files, and the host's accounts",
+    ),
     (
         "sandbox/unlinked.rs",
         &["fs::metadata", "fs::read_dir", "fs::read_to_string"],
         "the kernel's own files, and the state of files that are open",
     ),
+    ("sandbox/users.rs", &["DirBuilder::new", "File::options"], "locks that are maar's user's alone"),
 ];
 
 /// Commands run there as maar's own user, on the host's files: it has no wall to hold.

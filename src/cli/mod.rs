@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod sandbox;
 mod select;
+mod separation;
 mod shell;
 mod signals;
 mod simulate;

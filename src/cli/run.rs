@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, components, sandbox, select, signals};
+use super::{closing, components, sandbox, select, separation, signals};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Caching, Host, Loaded};
@@ -34,6 +34,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
     let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
     components::check(&loaded)?;
+    separation::seek(&loaded.experiment.sandbox, &loaded.toolchains, &options.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use super::args::ShellArgs;
 use super::exit::{Exit, Misuse};
-use super::{logs, sandbox, signals, stored};
+use super::{logs, sandbox, separation, signals, stored};
 use crate::compare::{CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
@@ -41,6 +41,7 @@ pub(super) fn run(args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
     };
     let experiment: Experiment =
         serde_json::from_str(&settings).context("failed to read the settings of the experiment")?;
+    separation::seek(&experiment.sandbox, &results.toolchains, &args.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     let visit =
         Visit { home, store, experiment, results: &results, krate, prepare, defaults: CrateSettings::default(), step };
@@ -105,7 +106,7 @@ impl Visit<'_> {
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?;
+        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done

@@ -72,7 +72,7 @@ pub fn layers(
     match sandbox {
         Sandbox::Native(_) => {
             let key = |toolchain| Key::new(toolchain, index, SHARED.build_env(toolchains));
-            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
+            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain))).collect()
         }
         // A container is kept from op to op, so that its folders can't be laid anew for each.
         Sandbox::Docker(_) | Sandbox::Unconfined(_) => Ok(Vec::new()),
@@ -231,9 +231,10 @@ impl Work<'_> {
         let lockfile = self.workspace.read_source("Cargo.lock").map_err(at("read", &path))?;
         let lockfile = Lockfile::parse(&lockfile, &path)?;
         let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
+        let owner = self.workspace.owner();
         let laid = blocking(move || {
             let graph = Arc::new(Graph::new(&lockfile, &vendor));
-            let mut base = Base::new(dirs.base, &dirs.target)?;
+            let mut base = Base::new(dirs.base, &dirs.target, owner)?;
             layers.lay(&graph, &mut base)?;
             Ok::<_, CacheError>((graph, base))
         });

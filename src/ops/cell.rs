@@ -194,7 +194,14 @@ async fn finish(
 }
 
 fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
-    Spec { label: label(order), scratch: workspace.scratch(), mounts, network, limits: order.limits }
+    Spec {
+        label: label(order),
+        user: workspace.user().clone(),
+        scratch: workspace.scratch(),
+        mounts,
+        network,
+        limits: order.limits,
+    }
 }
 
 /// Such as `build-serde-json`: what a host name may hold.

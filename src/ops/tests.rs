@@ -73,7 +73,7 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
     let tools = tools(&fake, dir.path(), &["1.95.0"]);
-    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), None).unwrap();
+    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
     let krate = krate(Origin::Registry { checksum: String::new() });
     let order = order(op, &krate, Some(0), limits());
     let done = Op::run(&tools, &workspace, &order).await;
@@ -95,7 +95,7 @@ async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>)
     let order = order(&Op::Prepare, &krate, None, Limits { timeout, ..limits() });
     let jobs = dir.path().join("jobs");
     std::fs::create_dir(&jobs).unwrap();
-    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), None).unwrap();
+    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
     let done = Op::run(&tools, &workspace, &order).await;
     let given: Vec<Duration> = fake.seen().into_iter().map(|(spec, _)| spec.limits.timeout).collect();
     assert!(given.windows(2).all(|pair| pair[1] + TAKES <= pair[0]), "{given:?}");

@@ -18,7 +18,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::owner::Owner;
-use crate::sandbox::{Door, remove_folder};
+use crate::sandbox::{Door, User, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
 const MAX_SOURCE: u64 = 16 << 20;
@@ -27,7 +27,8 @@ const MAX_SOURCE: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Workspace {
     dir: PathBuf,
-    owner: Option<Owner>,
+    /// Who the job's commands are to the host. Given back when the folder is gone.
+    user: User,
 }
 
 /// A folder of a workspace that couldn't be made.
@@ -59,17 +60,17 @@ pub(crate) struct ToolchainDirs {
 }
 
 impl Workspace {
-    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `owner`.
+    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `user`.
     ///
     /// `sources` is the shared store of unpacked dependencies.
-    pub fn new(jobs: &Path, sources: &Path, owner: Option<Owner>) -> Result<Self, WorkspaceError> {
+    pub fn new(jobs: &Path, sources: &Path, user: User) -> Result<Self, WorkspaceError> {
         let dir = tempfile::Builder::new()
             .prefix("job-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(jobs)
             .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
             .keep();
-        let workspace = Self { dir, owner };
+        let workspace = Self { dir, user };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
@@ -111,8 +112,12 @@ impl Workspace {
         self.dir.join("scratch")
     }
 
+    pub(crate) fn user(&self) -> &User {
+        &self.user
+    }
+
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.owner
+        self.user.owner()
     }
 
     /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
@@ -158,7 +163,7 @@ impl Workspace {
 
     fn make_owned(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.make(path)?;
-        match self.owner {
+        match self.owner() {
             Some(Owner { uid, gid }) => std::os::unix::fs::chown(path, Some(uid), Some(gid))
                 .map_err(|source| WorkspaceError { path: path.to_owned(), source }),
             None => Ok(()),

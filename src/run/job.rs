@@ -126,7 +126,7 @@ impl Job {
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
             let Setup { tools, jobs, .. } = &*self.shared;
-            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
+            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ pub mod fake;
 mod files;
 mod held_memory;
 mod helper;
+mod id_map;
 mod launch;
 pub mod native;
 mod outlet;
@@ -21,11 +22,13 @@ pub mod probe;
 mod process_tree;
 mod pty;
 mod remove;
+pub mod subordinate;
 mod supervise;
 mod suspect;
 mod tree;
 pub mod unconfined;
 mod unlinked;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -41,11 +44,15 @@ pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
 pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
+pub use self::users::User;
 use crate::owner::Owner;
 use crate::stop::Stop;
 
 /// The home folder of the user that commands are: private to each command, in memory.
 pub const HOME: &str = "/home/maar";
+
+/// The folders in memory that a command has to itself and loses at its end.
+const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
 
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";
@@ -80,6 +87,8 @@ pub enum Cell {
 pub struct Spec {
     /// A word for the cell's cgroup; ASCII letters, digits and `-`.
     pub label: String,
+    /// Who commands are to the host, from [`Sandbox::user`]. Cells that share folders have the same.
+    pub user: User,
     /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
     /// have it one after another, after it is [released](Sandbox::release).
     pub scratch: PathBuf,
@@ -253,14 +262,15 @@ impl Sandbox {
         }
     }
 
-    /// Who must own the files that commands change, writable folders and both sides of overlays; `None`: maar's user.
-    pub fn owner(&self) -> Option<Owner> {
+    /// A user for the commands of one job, who must own the files that they change, writable folders and both sides of
+    /// overlays. As root, no two jobs have the same user at once.
+    pub fn user(&self) -> User {
         match self {
-            Self::Native(native) => native.owner(),
-            Self::Docker(docker) => docker.owner(),
-            Self::Unconfined(_) => None,
+            Self::Native(native) => native.user(),
+            Self::Docker(docker) => docker.user(),
+            Self::Unconfined(_) => User::of_maar(),
             #[cfg(test)]
-            Self::Fake(fake) => fake.owner,
+            Self::Fake(fake) => User::shared(fake.owner),
         }
     }
 
@@ -426,7 +436,8 @@ mod tests {
             cores: Cores::Shared,
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
-        Spec { label: label.to_owned(), scratch: "/s".into(), mounts, network: Network::Loopback, limits }
+        let (label, user) = (label.to_owned(), User::of_maar());
+        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use super::disk::space_left;
+use super::id_map::IdMap;
 use super::native::Native;
 use super::{Command, Cores, End, Limits, Mount, MountKind, Network, Sandbox, SandboxError, Spec};
 use crate::stop::Stop;
@@ -81,8 +82,13 @@ async fn namespaces_and_overlay(native: &Native, dir: &Path) -> Vec<Check> {
     if let Err(error) = try_cell(native, dir, Trial::Plain).await {
         return vec![failed("namespaces", &error)];
     }
-    let who = match native.owner() {
-        Some(owner) => format!("cells work; commands are user {} to the host", owner.uid),
+    let user = native.user();
+    let who = user.owner().map(|owner| IdMap::of_users().outside(owner.uid));
+    let who = match who {
+        Some(id) if user.is_alone() => {
+            format!("cells work; each crate's commands are a user of their own to the host, such as {id}")
+        }
+        Some(id) => format!("cells work; commands are user {id} to the host"),
         None => "cells work, rootless".to_owned(),
     };
     let overlay = match try_cell(native, dir, Trial::Overlay).await {
@@ -108,6 +114,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
     };
     let mut spec = Spec {
         label: "probe".to_owned(),
+        user: native.user(),
         scratch: folder("scratch")?,
         mounts: Vec::new(),
         network: Network::Loopback,

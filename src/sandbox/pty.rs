@@ -5,8 +5,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::pty::Winsize;
+use nix::sys::stat::Mode;
 use nix::sys::termios::{self, LocalFlags, OutputFlags, SetArg};
 use nix::unistd::{Gid, Uid};
 use tokio::io::Interest;
@@ -62,8 +64,8 @@ impl Pty {
                 termios::tcsetattr(&slave, SetArg::TCSANOW, &modes)?;
             }
         }
-        if let Some(Owner { uid, gid }) = owner {
-            nix::unistd::fchown(&slave, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        if let Some(owner) = owner {
+            hand_over(&slave, owner)?;
         }
 
         // SAFETY: `into_raw_fd` has given up the ownership that is taken here.
@@ -103,8 +105,8 @@ impl Pty {
             match nix::unistd::read(self.master.as_fd(), buffer) {
                 Ok(0) => return Read::Closed,
                 Ok(count) => return Read::Bytes(count),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => return Read::Nothing,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Read::Nothing,
                 // On Linux EIO means that the other end is closed.
                 Err(_) => return Read::Closed,
             }
@@ -112,10 +114,28 @@ impl Pty {
     }
 }
 
+/// Lets `owner` open the terminal by name.
+fn hand_over(slave: &OwnedFd, Owner { uid, gid }: Owner) -> io::Result<()> {
+    let gid = Gid::from_raw(gid);
+    match nix::unistd::fchown(slave, Some(Uid::from_raw(uid)), Some(gid)) {
+        // Most hosts give terminals to a group, `tty`. Where a user namespace doesn't map that group, not even root of
+        // the namespace may change the owner. But the owner may give the terminal to another group.
+        Err(Errno::EPERM) => {}
+        done => return Ok(done?),
+    }
+    // Of this thread alone.
+    let before = nix::unistd::setfsgid(gid);
+    let given = nix::unistd::fchown(slave, None, Some(gid));
+    nix::unistd::setfsgid(before);
+    given?;
+    let both = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IWGRP;
+    Ok(nix::sys::stat::fchmod(slave, both)?)
+}
+
 fn set_size(terminal: &OwnedFd, size: &Winsize) -> io::Result<()> {
     // SAFETY: the request reads one `winsize`, which outlives the call.
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) };
-    Ok(nix::errno::Errno::result(result).map(drop)?)
+    Ok(Errno::result(result).map(drop)?)
 }
 
 #[cfg(test)]

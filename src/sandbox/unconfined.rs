@@ -88,7 +88,7 @@ impl UnconfinedCell {
             command,
             isolation: Isolation::None,
             network: self.spec.network,
-            owner: None,
+            user: &self.spec.user,
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,

@@ -23,7 +23,7 @@ fn a_command_is_nobody_and_can_become_nobody_else() {
     }
     block_on(async {
         let bench = docker().await;
-        let owner = bench.sandbox.owner();
+        let owner = bench.spec.user.owner();
         prints(
             &bench,
             &[

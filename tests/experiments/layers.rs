@@ -70,7 +70,7 @@ pub(crate) fn experiment(world: &World, name: &str, crates: &[&str]) {
 }
 
 /// Runs it with layers and without; gives the verdicts, which must be the same.
-fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
+pub(crate) fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
     experiment(world, "shared", crates);
     world.run(&[]);
     let shared = world.verdicts("shared");

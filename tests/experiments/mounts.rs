@@ -60,3 +60,8 @@ pub(crate) fn show(folder: &Path, at: &Path) {
     std::fs::create_dir_all(at).unwrap();
     mount(Some(folder), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
+
+/// Shows a file in the place of another.
+pub(crate) fn show_file(file: &Path, at: &Path) {
+    mount(Some(file), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}

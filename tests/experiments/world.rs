@@ -93,10 +93,7 @@ impl World {
 
     /// Starts the world's `maar.toml`, and doesn't wait for its end.
     pub(crate) fn start(&self) -> Running {
-        let mut command = self.command(&["run", "--progress", "json"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let events = BufReader::new(child.stdout.take().unwrap());
-        Running { child, events, seen: String::new() }
+        Running::of(self.command(&["run", "--progress", "json"]))
     }
 
     /// The report of an experiment, as JSON.
@@ -157,6 +154,13 @@ impl Ran {
 }
 
 impl Running {
+    /// Starts a run that prints its events as JSON.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let events = BufReader::new(child.stdout.take().unwrap());
+        Self { child, events, seen: String::new() }
+    }
+
     /// Waits until a step has started whose name begins like this: `OP CRATE@VERSION`.
     pub(crate) fn wait_for(&mut self, name: &str) {
         self.until(name, |event| event["event"] == "started" && step(event).starts_with(name));

@@ -20,9 +20,13 @@ pub(crate) struct Attack {
 
 /// A shell script in a cell that has the attacker at `/attack`.
 pub(crate) fn attack(script: &str) -> Attack {
-    let mut bench = ground();
+    Attack { bench: armed(ground()), script: script.to_owned() }
+}
+
+/// A bench with the attacker at `/attack`.
+pub(crate) fn armed(mut bench: Bench) -> Bench {
     bench.spec.mounts.push(Mount { at: "/attack".into(), what: MountKind::ReadOnly(attacker().to_owned()) });
-    Attack { bench, script: script.to_owned() }
+    bench
 }
 
 impl Attack {

@@ -29,20 +29,21 @@ pub(crate) fn helper() -> PathBuf {
 
 /// A native sandbox with a writable folder of the host at `/work`.
 pub(crate) fn native() -> Bench {
-    bench(Sandbox::Native(Native::new(Config { helper: helper() })))
+    bench(Sandbox::Native(Native::new(Config { helper: helper(), locks: None })))
 }
 
 /// No sandbox, with the same folder.
 pub(crate) fn unconfined() -> Bench {
-    bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper() })))
+    bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper(), locks: None })))
 }
 
 pub(crate) fn bench(sandbox: Sandbox) -> Bench {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, user) = (tempfile::tempdir().unwrap(), sandbox.user());
     let mut bench = Bench {
         sandbox,
         spec: Spec {
             label: "bench".to_owned(),
+            user,
             scratch: dir.path().join("scratch"),
             mounts: Vec::new(),
             network: Network::Loopback,
@@ -82,8 +83,15 @@ impl Bench {
         self.hand_over(path);
     }
 
+    /// Removes what commands left at `/work`, before another command could be blamed for it.
+    pub(crate) fn empty(&self) {
+        for entry in std::fs::read_dir(self.dir.path().join("work")).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+
     fn hand_over(&self, path: &Path) {
-        if let Some(owner) = self.sandbox.owner() {
+        if let Some(owner) = self.spec.user.owner() {
             chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
         }
     }

@@ -31,7 +31,7 @@ fn a_command_is_an_ordinary_user_inside_and_out() {
     let made = std::fs::metadata(bench.dir.path().join("work/made")).unwrap();
     let uid = std::os::unix::fs::MetadataExt::uid(&made);
     assert_ne!(uid, 0);
-    assert_eq!(uid, bench.sandbox.owner().map_or_else(|| nix::unistd::geteuid().as_raw(), |owner| owner.uid));
+    assert_eq!(uid, bench.spec.user.owner().map_or_else(|| nix::unistd::geteuid().as_raw(), |owner| owner.uid));
 }
 
 #[test]
@@ -167,6 +167,17 @@ fn an_overlay_takes_changes_and_keeps_them_for_the_next_cell() {
     assert!(lower.join("gone").exists());
     assert_eq!(std::fs::read_to_string(upper.join("kept")).unwrap(), "old\nnew\n");
     assert_eq!(std::fs::read_dir(bench.dir.path().join("workdir")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_folder_that_takes_the_place_of_one_below_hides_what_was_in_it() {
+    let mut bench = native();
+    let (lower, _) = bench.overlay();
+    // The folder below must belong to the cell's user, or the cell couldn't replace it.
+    bench.check("mkdir -p made/old", End::Code(0), "");
+    std::fs::rename(bench.dir.path().join("work/made"), lower.join("made")).unwrap();
+    bench.check("cd /overlay; rm -r made && mkdir made && touch made/new", End::Code(0), "");
+    bench.check("ls /overlay/made", End::Code(0), "new\n");
 }
 
 #[test]

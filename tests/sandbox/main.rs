@@ -15,3 +15,8 @@ mod unconfined;
 fn the_same_holds_for_an_ordinary_user() {
     rootless::again(&[]);
 }
+
+#[test]
+fn the_same_holds_for_an_ordinary_user_with_subordinate_ids() {
+    rootless::again_with_ids(&[]);
+}

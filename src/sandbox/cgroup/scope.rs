@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::Uid;
 use zbus::blocking::connection::Builder;
 use zbus::zvariant::Value;
 
 use super::hierarchy::{self, Version};
+use crate::sandbox::id_map;
 
 /// A folder that is there where systemd is the first process: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -57,7 +58,7 @@ pub(super) fn enter() -> Result<PathBuf, NoScope> {
     // Process numbers are not unique where containers share a manager.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
     let scope = format!("maar-{}-{now}.scope", std::process::id());
-    request(&bus(geteuid()), &scope, PATIENCE)?;
+    request(&bus(id_map::caller()), &scope, PATIENCE)?;
     arrival(&scope, PATIENCE)
 }
 
@@ -85,7 +86,10 @@ fn request(bus: &Path, scope: &str, patience: Duration) -> Result<(), NoScope> {
 
 /// Calls [`StartTransientUnit`](https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html).
 fn start(stream: UnixStream, scope: &str) -> zbus::Result<()> {
-    let connection = Builder::async_io_unix_stream(stream).build()?;
+    let connection = Builder::async_io_unix_stream(stream)
+        // The bus goes by the user's id on the host, not by that in a user namespace.
+        .user_id(id_map::caller().as_raw())
+        .build()?;
     let properties: [Property<'_>; 5] = [
         ("Description", "maar and the commands of crates".into()),
         // The sender, under any process number that the manager has for it.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::hierarchy::{Hierarchy, Version};
 use super::scope::{self, NoScope};
 use super::{Controller, Place, sweep};
+use crate::sandbox::id_map;
 
 /// The change to maar's own group that made room.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Undo {
 /// Makes a folder for groups below maar's own group or, where that has other processes too, below one that systemd
 /// gives; below the root where there is no systemd, for root only: other users may not write there.
 pub(super) fn make(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
-    let root = nix::unistd::geteuid().is_root().then_some(hierarchy.mounted.as_path());
+    let root = id_map::caller().is_root().then_some(hierarchy.mounted.as_path());
     // Another sandbox of this process may have made room already.
     let own = hierarchy.own.parent().filter(|_| hierarchy.own.ends_with(leaf_name())).unwrap_or(&hierarchy.own);
     [Some(own), root].into_iter().flatten().for_each(sweep::sweep);

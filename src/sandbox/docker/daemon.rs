@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 
 use super::label::KEY;
-use super::request::Users;
+use super::request::Mapping;
 use super::{DockerError, Image, Label};
 use crate::sandbox::cgroup::Controller;
 
@@ -29,7 +29,7 @@ pub(super) struct Daemon {
     socket: PathBuf,
     pub(super) client: Client,
     pub(super) cores: f64,
-    pub(super) users: Users,
+    pub(super) users: Mapping,
     /// The limits that it can't set, by controller, with the effect.
     pub(super) missing: Vec<(&'static str, &'static str)>,
 }
@@ -134,15 +134,15 @@ fn socket(host: Option<String>) -> Result<PathBuf, DockerError> {
     }
 }
 
-fn users(info: &SystemInfo) -> Result<Users, DockerError> {
+fn users(info: &SystemInfo) -> Result<Mapping, DockerError> {
     let has = |name: &str| {
         let options = info.security_options.iter().flatten();
         options.flat_map(|option| option.split(',')).any(|option| option == format!("name={name}"))
     };
     match (has("rootless"), has("userns")) {
         (true, _) => Err(DockerError::Rootless),
-        (false, true) => Ok(Users::Remapped),
-        (false, false) => Ok(Users::Same),
+        (false, true) => Ok(Mapping::Remapped),
+        (false, false) => Ok(Mapping::Same),
     }
 }
 
@@ -198,9 +198,9 @@ mod tests {
     fn what_the_daemon_can_not_do_is_known() {
         let mut info = SystemInfo { memory_limit: Some(true), pids_limit: Some(false), ..SystemInfo::default() };
         assert_eq!(missing(&info), [("pids", "a command may start more processes than its limit")]);
-        assert_eq!(users(&info).unwrap(), Users::Same);
+        assert_eq!(users(&info).unwrap(), Mapping::Same);
         info.security_options = Some(vec!["name=seccomp,profile=default".to_owned(), "name=userns".to_owned()]);
-        assert_eq!(users(&info).unwrap(), Users::Remapped);
+        assert_eq!(users(&info).unwrap(), Mapping::Remapped);
         info.security_options = Some(vec!["name=rootless".to_owned()]);
         assert!(matches!(users(&info), Err(DockerError::Rootless)));
     }

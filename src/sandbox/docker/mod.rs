@@ -29,9 +29,8 @@ pub use self::import::{Built, build_image};
 use self::label::Label;
 use self::request::Common;
 use super::cores::CorePool;
-use super::helper::protocol::Identity;
-use super::native::choose_identity;
-use super::{Command, Console, Cores, Exit, Outlet, Owner, SandboxError, Spec};
+use super::users::Users;
+use super::{Command, Console, Cores, Exit, Outlet, SandboxError, Spec, User};
 use crate::stop::Stop;
 
 /// The configuration of a Docker sandbox.
@@ -96,18 +95,15 @@ impl Docker {
         }
         let label = Label::of_this_process();
         daemon.sweep(&label).await?;
-        let (Identity::Unprivileged(owner) | Identity::Rootless(owner)) = choose_identity();
-        let common = Common { image, helper, owner, label, cores: daemon.cores, users: daemon.users };
+        let users_of_host = Users::find(None);
+        let common = Common { image, helper, users_of_host, label, cores: daemon.cores, users: daemon.users };
         Ok(Self {
             shared: Arc::new(Shared { daemon, common, cores: CorePool::of_this_process(), kept: Mutex::default() }),
         })
     }
 
-    pub(super) fn owner(&self) -> Option<Owner> {
-        match choose_identity() {
-            Identity::Unprivileged(owner) => Some(owner),
-            Identity::Rootless(_) => None,
-        }
+    pub(super) fn user(&self) -> User {
+        self.shared.common.users_of_host.lease()
     }
 
     pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
@@ -117,7 +113,7 @@ impl Docker {
         // A container outlives the turn of its command, and with it the lease of the cores.
         let cores = (cores == Cores::Own)
             .then(|| "a command may leave the cores that it was given (cpuset: not set for containers)".to_owned());
-        missing.chain(cores).collect()
+        missing.chain(cores).chain(self.shared.common.users_of_host.unenforced()).collect()
     }
 
     pub(super) async fn open(&self, spec: Spec) -> Result<DockerCell, SandboxError> {

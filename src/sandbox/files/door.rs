@@ -187,7 +187,7 @@ impl Door {
 /// How a file is opened. A FIFO opened without `O_NONBLOCK` would wait for a writer.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// The folder around what a path below a folder names, `.` for that folder itself, and its name in there.
+/// Splits a relative path into its parent, `.` if the path is a single name, and its last name.
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

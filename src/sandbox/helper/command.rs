@@ -80,6 +80,11 @@ fn limit(rlimits: Rlimits) -> nix::Result<()> {
     set(Resource::RLIMIT_FSIZE, rlimits.file, rlimits.file)?;
     set(Resource::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20)?;
+    // Pending signals, timers among them, and the queues of POSIX.
+    for resource in [Resource::RLIMIT_SIGPENDING, Resource::RLIMIT_MSGQUEUE] {
+        let most = getrlimit(resource)?.1 / rlimits.sharers.max(1);
+        set(resource, most, most)?;
+    }
     if let Some(processes) = rlimits.processes {
         set(Resource::RLIMIT_NPROC, processes, processes)?;
     }

@@ -20,6 +20,18 @@ pub(super) fn enter_user_namespace(owner: Owner) -> Result<(), Fault> {
     write_maps("self", owner)
 }
 
+/// Enters a new user namespace that `owner` makes, as root. The kernel counts much of a namespace for its maker, too,
+/// and root's limits are those of the whole host.
+pub(super) fn enter_user_namespace_of(owner: Owner) -> Result<(), Fault> {
+    /// Capabilities outlast a change of the user; of linux/securebits.h. The new namespace resets it.
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0) })
+        .and_then(|_| nix::unistd::seteuid(Uid::from_raw(owner.uid)))
+        .map_err(|errno| Fault::new(Step::Identity, errno))?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| Fault::new(Step::UserNamespace, errno))
+}
+
 /// Makes `owner` the cell's user in the user namespace that `pid` has just entered.
 pub(super) fn map(pid: Pid, owner: Owner) -> Result<(), Fault> {
     write_maps(&pid.to_string(), owner)

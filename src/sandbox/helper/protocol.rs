@@ -94,6 +94,8 @@ pub(crate) struct Rlimits {
     pub(crate) data: Option<u64>,
     /// How large a file may be written, in bytes.
     pub(crate) file: u64,
+    /// Into how many parts the limits that the kernel counts by user are divided: so many cells may have the same user.
+    pub(crate) sharers: u64,
 }
 
 /// What came of a job.

@@ -13,7 +13,8 @@ use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree
 use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
-use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner};
+use crate::sandbox::id_map;
+use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner, PRIVATE};
 
 /// Folders of programs and libraries, as distributions have them.
 pub(crate) const SYSTEM: [&str; 9] =
@@ -63,8 +64,9 @@ pub(crate) const HIDDEN: [&str; 10] = [
 /// What of /proc may be read, and by nobody inside written; same source.
 pub(crate) const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`).
-const TERMINALS: u32 = 256;
+/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`), a quarter of them for
+/// itself alone.
+const TERMINALS: u32 = 64;
 
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";
@@ -81,8 +83,9 @@ pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     devices(&root)?;
     let settings = proc(&root)?;
     private_folders(&root, cell)?;
+    let marks = marks();
     for mount in &cell.mounts {
-        add(&root, mount, cell.identity)?;
+        add(&root, mount, marks)?;
     }
     let leave = |errno| Fault::new(Step::LeaveHost, errno);
     mounts::seal(&root.0).map_err(leave)?;
@@ -196,7 +199,8 @@ fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
         Identity::Unprivileged(owner) => owner,
         Identity::Rootless(_) => Owner { uid: CELL_UID, gid: CELL_GID },
     };
-    for (path, mode) in [("/tmp", "1777"), ("/var/tmp", "1777"), ("/dev/shm", "1777"), (HOME, "700")] {
+    for path in PRIVATE {
+        let mode = if path == HOME { "700" } else { "1777" };
         let fault = |errno| Fault::at(Step::Mount, path, errno);
         let tree = tmpfs(cell.memory.to_string(), mode, Some(user), PLAIN).map_err(fault)?;
         tree.attach(&root.place(Path::new(path), Kind::Folder)?).map_err(fault)?;
@@ -205,16 +209,17 @@ fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
     root.place(Path::new("/run"), Kind::Folder).map(drop)
 }
 
-fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
+/// What overlays of this process may mark files with: only root of the host has the marks of root.
+fn marks() -> Marks {
+    if id_map::is_initial() { Marks::OfRoot } else { Marks::OfUser }
+}
+
+fn add(root: &Root, mount: &Mount, marks: Marks) -> Result<(), Fault> {
     let plain = |source: &Path, attributes| {
         let fault = |errno| Fault::at(Step::Mount, source, errno);
         let tree = Tree::copy_of(source).and_then(|tree| tree.restrict(attributes)).map_err(fault)?;
         let kind = if source.is_dir() { Kind::Folder } else { Kind::File };
         tree.attach(&root.place(&mount.at, kind)?).map_err(fault)
-    };
-    let marks = match identity {
-        Identity::Unprivileged(_) => Marks::OfRoot,
-        Identity::Rootless(_) => Marks::OfUser,
     };
     match &mount.what {
         MountKind::ReadOnly(source) if source.is_dir() => match view(root, source, marks)? {
