@@ -77,7 +77,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         crates: selections.into_iter().zip(&plans).collect(),
     })?;
     let finished = store.finished(&experiment.name)?;
-    let repeated = store.repeated(&experiment.name)?;
+    let attempts = store.attempts(&experiment.name)?;
 
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
     let index = Upstream::configured()?.index;
@@ -92,7 +92,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     let (cores, memory) = (host::cores(), host::memory());
-    let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
+    let setup = Setup { experiment, tools, plans, finished, attempts, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
     let (ran, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
     let run::Ran { summary, removal } = ran;

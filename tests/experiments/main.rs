@@ -19,6 +19,7 @@ mod mounts;
 mod network;
 mod planted;
 mod shell;
+mod single_tests;
 mod stops;
 mod strangers;
 mod user;
