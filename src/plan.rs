@@ -16,11 +16,13 @@ use crate::sandbox::{Limits, MAX_PRINTED};
 use crate::toolchain::Toolchain;
 
 mod fingerprint;
+mod forms;
 #[cfg(test)]
 mod tests;
 
 use fingerprint::Particulars;
 pub use fingerprint::{BadFingerprint, Fingerprint};
+pub use forms::adopt;
 
 /// One step of a crate's way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -43,6 +43,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "home",
             "host",
             "krate",
+            "libtest",
             "ops",
             "outcome",
             "pipeline",

@@ -64,11 +64,13 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
     let (selections, crates): (Vec<String>, Vec<Selected>) = selected.into_iter().unzip();
-    let plans = plan::plan(&experiment, &toolchains, crates);
+    let mut plans = plan::plan(&experiment, &toolchains, crates);
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
     }
+    let finished = store.finished(&experiment.name)?;
+    plan::adopt(&mut plans, &experiment, &toolchains, &finished);
     store.begin(&ExperimentRecord {
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
@@ -76,7 +78,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         notes: notes.clone(),
         crates: selections.into_iter().zip(&plans).collect(),
     })?;
-    let finished = store.finished(&experiment.name)?;
     let attempts = store.attempts(&experiment.name)?;
 
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
