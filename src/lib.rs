@@ -9,6 +9,7 @@ pub mod experiment;
 pub mod home;
 pub mod host;
 pub mod krate;
+pub mod libtest;
 pub mod nearest;
 pub mod ops;
 pub mod outcome;

@@ -9,7 +9,7 @@ mod repetition;
 mod share;
 mod tracer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ use crate::home::Jobs;
 use crate::ops::{Done, Stage, Tools};
 use crate::outcome::Outcome;
 use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Pressure, Summary, Times};
-use crate::plan::{self, Attempts, CratePlan, Fingerprint, Queue, Step};
+use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
 use crate::progress::{Label, Progress, Update};
 use crate::schedule::{self, Expectations};
 use crate::stop::{Stop, StopLevel, Stopper};
@@ -44,8 +44,8 @@ pub struct Setup {
     pub plans: Vec<CratePlan>,
     /// What earlier runs found out.
     pub finished: HashMap<Fingerprint, Outcome>,
-    /// All of what they found out where they ran a step more than once.
-    pub repeated: HashMap<Fingerprint, Attempts>,
+    /// All of what they found out where they ran a step more than once, or single tests have a say.
+    pub attempts: HashMap<Fingerprint, Attempts>,
     /// Where jobs have their folders.
     pub jobs: Jobs,
     /// What is known of the crates' ops before they run.
@@ -160,7 +160,9 @@ impl Setup {
         if !left.is_empty() {
             return left;
         }
-        let repetition = repetition::due(plan, self.tools.toolchains.len(), |step| self.attempts(step));
+        // What was compiled doesn't outlive a run.
+        let repetition =
+            repetition::due(plan, self.tools.toolchains.len(), &BTreeSet::new(), |step| self.attempts(step));
         // A repetition needs the sources, which don't outlive a run.
         let sources = plan.steps.iter().filter(|step| step.toolchain.is_none() && !repetition.is_empty());
         sources.cloned().chain(repetition.iter().cloned()).collect()
@@ -168,8 +170,9 @@ impl Setup {
 
     /// What earlier runs found out about a step.
     fn attempts(&self, step: &Step) -> Attempts {
-        let only = || self.finished.get(&step.fingerprint).map(|outcome| (1, outcome.clone()));
-        self.repeated.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
+        let only = || self.finished.get(&step.fingerprint);
+        let only = || only().map(|outcome| Attempt { number: 1, outcome: outcome.clone(), tests: None });
+        self.attempts.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
     }
 }
 
@@ -302,8 +305,9 @@ impl Sink<'_> {
             waited: times.started.duration_since(times.queued),
             worker,
             units: done.dependencies,
+            tests: done.tests,
         };
-        self.known.entry(tag.krate).or_default().add(self.shared, &tag.step, result.outcome.clone());
+        self.known.entry(tag.krate).or_default().add(self.shared, &tag.step, &result.outcome, result.tests.as_ref());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
             .append(Record {

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("krate", &[]),
+    ("libtest", &[]),
     ("nearest", &[]),
     ("outcome", &[]),
     ("owner", &[]),
@@ -22,13 +23,16 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
     ("cache", &["owner", "registry", "sandbox", "toolchain"]),
-    ("ops", &["cache", "krate", "outcome", "owner", "printable", "registry", "sandbox", "stop", "toolchain"]),
+    (
+        "ops",
+        &["cache", "krate", "libtest", "outcome", "owner", "printable", "registry", "sandbox", "stop", "toolchain"],
+    ),
     ("experiment", &["krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
-    ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
+    ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
-    ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),
+    ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
-    ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
+    ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "outcome", "pipeline", "printable"]),
     (
@@ -39,6 +43,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "home",
             "host",
             "krate",
+            "libtest",
             "ops",
             "outcome",
             "pipeline",

@@ -65,11 +65,13 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
     let (selections, crates): (Vec<String>, Vec<Selected>) = selected.into_iter().unzip();
-    let plans = plan::plan(&experiment, &toolchains, crates);
+    let mut plans = plan::plan(&experiment, &toolchains, crates);
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
     }
+    let finished = store.finished(&experiment.name)?;
+    plan::adopt(&mut plans, &experiment, &toolchains, &finished);
     store.begin(&ExperimentRecord {
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
@@ -77,8 +79,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         notes: notes.clone(),
         crates: selections.into_iter().zip(&plans).collect(),
     })?;
-    let finished = store.finished(&experiment.name)?;
-    let repeated = store.repeated(&experiment.name)?;
+    let attempts = store.attempts(&experiment.name)?;
 
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
     let index = Upstream::configured()?.index;
@@ -93,7 +94,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     let (cores, memory) = (host::cores(), host::memory());
-    let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
+    let setup = Setup { experiment, tools, plans, finished, attempts, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
     let (ran, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
     let run::Ran { summary, removal } = ran;

@@ -8,10 +8,11 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::account::{RunReport, account};
-use super::{CrateResults, Deciding, OpResult, Results, Standing, Verdict, judge};
+use super::{CrateResults, Deciding, Finding, NotRun, OpResult, Results, Standing, TestName, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
+use crate::libtest::{Target, TestResult, Tests};
 use crate::ops::{OpName, Stage, Tally};
-use crate::outcome::{Outcome, OutcomeKind};
+use crate::outcome::{Failure, Outcome, OutcomeKind};
 use crate::plan::{LogId, Step};
 use crate::toolchain::{Toolchain, ToolchainSpec};
 
@@ -120,9 +121,28 @@ pub struct OpReport {
     pub waited_ms: u64,
     /// Its dependencies that crates share.
     pub units: Tally,
+    /// What its tests came to, if it ran any and they were asked for.
+    pub tests: Option<TestsReport>,
     /// Under which its log is kept.
     #[serde(skip)]
     pub log: LogId,
+}
+
+/// What the tests of an op came to, one by one.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestsReport {
+    /// How many passed.
+    pub ok: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How many were not run, as they are ignored.
+    pub ignored: usize,
+    /// Whether some results are missing, as there were too many or not all output was kept.
+    pub cut: bool,
+    /// Whether only tests that differ were run, to repeat them.
+    pub selected: bool,
+    /// The targets, with their tests.
+    pub targets: Vec<Target>,
 }
 
 /// What an experiment comes to.
@@ -192,7 +212,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     let flaky = failed_once(krate);
     let verdict_reason = match (&judgement.deciding, origin) {
         (Some(deciding), _) => {
-            let reason = explain(&krate.steps[deciding.step], toolchains);
+            let reason = explain(&narrowed(krate, deciding), toolchains);
             let note = reservation(krate, judgement.verdict, deciding, toolchains);
             match (reason, note) {
                 (Some(reason), Some(note)) => Some(format!("{reason} ({note})")),
@@ -205,7 +225,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         }
     };
     // A step that has not run decides, but tells nothing.
-    let told = judgement.deciding.filter(|_| verdict_reason.is_some());
+    let told = judgement.deciding.as_ref().filter(|_| verdict_reason.is_some());
     let telling = told.map_or([flaky, None], |deciding| [Some(deciding.step), deciding.counterpart]);
     CrateReport {
         name: id.name.clone(),
@@ -238,21 +258,56 @@ fn reservation(
     toolchains: &[Toolchain],
 ) -> Option<String> {
     let counterpart = deciding.counterpart?;
+    let spec = |step: usize| Some(&toolchains.get(krate.steps[step].0.toolchain?)?.spec);
     match verdict {
-        Verdict::Regressed | Verdict::Fixed => (!deciding.is_repeated(krate)).then(|| "not repeated".to_owned()),
-        Verdict::BuildFail | Verdict::TestFail if krate.is_flaky(counterpart) => {
-            let toolchain = krate.steps[counterpart].0.toolchain.and_then(|place| toolchains.get(place))?;
-            Some(format!("flaky on {}", toolchain.spec))
+        Verdict::Regressed | Verdict::Fixed => {
+            let elsewhere = others_that_failed(krate, deciding).filter(|count| *count > 0);
+            let elsewhere = elsewhere
+                .and_then(|count| Some(format!("{count} more failed that {} doesn't pass", spec(counterpart)?)));
+            let not_repeated = (!deciding.is_repeated(krate)).then(|| "not repeated".to_owned());
+            let notes: Vec<String> = elsewhere.into_iter().chain(not_repeated).collect();
+            (!notes.is_empty()).then(|| notes.join("; "))
         }
-        Verdict::BuildFail
-        | Verdict::TestFail
-        | Verdict::Inconclusive
+        Verdict::BuildFail | Verdict::TestFail if krate.is_flaky(counterpart) => {
+            Some(format!("flaky on {}", spec(counterpart)?))
+        }
+        Verdict::BuildFail | Verdict::TestFail => match &deciding.finding {
+            Finding::NotRun(NotRun::Ignored) => Some(format!("ignored on {}", spec(counterpart)?)),
+            Finding::NotRun(NotRun::Absent) => Some(format!("not there on {}", spec(counterpart)?)),
+            Finding::NotRun(NotRun::Mixed) => Some(format!("not run on {}", spec(counterpart)?)),
+            Finding::Shared => Some(format!(
+                "no test failed each time on {} and passed on {}",
+                spec(deciding.step)?,
+                spec(counterpart)?
+            )),
+            Finding::Unknown | Finding::Differs(_) => None,
+        },
+        Verdict::Inconclusive
         | Verdict::Broken
         | Verdict::Skipped
         | Verdict::Error
         | Verdict::Pending
         | Verdict::Pass => None,
     }
+}
+
+/// The deciding step, whose reason names only the tests that differ if tests do.
+fn narrowed(krate: &CrateResults, deciding: &Deciding) -> (Step, Option<OpResult>) {
+    let (step, mut result) = krate.steps[deciding.step].clone();
+    if let (Finding::Differs(tests), Some(result)) = (&deciding.finding, &mut result) {
+        let names: Vec<String> = tests.iter().map(|test: &TestName| test.name.clone()).collect();
+        let more = names.len().saturating_sub(Failure::MAX_TESTS);
+        let names = names.into_iter().take(Failure::MAX_TESTS).collect();
+        result.outcome = Outcome::Failed(Failure::Tests { names, more });
+    }
+    (step, result)
+}
+
+/// How many tests failed at the deciding step besides those that differ; none if the tests don't decide.
+fn others_that_failed(krate: &CrateResults, deciding: &Deciding) -> Option<usize> {
+    let Finding::Differs(differ) = &deciding.finding else { return None };
+    let tests = krate.steps[deciding.step].1.as_ref()?.tests.as_ref()?;
+    Some(tests.count(TestResult::Failed).saturating_sub(differ.len()))
 }
 
 /// An attempt that failed at what passed another time.
@@ -283,6 +338,7 @@ fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Opt
         peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
         waited_ms: millis(result.waited),
         units: result.units,
+        tests: result.tests.as_deref().map(TestsReport::from),
         log: step.log_id(),
     })
 }
@@ -295,6 +351,20 @@ impl CrateReport {
     /// The crate's name and version.
     pub fn id(&self) -> CrateId {
         CrateId { name: self.name.clone(), version: self.version.clone() }
+    }
+}
+
+impl From<&Tests> for TestsReport {
+    fn from(tests: &Tests) -> Self {
+        let Tests { targets, cut, selected, accounted: _ } = tests;
+        Self {
+            ok: tests.count(TestResult::Ok),
+            failed: tests.count(TestResult::Failed),
+            ignored: tests.count(TestResult::Ignored),
+            cut: *cut,
+            selected: *selected,
+            targets: targets.clone(),
+        }
     }
 }
 

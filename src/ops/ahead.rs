@@ -118,7 +118,7 @@ fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
         Op::Build => &["build"],
         // `cargo test` itself would stop at the first package that is refused. With examples and benches, all would be
         // compiled a second time for crates whose profile has `panic = "abort"`, which tests don't.
-        Op::BuildTests | Op::Test => &["build", "--tests"],
+        Op::BuildTests | Op::Test | Op::Retest(_) => &["build", "--tests"],
         Op::Check => &["check", "--all-targets"],
         Op::Doc => &["check"],
         Op::Prepare | Op::Clippy | Op::Command(_) => return None,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Layers;
 pub use crate::cache::Tally;
 use crate::krate::Selected;
+use crate::libtest::{self, Tests};
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
 use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
@@ -27,6 +29,7 @@ mod clippy;
 mod command;
 mod doc;
 mod prepare;
+mod retest;
 pub mod settings;
 mod test;
 #[cfg(test)]
@@ -36,6 +39,7 @@ pub mod workspace;
 
 use ahead::Compiled;
 pub use ahead::layers;
+pub use retest::Retest;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
 
@@ -66,6 +70,8 @@ pub enum Op {
     BuildTests,
     /// `cargo test`.
     Test,
+    /// What the plan makes of `test` where a few tests are to be repeated. Never in a list.
+    Retest(Retest),
     /// `cargo clippy`.
     Clippy,
     /// `cargo doc`.
@@ -159,6 +165,8 @@ pub struct Done {
     pub lockfile: Option<Vec<u8>>,
     /// What became of the dependencies.
     pub dependencies: Tally,
+    /// What its tests came to, one by one.
+    pub tests: Option<Arc<Tests>>,
 }
 
 impl Done {
@@ -166,7 +174,14 @@ impl Done {
     pub fn without_commands(outcome: Outcome) -> Self {
         let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
         let output = Output { head: log.into_bytes(), ..Output::default() };
-        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, dependencies: Tally::default() }
+        Self {
+            outcome: Some(outcome),
+            usage: Usage::default(),
+            output,
+            lockfile: None,
+            dependencies: Tally::default(),
+            tests: None,
+        }
     }
 
     /// The host could not do what was needed.
@@ -181,7 +196,7 @@ impl Op {
         match order.op {
             Self::Prepare => prepare::run(tools, workspace, order).await,
             Self::BuildTests => build_tests::run(tools, workspace, order).await,
-            Self::Check | Self::Build | Self::Test | Self::Clippy | Self::Doc | Self::Command(_) => {
+            Self::Check | Self::Build | Self::Test | Self::Retest(_) | Self::Clippy | Self::Doc | Self::Command(_) => {
                 Self::run_command(tools, workspace, order).await
             }
         }
@@ -199,13 +214,14 @@ impl Op {
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
                 let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let tests = order.op.tests(&exit.output).map(Arc::new);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
                     (usage, dependencies) = (cell::sum(ahead, usage), tally);
                     let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
                     exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
                 }
-                Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, tests }
             }
             Err(error) => Done::failed_on_host(&error),
         }
@@ -224,6 +240,7 @@ impl Op {
             | Self::Build
             | Self::BuildTests
             | Self::Test
+            | Self::Retest(_)
             | Self::Doc
             | Self::Command(_) => Some([("RUSTFLAGS", CAPPED), ("RUSTDOCFLAGS", CAPPED)]),
         };
@@ -248,6 +265,7 @@ impl Op {
                 output: Output::default(),
                 lockfile: None,
                 dependencies: Tally::default(),
+                tests: None,
             },
             Err(error) => Done::failed_on_host(&error),
         }
@@ -260,13 +278,33 @@ impl Op {
             Self::Check => check::ARGS,
             Self::Build => build::ARGS,
             Self::BuildTests => build_tests::ARGS,
-            Self::Test => test::ARGS,
+            Self::Test | Self::Retest(_) => test::ARGS,
             Self::Clippy => clippy::ARGS,
             Self::Doc => doc::ARGS,
             Self::Command(command) => return Some(command::argv(command)),
         };
         let cargo = ["cargo"].iter().chain(args).map(|arg| (*arg).to_owned());
-        Some(cargo.chain(features.flags()).collect())
+        let selected = if let Self::Retest(retest) = self { retest.args() } else { Vec::new() };
+        Some(cargo.chain(features.flags()).chain(selected).collect())
+    }
+
+    /// What the tests came to, if the op is one `cargo test`. A script of the user's own may run it among other things.
+    fn tests(&self, output: &Output) -> Option<Tests> {
+        match self {
+            Self::Test | Self::Retest(_) => {}
+            Self::Command(command) if matches!(&command.run[..], [cargo, test, ..] if cargo == "cargo" && test == "test") =>
+                {}
+            Self::Prepare
+            | Self::Check
+            | Self::Build
+            | Self::BuildTests
+            | Self::Clippy
+            | Self::Doc
+            | Self::Command(_) => return None,
+        }
+        let tests = libtest::parse(&verdict::plain_text(output))?;
+        let selected = matches!(self, Self::Retest(_));
+        Some(Tests { cut: tests.cut || output.dropped > 0, selected, ..tests })
     }
 
     /// The op that its place in a list makes of it, given what follows: compiling a package and compiling it again for
@@ -285,7 +323,7 @@ impl Op {
             Self::Prepare => "prepare",
             Self::Check => "check",
             Self::Build | Self::BuildTests => "build",
-            Self::Test => "test",
+            Self::Test | Self::Retest(_) => "test",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
             Self::Command(command) => return command.name.clone(),
@@ -298,7 +336,7 @@ impl Op {
         match self {
             Self::Prepare => Stage::Fetch,
             Self::Check | Self::Build | Self::BuildTests | Self::Clippy | Self::Doc => Stage::Build,
-            Self::Test => Stage::Test,
+            Self::Test | Self::Retest(_) => Stage::Test,
             Self::Command(command) => command.stage,
         }
     }

@@ -65,7 +65,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
         Some(exit) => (exit.usage, exit.output),
         None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
     };
-    Done { outcome, usage, output, lockfile, dependencies: Tally::default() }
+    Done { outcome, usage, output, lockfile, dependencies: Tally::default(), tests: None }
 }
 
 enum Prepared {

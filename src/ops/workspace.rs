@@ -148,6 +148,18 @@ impl Workspace {
             .try_for_each(|path| remove_folder(&path).map_err(|source| WorkspaceError { path, source }))
     }
 
+    /// Whether no op of a toolchain has changed the crate's sources. `false` where that can't be found out.
+    pub(crate) fn has_pristine_sources(&self, index: usize) -> bool {
+        let Ok(dirs) = self.toolchain(index) else { return false };
+        Door::open(&dirs.upper).and_then(|upper| upper.names(Path::new("."), 0)).is_ok_and(|names| names.is_some())
+    }
+
+    /// Takes back what ops of a toolchain changed of the crate's sources, and keeps what they compiled. No cell may be open.
+    pub(crate) fn restore_sources(&self, index: usize) -> Result<(), WorkspaceError> {
+        let dirs = self.toolchain(index)?;
+        [&dirs.upper, &dirs.work].into_iter().try_for_each(|path| self.renew(path, For::Cells))
+    }
+
     /// Makes an empty folder, whatever was there before.
     pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
         remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;

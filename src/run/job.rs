@@ -2,6 +2,7 @@
 //!
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,8 +32,10 @@ pub(super) struct Job {
     /// How many steps of the plan are behind it.
     depth: u32,
     workspace: Option<Workspace>,
-    /// Which time its steps are run.
+    /// Which time its steps are run, the folders being made anew for each.
     attempt: u32,
+    /// The toolchains whose tests lie compiled in the folder, over sources that no op had changed before them.
+    compiled: BTreeSet<usize>,
     /// How often it has been looked whether something is to be repeated.
     repetitions: u32,
     /// What came of its steps.
@@ -79,6 +82,7 @@ impl Job {
             depth: 0,
             workspace: None,
             attempt: 1,
+            compiled: BTreeSet::new(),
             repetitions: 0,
             history: History::default(),
             lockfile,
@@ -93,11 +97,25 @@ impl Job {
             return Done::failed_on_host(&error);
         }
         let workspace = self.workspace.as_ref().expect("it was made above");
-        if step.attempt > self.attempt {
-            if let Err(done) = self.restart(workspace).await {
-                return done;
+        match (&step.op, step.toolchain) {
+            (Op::Retest(_), Some(toolchain)) => {
+                if let Err(done) = self.restore(workspace, toolchain).await {
+                    return done;
+                }
             }
-            self.attempt = step.attempt;
+            _ if step.attempt > self.attempt => {
+                if let Err(done) = self.restart(workspace).await {
+                    return done;
+                }
+                self.attempt = step.attempt;
+                self.compiled.clear();
+            }
+            _ => {}
+        }
+        if let (Op::Test, Some(toolchain)) = (&step.op, step.toolchain)
+            && workspace.has_pristine_sources(toolchain)
+        {
+            self.compiled.insert(toolchain);
         }
         let lockfile = match &self.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
@@ -115,7 +133,7 @@ impl Job {
             limits: self.left.limits(limits, step.op.stage(), *cores),
             features: &settings.features,
             env: &settings.env,
-            sharing: if step.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
+            sharing: if self.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
             lockfile_mode: experiment.lockfile,
             lockfile,
             stop,
@@ -135,7 +153,7 @@ impl Job {
     fn repetition(&self) -> Queue {
         let Setup { plans, tools, .. } = &*self.shared;
         let attempts = |step: &Step| self.history.attempts(&self.shared, step);
-        repetition::due(&plans[self.krate], tools.toolchains.len(), attempts)
+        repetition::due(&plans[self.krate], tools.toolchains.len(), &self.compiled, attempts)
     }
 
     /// Makes sure that a repetition finds nothing that was left before.
@@ -144,6 +162,13 @@ impl Job {
         let released = tools.sandbox.release(&workspace.scratch()).await;
         released.map_err(|error| Done::failed_on_host(&error))?;
         workspace.restart(tools.toolchains.len()).map_err(|error| Done::failed_on_host(&error))
+    }
+
+    /// Makes sure that tests which run again find the sources as they were, and what was compiled of them.
+    async fn restore(&self, workspace: &Workspace, toolchain: usize) -> Result<(), Done> {
+        let released = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        released.map_err(|error| Done::failed_on_host(&error))?;
+        workspace.restore_sources(toolchain).map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Hands the folder over to be removed, before the job's permit is given back.
@@ -187,7 +212,7 @@ impl Work for Job {
         match &done.outcome {
             Some(outcome) => {
                 plan::after(&mut self.queue, &step, outcome);
-                self.history.add(&self.shared, &step, outcome.clone());
+                self.history.add(&self.shared, &step, outcome, done.tests.as_ref());
                 if self.queue.is_empty() && self.repetitions < MOST_REPETITIONS {
                     self.queue = self.repetition();
                     self.repetitions += 1;
