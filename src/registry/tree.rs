@@ -8,21 +8,20 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
 
 use super::package::Checksum;
 use super::place::{self, Kind};
+use super::unpack::MAX_DEPTH;
 use crate::owner::Owner;
 
-/// How large all files together may be; as much as a tarball may unpack to.
+/// How large all files together may be; as much as any tarball may unpack to.
 const MAX_BYTES: ByteSize = ByteSize::mib(512);
 /// How many files and folders there may be; as many as a tarball may have.
 const MAX_ITEMS: usize = 100_000;
-/// How deep folders may be; as deep as in a tarball.
-const MAX_DEPTH: usize = 64;
-
 /// Why a folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
@@ -69,6 +68,7 @@ struct Item {
     /// Below the top.
     path: PathBuf,
     kind: ItemKind,
+    modified: SystemTime,
 }
 
 #[derive(Debug)]
@@ -78,17 +78,19 @@ enum ItemKind {
     Link(PathBuf),
 }
 
-/// Copies a folder to `into`, which must not exist yet. Gives the paths below it that were left out because they lead
+/// Copies a folder to `into`, which must not exist yet, with the times of its files and folders: `make` compares them.
+/// A time in the future becomes the present, since cargo would build for ever. Gives the paths below it that were left out because they lead
 /// elsewhere or are no files.
 ///
 /// # Errors
 /// When the folder is too large, or a file can't be read or written; `into` is then incomplete, and the caller's to
 /// remove.
 pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<PathBuf>, TreeError> {
-    let tree = Tree::read(from)?;
+    let tree = Tree::read(from, MAX_BYTES)?;
     place::dir(into, owner).map_err(io_error("create", into))?;
     let mut left = MAX_BYTES.as_u64();
-    for Item { path, kind } in &tree.items {
+    let now = SystemTime::now();
+    for Item { path, kind, modified } in &tree.items {
         let to = into.join(path);
         match kind {
             ItemKind::Dir => place::dir(&to, owner).map_err(io_error("create", &to))?,
@@ -99,8 +101,15 @@ pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<P
                 // A file may have grown since it was measured.
                 let copied = io::copy(&mut source.take(left + 1), &mut out).map_err(io_error("copy to", &to))?;
                 left = left.checked_sub(copied).ok_or_else(|| TreeError::TooLarge { dir: from.to_owned() })?;
+                out.set_modified((*modified).min(now)).map_err(io_error("set the time of", &to))?;
             }
         }
+    }
+    // Whatever is made in a folder sets its time; nothing is made in one any more.
+    for Item { path, modified, .. } in tree.items.iter().filter(|item| matches!(item.kind, ItemKind::Dir)) {
+        let to = into.join(path);
+        let set = File::open(&to).and_then(|dir| dir.set_modified((*modified).min(now)));
+        set.map_err(io_error("set the time of", &to))?;
     }
     Ok(tree.left_out)
 }
@@ -117,7 +126,7 @@ pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    for Item { path, kind } in Tree::read(dir)?.items {
+    for Item { path, kind, .. } in Tree::read(dir, MAX_BYTES)?.items {
         field(b'n', path.as_os_str().as_bytes());
         match kind {
             ItemKind::Dir => field(b'd', b""),
@@ -134,7 +143,8 @@ pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
 
 /// How many files a folder has, and how many bytes they hold: enough to see that a power loss cut some of them short.
 pub(super) fn measure(dir: &Path) -> Result<(usize, u64), TreeError> {
-    let tree = Tree::read(dir)?;
+    // A tarball that is large itself may unpack to more than a folder of the user's may hold.
+    let tree = Tree::read(dir, ByteSize(u64::MAX))?;
     Ok((tree.items.len(), tree.bytes))
 }
 
@@ -151,13 +161,13 @@ pub(super) fn hash(mut reader: impl Read) -> io::Result<Checksum> {
 }
 
 impl Tree {
-    fn read(top: &Path) -> Result<Self, TreeError> {
+    fn read(top: &Path, most: ByteSize) -> Result<Self, TreeError> {
         let mut tree = Self::default();
-        tree.walk(top, Path::new(""), 0)?;
+        tree.walk(top, Path::new(""), 0, most)?;
         Ok(tree)
     }
 
-    fn walk(&mut self, top: &Path, below: &Path, depth: usize) -> Result<(), TreeError> {
+    fn walk(&mut self, top: &Path, below: &Path, depth: usize, most: ByteSize) -> Result<(), TreeError> {
         let dir = top.join(below);
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep { dir });
@@ -177,19 +187,20 @@ impl Tree {
             let path = below.join(name);
             let on_disk = top.join(&path);
             let metadata = on_disk.symlink_metadata().map_err(io_error("read", &on_disk))?;
+            let modified = metadata.modified().map_err(io_error("read the time of", &on_disk))?;
             if metadata.is_dir() {
-                self.items.push(Item { path: path.clone(), kind: ItemKind::Dir });
-                self.walk(top, &path, depth + 1)?;
+                self.items.push(Item { path: path.clone(), kind: ItemKind::Dir, modified });
+                self.walk(top, &path, depth + 1, most)?;
             } else if metadata.is_file() {
                 self.bytes += metadata.len();
-                if self.bytes > MAX_BYTES.as_u64() {
+                if self.bytes > most.as_u64() {
                     return Err(TreeError::TooLarge { dir: top.to_owned() });
                 }
-                self.items.push(Item { path, kind: ItemKind::File(Kind::of_mode(metadata.mode())) });
+                self.items.push(Item { path, kind: ItemKind::File(Kind::of_mode(metadata.mode())), modified });
             } else if metadata.is_symlink() {
                 let target = fs::read_link(&on_disk).map_err(io_error("read", &on_disk))?;
                 if stays_inside(&target, depth) {
-                    self.items.push(Item { path, kind: ItemKind::Link(target) });
+                    self.items.push(Item { path, kind: ItemKind::Link(target), modified });
                 } else {
                     self.left_out.push(path);
                 }
@@ -205,7 +216,7 @@ impl Tree {
 ///
 /// All `..` must come first: they then climb real folders, and whatever other links the rest passes through stay inside
 /// as well.
-fn stays_inside(target: &Path, depth: usize) -> bool {
+pub(super) fn stays_inside(target: &Path, depth: usize) -> bool {
     let climbs = target.components().take_while(|part| *part == Component::ParentDir).count();
     climbs <= depth
         && target.components().skip(climbs).all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
@@ -223,6 +234,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Tree
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
 
     use super::*;
 
@@ -233,16 +245,25 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_the_sources_and_not_what_was_built_from_them() {
+    fn a_copy_has_the_sources_with_their_times_and_not_what_was_built_from_them() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         for path in ["Cargo.toml", "src/target/mod.rs", "target/debug/x", ".git/HEAD", "sub/.git/HEAD", "sub/b.rs"] {
             write(&from, path, path);
         }
         fs::set_permissions(from.join("Cargo.toml"), fs::Permissions::from_mode(0o6700)).unwrap();
+        let at =
+            |path: &str, time| File::options().write(true).open(from.join(path)).unwrap().set_modified(time).unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        at("src/target/mod.rs", old);
+        at("sub/b.rs", SystemTime::now() + Duration::from_secs(1_000_000));
         assert_eq!(copy_tree(&from, &to, None).unwrap(), Vec::<PathBuf>::new());
         assert_eq!(fs::read_to_string(to.join("src/target/mod.rs")).unwrap(), "src/target/mod.rs");
         assert_eq!(to.join("Cargo.toml").metadata().unwrap().mode() & 0o7777, 0o755);
+        let modified = |path: PathBuf| path.metadata().unwrap().modified().unwrap();
+        assert_eq!(modified(to.join("src/target/mod.rs")), old);
+        assert_eq!(modified(to.join("src")), modified(from.join("src")));
+        assert!(modified(to.join("sub/b.rs")) <= SystemTime::now());
         assert!(!to.join("target").exists() && !to.join(".git").exists() && !to.join("sub/.git").exists());
         assert_eq!(digest(&from).unwrap(), digest(&to).unwrap());
     }
@@ -300,7 +321,7 @@ mod tests {
         assert!(matches!(copy_tree(&from, &dir.path().join("to"), None), Err(TreeError::TooLarge { .. })));
         assert!(!dir.path().join("to").exists());
         let deep = dir.path().join("deep");
-        fs::create_dir_all(deep.join("d/".repeat(70))).unwrap();
+        fs::create_dir_all(deep.join("d/".repeat(300))).unwrap();
         assert!(matches!(digest(&deep), Err(TreeError::TooDeep { .. })));
     }
 }
