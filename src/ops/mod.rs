@@ -26,6 +26,7 @@ mod check;
 mod clippy;
 mod command;
 mod doc;
+mod flags;
 mod prepare;
 pub mod settings;
 mod test;

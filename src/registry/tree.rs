@@ -1,7 +1,8 @@
 //! A folder of the user's, as a crate under test: copied for a run, and digested to know it again.
 //!
-//! `.git` at any depth and `target` at the top are not part of it, nor are sockets, devices and links that lead out of
-//! it. Nothing outside the folder is ever read.
+//! `target` at the top is not part of it, nor are sockets, devices and links that lead out of it. A repository at the top,
+//! `.git`, is copied along unless it is too large; of the digest only the commit is part. Nothing outside the folder is
+//! ever read.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,6 +21,8 @@ use crate::owner::Owner;
 
 /// How large all files together may be; as much as any tarball may unpack to.
 const MAX_BYTES: ByteSize = ByteSize::mib(512);
+/// Where git keeps a repository.
+const REPOSITORY: &str = ".git";
 /// How many files and folders there may be; as many as a tarball may have.
 const MAX_ITEMS: usize = 100_000;
 /// Why a folder can't be used.
@@ -63,6 +66,15 @@ struct Tree {
     bytes: u64,
 }
 
+/// What is read of a folder.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// How much its files may hold.
+    most: ByteSize,
+    /// Whether this is the inside of a repository, where no name is special.
+    is_repository: bool,
+}
+
 #[derive(Debug)]
 struct Item {
     /// Below the top.
@@ -86,9 +98,11 @@ enum ItemKind {
 /// When the folder is too large, or a file can't be read or written; `into` is then incomplete, and the caller's to
 /// remove.
 pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<PathBuf>, TreeError> {
-    let tree = Tree::read(from, MAX_BYTES)?;
+    let mut tree = Tree::read(from, MAX_BYTES)?;
+    tree.add_repository(from);
     place::dir(into, owner).map_err(io_error("create", into))?;
-    let mut left = MAX_BYTES.as_u64();
+    // The sources and the repository.
+    let mut left = 2 * MAX_BYTES.as_u64();
     let now = SystemTime::now();
     for Item { path, kind, modified } in &tree.items {
         let to = into.join(path);
@@ -138,7 +152,32 @@ pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
             }
         }
     }
+    if let Some(commit) = commit(dir) {
+        field(b'c', commit.as_bytes());
+    }
     Ok(Checksum::from_hasher(hasher))
+}
+
+/// The commit that a repository at the top of a folder has checked out, as a text that is another one for another commit.
+fn commit(dir: &Path) -> Option<String> {
+    const MAX_REFS: u64 = 16 << 20;
+    let read = |name: &str| {
+        let path = dir.join(REPOSITORY).join(name);
+        let is_file = path.symlink_metadata().is_ok_and(|file| file.is_file());
+        let mut text = String::new();
+        let file = is_file.then(|| File::open(&path).ok()).flatten()?;
+        file.take(MAX_REFS).read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    let head = read("HEAD")?;
+    let Some(branch) = head.trim_end().strip_prefix("ref: ") else { return Some(head) };
+    let is_inside = Path::new(branch).components().all(|part| matches!(part, Component::Normal(_)));
+    if let Some(commit) = is_inside.then(|| read(branch)).flatten() {
+        return Some(commit);
+    }
+    let packed = read("packed-refs")?;
+    let line = packed.lines().find(|line| line.split_once(' ').is_some_and(|(_, name)| name == branch));
+    line.map(str::to_owned)
 }
 
 /// How many files a folder has, and how many bytes they hold: enough to see that a power loss cut some of them short.
@@ -163,11 +202,28 @@ pub(super) fn hash(mut reader: impl Read) -> io::Result<Checksum> {
 impl Tree {
     fn read(top: &Path, most: ByteSize) -> Result<Self, TreeError> {
         let mut tree = Self::default();
-        tree.walk(top, Path::new(""), 0, most)?;
+        tree.walk(top, Path::new(""), 0, Reading { most, is_repository: false })?;
         Ok(tree)
     }
 
-    fn walk(&mut self, top: &Path, below: &Path, depth: usize, most: ByteSize) -> Result<(), TreeError> {
+    /// Adds the repository at the top, if there is one that is not too large.
+    fn add_repository(&mut self, top: &Path) {
+        let path = top.join(REPOSITORY);
+        let Ok(metadata) = path.symlink_metadata() else { return };
+        let mut repository = Self::default();
+        let reading = Reading { most: MAX_BYTES, is_repository: true };
+        // A file in its place names a folder elsewhere.
+        let is_whole = metadata.is_dir() && repository.walk(top, Path::new(REPOSITORY), 1, reading).is_ok();
+        match (is_whole, metadata.modified()) {
+            (true, Ok(modified)) => {
+                self.items.push(Item { path: REPOSITORY.into(), kind: ItemKind::Dir, modified });
+                self.items.append(&mut repository.items);
+            }
+            (_, _) => self.left_out.push(REPOSITORY.into()),
+        }
+    }
+
+    fn walk(&mut self, top: &Path, below: &Path, depth: usize, reading: Reading) -> Result<(), TreeError> {
         let dir = top.join(below);
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep { dir });
@@ -181,7 +237,7 @@ impl Tree {
         }
         names.sort();
         for name in names {
-            if name == ".git" || (depth == 0 && name == "target") {
+            if !reading.is_repository && (name == REPOSITORY || (depth == 0 && name == "target")) {
                 continue;
             }
             let path = below.join(name);
@@ -190,10 +246,10 @@ impl Tree {
             let modified = metadata.modified().map_err(io_error("read the time of", &on_disk))?;
             if metadata.is_dir() {
                 self.items.push(Item { path: path.clone(), kind: ItemKind::Dir, modified });
-                self.walk(top, &path, depth + 1, most)?;
+                self.walk(top, &path, depth + 1, reading)?;
             } else if metadata.is_file() {
                 self.bytes += metadata.len();
-                if self.bytes > most.as_u64() {
+                if self.bytes > reading.most.as_u64() {
                     return Err(TreeError::TooLarge { dir: top.to_owned() });
                 }
                 self.items.push(Item { path, kind: ItemKind::File(Kind::of_mode(metadata.mode())), modified });
@@ -264,8 +320,35 @@ mod tests {
         assert_eq!(modified(to.join("src/target/mod.rs")), old);
         assert_eq!(modified(to.join("src")), modified(from.join("src")));
         assert!(modified(to.join("sub/b.rs")) <= SystemTime::now());
-        assert!(!to.join("target").exists() && !to.join(".git").exists() && !to.join("sub/.git").exists());
+        assert!(!to.join("target").exists() && !to.join("sub/.git").exists());
         assert_eq!(digest(&from).unwrap(), digest(&to).unwrap());
+    }
+
+    #[test]
+    fn a_repository_comes_along_and_its_commit_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for (path, text) in
+            [(".git/HEAD", "ref: refs/heads/main"), (".git/refs/heads/main", "1"), (".git/target/.git", "x")]
+        {
+            write(&from, path, text);
+        }
+        assert_eq!(copy_tree(&from, &to, None).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(fs::read_to_string(to.join(".git/refs/heads/main")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(to.join(".git/target/.git")).unwrap(), "x");
+        let first = digest(&from).unwrap();
+        assert_eq!(first, digest(&to).unwrap());
+        write(&from, ".git/index", "another time of a file");
+        assert_eq!(digest(&from).unwrap(), first);
+        write(&from, ".git/refs/heads/main", "2");
+        let second = digest(&from).unwrap();
+        assert_ne!(second, first);
+        fs::remove_file(from.join(".git/refs/heads/main")).unwrap();
+        write(&from, ".git/packed-refs", "# pack-refs\n3 refs/heads/main\n4 refs/heads/other\n");
+        assert_ne!(digest(&from).unwrap(), second);
+        fs::remove_dir_all(from.join(".git")).unwrap();
+        write(&from, ".git", "gitdir: /elsewhere");
+        assert_eq!(copy_tree(&from, &dir.path().join("again"), None).unwrap(), [PathBuf::from(".git")]);
     }
 
     #[test]

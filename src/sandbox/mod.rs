@@ -301,6 +301,16 @@ impl Cell {
         }
     }
 
+    /// Where commands find what is mounted at `at`, if they see the host's folders above it.
+    pub fn shows_folders_above(&self, at: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Native(_) | Self::Docker(_) => None,
+            Self::Unconfined(cell) => Some(cell.path(at)),
+            #[cfg(test)]
+            Self::Fake(_) => None,
+        }
+    }
+
     /// Where commands find the outlet of a cell that has one: the address of an HTTP proxy or whatever answers there.
     pub fn outlet(&self) -> SocketAddr {
         match self {
