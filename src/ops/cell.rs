@@ -270,8 +270,11 @@ fn environment(
         ("HOME", path(sandbox::HOME)),
         ("USER", "maar".to_owned()),
         ("LOGNAME", "maar".to_owned()),
+        // As /etc/passwd has it: the one that every system has.
+        ("SHELL", "/bin/sh".to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "xterm-256color".to_owned()),
+        ("PWD", cell.path(&folder(order)).display().to_string()),
         ("CARGO_HOME", path(CARGO_HOME)),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -99,7 +99,10 @@ async fn settings_of_maars_own_are_in_no_variable_that_tests_see() {
     })
     .await;
     assert_eq!(ran, ["cargo test --frozen --no-fail-fast"]);
-    assert_eq!(*names.lock().unwrap(), ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TERM", "CARGO_HOME"]);
+    assert_eq!(
+        *names.lock().unwrap(),
+        ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "PWD", "CARGO_HOME"]
+    );
 }
 
 /// Prepares a folder with two toolchains, whose cargos take a while each and find a dependency missing.

@@ -16,6 +16,10 @@ use crate::stop::Stop;
 /// itself. systemd-nspawn may, to one of many containers. "maar" in ASCII.
 const UNPRIVILEGED: u32 = 0x6d61_6172;
 
+/// Who root in a cell is to the host when maar is root: the owner of what cells are made of, whom no process is. So `/`
+/// and `/etc` belong to root inside, as everywhere else.
+const ROOT: u32 = UNPRIVILEGED - 1;
+
 /// What a native sandbox is made from.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -68,6 +72,16 @@ impl Native {
         }
     }
 
+    /// Who root is to the host, in cells. `None`: nobody can be.
+    fn roots(&self) -> Option<Owner> {
+        let Identity::Unprivileged(_) = self.identity else { return None };
+        let is_mapped = |file| {
+            fs::read_to_string(file).is_ok_and(|map| ranges(&map).any(|(first, last)| (first..=last).contains(&ROOT)))
+        };
+        let is_mapped = is_mapped("/proc/self/uid_map") && is_mapped("/proc/self/gid_map");
+        is_mapped.then_some(Owner { uid: ROOT, gid: ROOT })
+    }
+
     pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
         // The kernel counts the processes of the cell's own user namespace even without a controller.
         self.launcher.unenforced(&[Controller::Cpu, Controller::Memory], cores)
@@ -95,6 +109,7 @@ impl NativeCell {
         let Spec { label, limits, mounts, network, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.identity,
+            roots: self.sandbox.roots(),
             root: self.root.clone(),
             mounts: mounts.clone(),
             memory: limits.memory.as_u64(),
@@ -154,19 +169,22 @@ pub(super) fn choose_identity() -> Identity {
     }
 }
 
-/// An id that this user namespace maps: the preferred one, else the highest; never 0. The format is of
-/// user_namespaces(7): first id inside, first id outside, how many.
+/// An id that this user namespace maps: the preferred one, else the highest; never 0.
 fn spare_id(map: &str) -> Option<u32> {
-    let ranges = map.lines().filter_map(|line| {
+    if ranges(map).any(|(first, last)| (first..=last).contains(&UNPRIVILEGED)) {
+        return Some(UNPRIVILEGED);
+    }
+    ranges(map).map(|(_, last)| last).max().filter(|&last| last > 0)
+}
+
+/// The ids that a user namespace maps, first and last of each range. The format is of user_namespaces(7): first id inside,
+/// first id outside, how many.
+fn ranges(map: &str) -> impl Iterator<Item = (u32, u32)> {
+    map.lines().filter_map(|line| {
         let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
         let (first, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
         Some((first, first.checked_add(count.checked_sub(1)?)?))
-    });
-    let ranges: Vec<(u32, u32)> = ranges.collect();
-    if ranges.iter().any(|&(first, last)| (first..=last).contains(&UNPRIVILEGED)) {
-        return Some(UNPRIVILEGED);
-    }
-    ranges.iter().map(|&(_, last)| last).max().filter(|&last| last > 0)
+    })
 }
 
 #[cfg(test)]
