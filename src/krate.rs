@@ -3,7 +3,7 @@
 //! Names are checked when they are made, so that a `CrateName` can be put in a path, a URL or a command line.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use semver::Version;
@@ -105,10 +105,13 @@ pub enum Origin {
     },
     /// A local folder.
     Path {
-        /// The folder, absolute.
+        /// The folder, or the workspace that it is in, absolute.
         dir: PathBuf,
         /// The SHA-256, in hexadecimal, of the names and contents that were there when it was selected.
         digest: String,
+        /// Where the crate is below `dir`, if that is a workspace that it is a member of; else empty.
+        #[serde(default)]
+        member: PathBuf,
     },
     /// Nowhere: the selection names a crate or version that doesn't exist, named here.
     Missing(String),
@@ -125,6 +128,18 @@ pub struct Selected {
     pub id: CrateId,
     /// Where its sources are.
     pub origin: Origin,
+}
+
+impl Selected {
+    /// Where the crate's manifest is below its sources: not at the top only if these are a whole workspace.
+    pub fn member(&self) -> &Path {
+        match &self.origin {
+            Origin::Path { member, .. } => member,
+            Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => {
+                Path::new("")
+            }
+        }
+    }
 }
 
 #[cfg(test)]

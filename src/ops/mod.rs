@@ -28,6 +28,7 @@ mod check;
 mod clippy;
 mod command;
 mod doc;
+mod flags;
 mod prepare;
 mod retest;
 pub mod settings;

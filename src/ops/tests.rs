@@ -71,13 +71,38 @@ fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: 
 /// Runs an op whose commands end as the script says. Also says which commands these were.
 async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) -> (Done, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
-    let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
+    let fake =
+        Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", without_settings(&command.argv))));
     let tools = tools(&fake, dir.path(), &["1.95.0"]);
     let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
     let krate = krate(Origin::Registry { checksum: String::new() });
     let order = order(op, &krate, Some(0), limits());
     let done = Op::run(&tools, &workspace, &order).await;
-    (done, fake.seen().into_iter().map(|(_, command)| command.argv.join(" ")).collect())
+    (done, fake.seen().into_iter().map(|(_, command)| without_settings(&command.argv)).collect())
+}
+
+/// A command without the flags that are the same for all ops.
+fn without_settings(argv: &[String]) -> String {
+    argv.iter().take_while(|word| *word != "--jobs").map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn settings_of_maars_own_are_in_no_variable_that_tests_see() {
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&names);
+    let (_, ran) = run(&Op::Test, move |command| {
+        seen.lock().unwrap().extend(command.env.iter().map(|(name, _)| name.clone()));
+        assert!(
+            command.argv.ends_with(&["--config".to_owned(), "build.rustdocflags=[\"--cap-lints=warn\"]".to_owned()])
+        );
+        End::Code(0)
+    })
+    .await;
+    assert_eq!(ran, ["cargo test --frozen --no-fail-fast"]);
+    assert_eq!(
+        *names.lock().unwrap(),
+        ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "PWD", "CARGO_HOME"]
+    );
 }
 
 /// Prepares a folder with two toolchains, whose cargos take a while each and find a dependency missing.
@@ -91,7 +116,7 @@ async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>)
     let tools = tools(&fake, dir.path(), &["1.95.0", "1.96.0"]);
     let source = dir.path().join("crate");
     std::fs::create_dir(&source).unwrap();
-    let krate = krate(Origin::Path { dir: source, digest: String::new() });
+    let krate = krate(Origin::Path { dir: source, digest: String::new(), member: "".into() });
     let order = order(&Op::Prepare, &krate, None, Limits { timeout, ..limits() });
     let jobs = dir.path().join("jobs");
     std::fs::create_dir(&jobs).unwrap();
@@ -139,7 +164,8 @@ async fn what_breaks_the_tests_alone_is_no_failure_of_build() {
     assert_eq!(done.usage.wall, Duration::from_secs(2));
     let log = String::from_utf8(done.output.head).unwrap();
     assert!(log.starts_with("maar: not built together with the tests ("), "{log}");
-    assert!(log.ends_with(&format!("$ {ALONE}\noutput of {ALONE}\n")), "{log}");
+    assert!(log.contains(&format!("\n$ {ALONE} --jobs 1 --config ")), "{log}");
+    assert!(log.ends_with(&format!("\noutput of {ALONE}\n")), "{log}");
     let failed = Some(Outcome::Failed(Failure::Exit(101)));
     check_build((End::Code(101), End::Code(101)), &[WITH_TESTS, ALONE], failed).await;
     check_build((End::Code(101), End::Stopped), &[WITH_TESTS, ALONE], None).await;

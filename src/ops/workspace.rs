@@ -18,7 +18,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::owner::Owner;
-use crate::sandbox::{Door, User, remove_folder};
+use crate::sandbox::{Door, Found, User, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
 const MAX_SOURCE: u64 = 16 << 20;
@@ -89,10 +89,23 @@ impl Workspace {
         Door::open(&self.source())
     }
 
-    /// The text of a file at the top of the crate's sources.
-    pub(crate) fn read_source(&self, name: &str) -> io::Result<String> {
-        let bytes = self.source_door()?.read(Path::new(name), MAX_SOURCE)?;
+    /// The text of a file of the crate's sources.
+    pub(crate) fn read_source(&self, path: &Path) -> io::Result<String> {
+        let bytes = self.source_door()?.read(path, MAX_SOURCE)?;
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Makes `target` in the crate's sources, which a target folder is mounted on, whatever else has that name. Of what a
+    /// package brings along in it nothing is seen.
+    pub(crate) fn make_target(&self) -> io::Result<()> {
+        let (door, name) = (self.source_door()?, Path::new("target"));
+        match door.look(name) {
+            Ok(Found::Folder) => return Ok(()),
+            Ok(Found::Nothing) => {}
+            Ok(_) => door.remove(name)?,
+            Err(error) => return Err(error),
+        }
+        door.make_folder("target", self.owner())
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {

@@ -302,7 +302,8 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     };
     let same = with(&|_, _| ());
     let env = |value: &str| BTreeMap::from([("X".to_owned(), value.to_owned())]);
-    let folder = |dir: &str, digest: &str| Origin::Path { dir: dir.into(), digest: digest.to_owned() };
+    let folder =
+        |dir: &str, digest: &str| Origin::Path { dir: dir.into(), digest: digest.to_owned(), member: "".into() };
 
     assert_eq!(same, with(&|experiment, _| experiment.limits.cpus = 2.0));
     assert_eq!(same, with(&|experiment, _| experiment.name = "other".to_owned()));

@@ -7,6 +7,7 @@
 mod download;
 mod error;
 mod flight;
+mod folder;
 mod gate;
 mod http;
 mod index;

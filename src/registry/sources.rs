@@ -28,6 +28,8 @@ use crate::krate::CrateName;
 
 /// How many packages of one lockfile are fetched or unpacked at one time.
 const MAX_AT_ONCE: usize = 16;
+/// The form of what is unpacked; the first one, which had no number, dropped the times of files.
+const FORM: u32 = 2;
 /// What cargo reads in every folder of a directory source.
 const CHECKSUM_FILE: &str = ".cargo-checksum.json";
 
@@ -50,6 +52,8 @@ struct Seal {
     /// How many files and folders were there besides this file, and how many bytes, when the folder was published.
     items: usize,
     bytes: u64,
+    /// How the folder was unpacked: one of another form is unpacked again.
+    form: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,7 +172,7 @@ fn seal(dir: &Path, package: &Package) -> Result<(), RegistryError> {
         Err(error) => return Err(RegistryError::io("remove", &path)(error)),
     }
     let (items, bytes) = tree::measure(dir)?;
-    let seal = Seal { package: package.checksum.to_string(), files: Empty {}, items, bytes };
+    let seal = Seal { package: package.checksum.to_string(), files: Empty {}, items, bytes, form: FORM };
     let mut file = place::file(&path, Kind::Plain, None).map_err(RegistryError::io("create", &path))?;
     let json = serde_json::to_vec(&seal).map_err(io::Error::from);
     json.and_then(|json| file.write_all(&json)).map_err(RegistryError::io("write", &path))
@@ -181,7 +185,7 @@ fn seal(dir: &Path, package: &Package) -> Result<(), RegistryError> {
 fn is_whole(dir: &Path) -> bool {
     let Ok(json) = fs::read(dir.join(CHECKSUM_FILE)) else { return false };
     let Ok(seal) = serde_json::from_slice::<Seal>(&json) else { return false };
-    tree::measure(dir).is_ok_and(|found| found == (seal.items + 1, seal.bytes + json.len() as u64))
+    seal.form == FORM && tree::measure(dir).is_ok_and(|found| found == (seal.items + 1, seal.bytes + json.len() as u64))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ use crate::stop::Stop;
 pub const HOME: &str = "/home/maar";
 
 /// The folders in memory that a command has to itself and loses at its end.
-const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
+const PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock", HOME];
 
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";
@@ -308,6 +308,16 @@ impl Cell {
             Self::Unconfined(cell) => cell.path(at),
             #[cfg(test)]
             Self::Fake(_) => at.to_owned(),
+        }
+    }
+
+    /// Where commands find what is mounted at `at`, if they see the host's folders above it.
+    pub fn shows_folders_above(&self, at: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Native(_) | Self::Docker(_) => None,
+            Self::Unconfined(cell) => Some(cell.path(at)),
+            #[cfg(test)]
+            Self::Fake(_) => None,
         }
     }
 

@@ -94,6 +94,7 @@ impl NativeCell {
         let Spec { label, limits, mounts, network, user, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.users.identity(user),
+            roots: self.sandbox.users.roots(),
             root: self.root.clone(),
             mounts: mounts.clone(),
             memory: limits.memory.as_u64(),

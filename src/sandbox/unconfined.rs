@@ -1,7 +1,8 @@
 //! No sandbox: commands run on the host as maar's own user. For trusted crates only.
 //!
-//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy. Nor is
-//! the network: an outlet is a port of the host's loopback, and nothing makes a command use it.
+//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy, and the
+//! home folder a new one below the cell's own. Nor is the network: an outlet is a port of the host's loopback, and nothing
+//! makes a command use it.
 
 use std::fs::{self, File, FileTimes};
 use std::io;
@@ -13,7 +14,9 @@ use super::helper::protocol::Isolation;
 use super::launch::{Launch, Launcher, Opening};
 use super::native::Config;
 use super::outlet;
-use super::{Command, Console, Cores, Exit, Mount, MountKind, Network, Outlet, SandboxError, Spec};
+use super::{
+    Command, Console, Cores, Exit, HOME, Mount, MountKind, Network, Outlet, SandboxError, Spec, remove_folder,
+};
 use crate::stop::Stop;
 
 /// Opens cells that are nothing but folders of the host.
@@ -52,6 +55,13 @@ impl Unconfined {
                 Err(SandboxError::Path { doing: "copy to", path: mount.at.clone(), source: io::Error::other(error) })
             })?;
         }
+        let home = home(&spec);
+        let failed = |doing| {
+            let path = home.clone();
+            move |source| SandboxError::Path { doing, path, source }
+        };
+        remove_folder(&home).map_err(failed("remove the home folder of an earlier command,"))?;
+        fs::create_dir(&home).map_err(failed("make the home folder"))?;
         let listener = match spec.network {
             Network::Loopback => None,
             Network::Outlet => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(SandboxError::Outlet)?),
@@ -62,7 +72,11 @@ impl Unconfined {
 
 impl UnconfinedCell {
     pub(super) fn path(&self, at: &Path) -> PathBuf {
-        host_path(&self.spec.mounts, at)
+        match at.strip_prefix(HOME) {
+            Ok(rest) if rest.as_os_str().is_empty() => home(&self.spec),
+            Ok(rest) => home(&self.spec).join(rest),
+            Err(_) => host_path(&self.spec.mounts, at),
+        }
     }
 
     pub(super) fn outlet(&self) -> SocketAddr {
@@ -96,6 +110,11 @@ impl UnconfinedCell {
         };
         self.launcher.run(launch).await
     }
+}
+
+/// The home folder of commands, which goes with the cell's scratch folder.
+fn home(spec: &Spec) -> PathBuf {
+    spec.scratch.join("home")
 }
 
 /// Where the host has what a cell would have at `at`.

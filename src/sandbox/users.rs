@@ -133,13 +133,22 @@ impl Users {
         }
     }
 
+    /// Who root in a cell is to the host: the owner of the cell's own folders, whom no process is. `None`: no id is free.
+    pub(super) fn roots(&self) -> Option<Owner> {
+        match &*self.0 {
+            Pool::Many { ids, .. } => Some(both(*ids.end())),
+            Pool::Own(_) | Pool::One { .. } => None,
+        }
+    }
+
     /// A user that no other job has, or, where all are taken, one that others have too.
     pub(super) fn lease(&self) -> User {
         User(Arc::new(match &*self.0 {
             Pool::Own(_) => Lease::Maars,
             Pool::One { id, .. } => Lease::Shared(both(*id)),
             Pool::Many { ids, sharers, locks, next } => {
-                let count = ids.end() - ids.start();
+                // The last one is the root of cells.
+                let count = ids.end() - ids.start() - 1;
                 // Not the one that was given back last: the kernel may still be clearing up after it. The first is
                 // shared when all others are taken.
                 let turn = || ids.start() + 1 + next.fetch_add(1, Ordering::Relaxed) % count;
@@ -297,12 +306,13 @@ mod tests {
     fn a_user_is_given_back_when_the_last_clone_is_dropped_and_shared_when_all_are_taken() {
         let dir = tempfile::tempdir().unwrap();
         let users = pool(ROOT, "60706 0 478\n", &dir.path().join("locks"));
-        let all: Vec<User> = (0..477).map(|_| users.lease()).collect();
+        let all: Vec<User> = (0..476).map(|_| users.lease()).collect();
         let (shared, clone) = (users.lease(), all[7].clone());
         assert_eq!((shared.owner().unwrap().uid, shared.sharers()), (60_706, SHARERS));
         drop(all);
-        let ids: Vec<u32> = (0..477).map(|_| users.lease().owner().unwrap().uid).collect();
-        assert!(!ids.contains(&clone.owner().unwrap().uid) && !ids.contains(&60_706));
+        let ids: Vec<u32> = (0..476).map(|_| users.lease().owner().unwrap().uid).collect();
+        let others = [clone.owner().unwrap().uid, 60_706, users.roots().unwrap().uid];
+        assert!(others.iter().all(|id| !ids.contains(id)));
     }
 
     #[test]

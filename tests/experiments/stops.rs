@@ -22,7 +22,7 @@ impl Waiting {
         let experiment = format!(
             "cache = false\nname = \"stopped\"\ncrates = [\"first\", \"second\"]\nops = [\"prepare\", \"wait\", \"after\"]\n\
              toolchains = [\"stable\"]\nworkers = {{ build = 1, test = 1 }}\nin-flight = 1\n\
-             [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
+             [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /crate/target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
              [op.after]\nstage = \"test\"\nrun = [\"true\"]\n"
         );
         world.write("maar.toml", &experiment);
@@ -44,7 +44,7 @@ impl Waiting {
     /// Lets what waits now go, by a file that is written in its own cell.
     fn let_go(&self) {
         for process in self.processes() {
-            std::fs::write(process.join("root/target/go"), "").unwrap();
+            std::fs::write(process.join("root/crate/target/go"), "").unwrap();
         }
     }
 

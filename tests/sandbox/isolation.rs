@@ -85,9 +85,16 @@ fn core_dumps_are_off_and_signals_are_as_at_birth() {
 fn nothing_of_the_host_is_seen_that_was_not_shown() {
     let bench = native();
     bench.check(
-        "ls -1A /home /tmp /run /var /var/tmp /dev/shm /sys /etc/shadow /root 2>/dev/null; true",
+        "cd /; ls -1A home tmp run/lock var/tmp var/log var/cache var/local opt mnt srv dev/shm etc/shadow root 2>/dev/null; true",
         End::Code(0),
-        "/dev/shm:\n\n/home:\nmaar\n\n/run:\n\n/sys:\n\n/tmp:\n\n/var:\ntmp\n\n/var/tmp:\n",
+        "dev/shm:\n\nhome:\nmaar\n\nmnt:\n\nopt:\n\nrun/lock:\n\nsrv:\n\ntmp:\n\nvar/cache:\n\nvar/local:\n\nvar/log:\n\nvar/tmp:\n",
+    );
+    // What is shown of these folders is named one by one.
+    bench.check(
+        "cd /; find sys -mindepth 3 -maxdepth 3 | sort; ls -1A sys run var/lib | grep -v -e dpkg -e rpm",
+        End::Code(0),
+        "sys/devices/system/cpu\nsys/devices/system/node\nsys/kernel/mm/transparent_hugepage\n\
+         run:\nlock\n\nsys:\ndevices\nkernel\n\nvar/lib:\n",
     );
     bench.check(
         "ls /etc | grep -e shadow -e ssh -e sudo; ls -A /etc/ssl 2>/dev/null | grep private; true",

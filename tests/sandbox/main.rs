@@ -6,6 +6,7 @@ mod bench;
 mod isolation;
 mod lifetime;
 mod limits;
+mod plain;
 mod probe;
 mod rootless;
 mod systemd;

@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use super::daemon::Daemon;
 use super::{Config, DockerError};
 use crate::sandbox::SandboxError;
-use crate::sandbox::helper::rootfs::{ETC, NSSWITCH, SYSTEM};
+use crate::sandbox::helper::etc::{ETC, NSSWITCH};
+use crate::sandbox::helper::rootfs::SYSTEM;
 
 /// Folders that no build needs.
 const LEFT_OUT: [&str; 9] = [

@@ -14,7 +14,7 @@ use std::path::Path;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::super::tree::FOLDER;
@@ -155,6 +155,20 @@ impl Door {
             }
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Makes a folder with mode 0755 of which nothing is there yet.
+    ///
+    /// # Errors
+    /// When something has the name, or it can't be made.
+    pub fn make_folder(&self, name: &str, owner: Option<Owner>) -> io::Result<()> {
+        if name.contains('/') {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        mkdirat(&self.folder, name, Mode::S_IRWXU)?;
+        let folder = File::from(self.reach(Path::new(name), FOLDER).map_err(explain)?);
+        folder.set_permissions(Permissions::from_mode(0o755))?;
+        owner.map_or(Ok(()), |Owner { uid, gid }| fchown(&folder, Some(uid), Some(gid)))
     }
 
     /// Opens what is at a path, without following a link and without leaving the folder.

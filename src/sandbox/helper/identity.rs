@@ -17,7 +17,8 @@ pub(crate) const CELL_GID: u32 = 1000;
 /// Enters a new user namespace where `owner`, who this process is, becomes the cell's user with all capabilities.
 pub(super) fn enter_user_namespace(owner: Owner) -> Result<(), Fault> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| Fault::new(Step::UserNamespace, errno))?;
-    write_maps("self", owner)
+    // The kernel lets an ordinary user map no other.
+    write_maps("self", owner, None)
 }
 
 /// Enters a new user namespace that `owner` makes, as root. The kernel counts much of a namespace for its maker, too,
@@ -32,19 +33,23 @@ pub(super) fn enter_user_namespace_of(owner: Owner) -> Result<(), Fault> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| Fault::new(Step::UserNamespace, errno))
 }
 
-/// Makes `owner` the cell's user in the user namespace that `pid` has just entered.
-pub(super) fn map(pid: Pid, owner: Owner) -> Result<(), Fault> {
-    write_maps(&pid.to_string(), owner)
+/// Makes `owner` the cell's user, and `root` its root, in the user namespace that `pid` has just entered.
+pub(super) fn map(pid: Pid, owner: Owner, root: Option<Owner>) -> Result<(), Fault> {
+    write_maps(&pid.to_string(), owner, root)
 }
 
-fn write_maps(process: &str, owner: Owner) -> Result<(), Fault> {
+fn write_maps(process: &str, owner: Owner, root: Option<Owner>) -> Result<(), Fault> {
     let write = |file: &str, text: &str| {
         let path = format!("/proc/{process}/{file}");
         tell_kernel(&path, text).map_err(|errno| Fault::at(Step::UserNamespace, path, errno))
     };
     write("setgroups", "deny")?;
-    write("uid_map", &format!("{CELL_UID} {} 1\n", owner.uid))?;
-    write("gid_map", &format!("{CELL_GID} {} 1\n", owner.gid))
+    let with_root = |cell: u32, owner: u32, root: Option<u32>| {
+        let root = root.map(|root| format!("0 {root} 1\n")).unwrap_or_default();
+        format!("{root}{cell} {owner} 1\n")
+    };
+    write("uid_map", &with_root(CELL_UID, owner.uid, root.map(|root| root.uid)))?;
+    write("gid_map", &with_root(CELL_GID, owner.gid, root.map(|root| root.gid)))
 }
 
 /// Becomes the cell's user for good; the caller's user namespace maps it.

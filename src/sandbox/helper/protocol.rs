@@ -68,6 +68,8 @@ pub(crate) enum Isolation {
 pub(crate) struct Namespaces {
     /// Who the command is to the host.
     pub(crate) identity: Identity,
+    /// Who root is to the host, inside; `None`: nobody is.
+    pub(crate) roots: Option<Owner>,
     /// An existing, empty folder to mount the cell's root on.
     pub(crate) root: PathBuf,
     /// What it sees besides the system folders.
