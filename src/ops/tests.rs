@@ -88,7 +88,7 @@ fn without_settings(argv: &[String]) -> String {
 
 #[tokio::test]
 async fn settings_of_maars_own_are_in_no_variable_that_tests_see() {
-    let names = Arc::new(Mutex::new(Vec::new()));
+    let names = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&names);
     let (_, ran) = run(&Op::Test, move |command| {
         seen.lock().unwrap().extend(command.env.iter().map(|(name, _)| name.clone()));
