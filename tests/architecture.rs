@@ -89,7 +89,7 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls by
 /// which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 21] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
     ("cache/key.rs", &["fs::metadata"], "the host's toolchains and system folders"),
@@ -130,6 +130,19 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
     ),
     ("ops/prepare.rs", &["fs::read"], "the user's certificates"),
     ("ops/workspace.rs", &["fs::chown", "fs::create_dir"], "the job's own folder, which no cell sees"),
+    (
+        "sandbox/copy.rs",
+        &[
+            "File::create",
+            "File::open",
+            "fs::copy",
+            "fs::create_dir",
+            "fs::read_dir",
+            "fs::read_link",
+            "fs::set_permissions",
+        ],
+        "sources as `prepare` left them, copied where no command has been yet",
+    ),
     ("sandbox/console.rs", &["File::options"], "the user's terminal"),
     ("sandbox/docker/container.rs", &["fs::read_dir", "fs::remove_dir"], "the kernel's part of an overlay"),
     (

@@ -88,7 +88,7 @@ async fn open(
         read_only(CARGO_HOME, workspace.cargo_home()),
         Mount {
             at: CRATE.into(),
-            what: MountKind::Overlay { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
+            what: MountKind::Copy { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
         },
         Mount { at: TARGET.into(), what: target },
     ];
