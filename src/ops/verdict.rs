@@ -252,7 +252,7 @@ fn lines(text: &str) -> impl DoubleEndedIterator<Item = &str> {
 }
 
 /// What was printed, without colours and other escape sequences.
-fn plain_text(output: &Output) -> String {
+pub(super) fn plain_text(output: &Output) -> String {
     let plain = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         match text.contains('\x1b') {
