@@ -94,7 +94,7 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
 /// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 23] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 24] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
     ("cache/key.rs", &["fs::metadata", "fs::read_to_string"], "the host's toolchains, system folders and ids"),
@@ -137,6 +137,19 @@ const OTHER_DOORS: [(&str, &[&str], &str); 23] = [
     ),
     ("ops/prepare.rs", &["fs::read"], "the user's certificates"),
     ("ops/workspace.rs", &["fs::chown", "fs::create_dir"], "the job's own folder, which no cell sees"),
+    (
+        "sandbox/copy.rs",
+        &[
+            "File::open",
+            "fs::copy",
+            "fs::create_dir",
+            "fs::read_dir",
+            "fs::read_link",
+            "fs::set_permissions",
+            "fs::symlink",
+        ],
+        "sources as `prepare` left them, copied where no command has been yet",
+    ),
     ("sandbox/console.rs", &["File::options"], "the user's terminal"),
     ("sandbox/docker/container.rs", &["fs::read_dir", "fs::remove_dir"], "the kernel's part of an overlay"),
     (
@@ -158,7 +171,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 23] = [
     ),
     (
         "sandbox/native.rs",
-        &["fs::create_dir", "fs::read_dir", "fs::remove_dir"],
+        &["fs::create_dir", "fs::create_dir_all", "fs::read_dir", "fs::remove_dir"],
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
     ("sandbox/id_map.rs", &["fs::metadata", "fs::read_to_string"], "the kernel's own files"),

@@ -88,7 +88,7 @@ async fn open(
         read_only(CARGO_HOME, workspace.cargo_home()),
         Mount {
             at: CRATE.into(),
-            what: MountKind::Overlay { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
+            what: MountKind::Copy { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
         },
         Mount { at: TARGET.into(), what: target },
     ];
@@ -207,7 +207,9 @@ async fn finish(
     Call { mut argv, settings, stands_in }: Call,
 ) -> Result<Exit, CellError> {
     let network = if outlet.is_some() { Network::Outlet } else { Network::Loopback };
-    argv.extend(settings.flags);
+    // Arguments behind two hyphens are for the tests.
+    let end = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
+    argv.splice(end..end, settings.flags);
     let prompt = format!("$ {}\n", shown(&argv));
     let mut env = environment(tools, &cell, order, network, &settings.env);
     if stands_in && let Some((_, path)) = env.iter_mut().find(|(name, _)| name == "PATH") {

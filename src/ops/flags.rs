@@ -14,7 +14,7 @@ const TAKES_CONFIG: Version = Version::new(1, 63, 0);
 /// How one command gets maar's settings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
-    /// At the end of its arguments.
+    /// At the end of cargo's own arguments.
     pub(super) flags: Vec<String>,
     /// In its environment.
     pub(super) env: Vec<(&'static str, String)>,

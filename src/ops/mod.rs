@@ -194,8 +194,14 @@ impl Done {
 impl Op {
     /// Runs the op to its end. Whatever goes wrong is in the outcome.
     pub async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+        if order.op.needs_dev_dependencies()
+            && let Some(outcome) = workspace.unusable_tests()
+        {
+            return Done::without_commands(outcome);
+        }
         match order.op {
-            Self::Prepare => prepare::run(tools, workspace, order).await,
+            // On the heap: its state is larger than that of all that leads here.
+            Self::Prepare => Box::pin(prepare::run(tools, workspace, order)).await,
             Self::BuildTests => build_tests::run(tools, workspace, order).await,
             Self::Check | Self::Build | Self::Test | Self::Retest(_) | Self::Clippy | Self::Doc | Self::Command(_) => {
                 Self::run_command(tools, workspace, order).await
@@ -203,11 +209,20 @@ impl Op {
         }
     }
 
+    /// Whether the op can't do without what only tests, examples and benches depend on.
+    fn needs_dev_dependencies(&self) -> bool {
+        match self {
+            Self::Check | Self::Clippy | Self::Test | Self::Retest(_) => true,
+            // Where the tests can't be built, the package is built alone.
+            Self::BuildTests | Self::Prepare | Self::Build | Self::Doc | Self::Command(_) => false,
+        }
+    }
+
     /// Runs the op's one command, over what is compiled of the crate's dependencies.
     async fn run_command(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
         let argv = order.op.argv(order.features).expect("all ops but prepare run a command");
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
+        let compiled = match Box::pin(ahead::compile(tools, workspace, order, toolchain)).await {
             Ok(compiled) => compiled,
             Err(error) => return Done::failed_on_host(&error),
         };

@@ -3,6 +3,8 @@
 //! Sources are fetched and unpacked, whatever would redirect the build is dropped, one lockfile is made, and every
 //! dependency is put where the later ops find it offline. Runs no code of the crate.
 
+mod unusable;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,9 @@ use tokio::time::Instant;
 use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
+use crate::ops::verdict::{self, plain_text};
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, LockfileMode, Order, Tools, blocking, verdict};
+use crate::ops::{Done, LockfileMode, Order, Tools, blocking};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
@@ -109,7 +112,7 @@ async fn prepare(
         _ => at("read", &path)(error),
     })?;
     let lockfile = Lockfile::parse(&text, Path::new("Cargo.lock"))?;
-    clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
+    let vendored = clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
     if lockfile.has_foreign_sources() {
         configure(workspace, VENDORED, Network::Outlet)?;
         let argv = ["cargo", "fetch", "--locked"].map(str::to_owned).to_vec();
@@ -119,6 +122,11 @@ async fn prepare(
         }
     }
     configure(workspace, VENDORED, Network::Loopback)?;
+    // On the heap: few crates come here, and the state of a cell is large.
+    let settled = Box::pin(unusable::settle(tools, workspace, &clock, &lockfile, vendored, transcript));
+    if let Some(outcome) = settled.await? {
+        return Ok(Prepared::Refused(Some(outcome)));
+    }
     workspace.make_target().map_err(at("make", &workspace.source().join("target")))?;
     let text = workspace.read_source(Path::new("Cargo.lock")).map_err(at("read", &path))?;
     Ok(Prepared::Ready(text.into_bytes()))
@@ -178,7 +186,7 @@ async fn resolve_once(
     transcript: &mut Transcript,
 ) -> Result<Option<Outcome>, PrepareError> {
     let order = clock.rest()?;
-    let (exit, denials) = cell::resolve(tools, workspace, &order, toolchain, argv).await?;
+    let (exit, denials) = Box::pin(cell::resolve(tools, workspace, &order, toolchain, argv)).await?;
     let outcome = verdict::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
     transcript.append(exit);
     for denial in denials {

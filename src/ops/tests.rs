@@ -83,7 +83,17 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
 
 /// A command without the flags that are the same for all ops.
 fn without_settings(argv: &[String]) -> String {
-    argv.iter().take_while(|word| *word != "--jobs").map(String::as_str).collect::<Vec<_>>().join(" ")
+    let start = argv.iter().position(|word| word == "--jobs").unwrap_or(argv.len());
+    let rest = argv[start..].iter().position(|word| word == "--").map_or(&[][..], |end| &argv[start + end..]);
+    [&argv[..start], rest].concat().join(" ")
+}
+
+#[tokio::test]
+async fn settings_of_maars_own_stand_before_the_names_of_tests() {
+    let target = libtest::TargetFlag::Lib;
+    let retest = Retest::new([(Some(&target), "tests::one")]).unwrap();
+    let (_, ran) = run(&Op::Retest(retest), |_| End::Code(0)).await;
+    assert_eq!(ran, ["cargo test --frozen --no-fail-fast --lib -- --exact tests::one"]);
 }
 
 #[tokio::test]
@@ -107,7 +117,7 @@ async fn settings_of_maars_own_are_in_no_variable_that_tests_see() {
 
 /// Prepares a folder with two toolchains, whose cargos take a while each and find a dependency missing.
 async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>) {
-    const TAKES: Duration = Duration::from_millis(30);
+    const TAKES: Duration = Duration::from_millis(400);
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::new(|_, _| {
         std::thread::sleep(TAKES);
@@ -132,7 +142,7 @@ async fn all_commands_of_a_prepare_share_its_time() {
     let (done, given) = prepare_with_two_toolchains(Duration::from_secs(60)).await;
     assert_eq!(done.outcome, Some(Outcome::Broken(Breakage::MissingDependency("x".to_owned()))));
     assert_eq!(given.len(), 2);
-    let short = Duration::from_millis(25);
+    let short = Duration::from_millis(350);
     let (done, given) = prepare_with_two_toolchains(short).await;
     assert_eq!(done.outcome, Some(Outcome::Inconclusive(Cause::TimedOut(short))));
     assert_eq!(given.len(), 1);

@@ -17,11 +17,15 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::outcome::Outcome;
 use crate::owner::Owner;
 use crate::sandbox::{Door, Found, User, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
 const MAX_SOURCE: u64 = 16 << 20;
+
+/// A file in a folder that only maar writes to, if tests of the crate can't be built.
+const UNUSABLE_TESTS: &str = "unusable-tests.json";
 
 /// The folder of one crate's job.
 #[derive(Debug)]
@@ -106,6 +110,17 @@ impl Workspace {
             Err(error) => return Err(error),
         }
         door.make_folder("target", self.owner())
+    }
+
+    /// Notes what comes of tests, which need a package that can't be used.
+    pub(crate) fn note_unusable_tests(&self, outcome: &Outcome) -> io::Result<()> {
+        Door::open(&self.cargo())?.write(UNUSABLE_TESTS, &serde_json::to_vec(outcome)?, None)
+    }
+
+    /// What was noted.
+    pub(crate) fn unusable_tests(&self) -> Option<Outcome> {
+        let note = Door::open(&self.cargo()).and_then(|door| door.read(Path::new(UNUSABLE_TESTS), MAX_SOURCE));
+        serde_json::from_slice(&note.ok()?).ok()
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {

@@ -17,6 +17,7 @@ use super::flight::Flights;
 use super::http::{Encoding, Http, Reply};
 use super::package::{Checksum, Package};
 use super::packed::{MAX_UNPACKED, Packed};
+use super::stand_in;
 use super::upstream::IndexUrl;
 use crate::krate::CrateName;
 
@@ -111,6 +112,13 @@ impl Index {
             let Published { version, checksum, .. } = entry.find(version)?.clone();
             Some(Package { name: entry.name, version, checksum })
         }))
+    }
+
+    /// All that the index says of one version; none if it doesn't say anything that is understood.
+    pub(super) async fn line(&self, package: &Package) -> Result<Option<stand_in::Line>, RegistryError> {
+        let raw = self.raw(&package.name).await?.unwrap_or_default();
+        let lines = raw.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        Ok(lines.into_iter().find(|line: &stand_in::Line| line.vers == package.version))
     }
 
     /// Where the tarball of a package is.

@@ -5,6 +5,7 @@
 mod capture;
 mod cgroup;
 mod console;
+mod copy;
 mod cores;
 mod disk;
 pub mod docker;
@@ -124,6 +125,16 @@ pub enum MountKind {
         /// Where changes go: an existing folder that outlives the cell, so that the next cell sees them.
         upper: PathBuf,
         /// An existing folder on the file system of `upper`, for the kernel's own use.
+        work: PathBuf,
+    },
+    /// As [`Overlay`](Self::Overlay), for a folder that commands may change in every way: its folders can be renamed too,
+    /// unless maar is an ordinary user and the folder is large.
+    Copy {
+        /// As that of an overlay.
+        lower: PathBuf,
+        /// As that of an overlay.
+        upper: PathBuf,
+        /// As that of an overlay.
         work: PathBuf,
     },
 }
@@ -254,7 +265,7 @@ impl Sandbox {
     pub async fn open(&self, spec: Spec) -> Result<Cell, SandboxError> {
         spec.check()?;
         match self {
-            Self::Native(native) => native.open(spec).map(Cell::Native),
+            Self::Native(native) => native.open(spec).await.map(Cell::Native),
             Self::Docker(docker) => docker.open(spec).await.map(|cell| Cell::Docker(Box::new(cell))),
             Self::Unconfined(unconfined) => unconfined.open(spec).await.map(Cell::Unconfined),
             #[cfg(test)]
@@ -425,7 +436,9 @@ impl Spec {
     fn written_folders(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().filter_map(|mount| match &mount.what {
             MountKind::ReadOnly(_) => None,
-            MountKind::Writable(folder) | MountKind::Overlay { upper: folder, .. } => Some(folder.as_path()),
+            MountKind::Writable(folder)
+            | MountKind::Overlay { upper: folder, .. }
+            | MountKind::Copy { upper: folder, .. } => Some(folder.as_path()),
         })
     }
 }

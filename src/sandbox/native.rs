@@ -7,10 +7,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::cgroup::{Cgroups, Controller};
-use super::helper::protocol::{Isolation, Namespaces};
+use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher, Opening};
 use super::users::Users;
-use super::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, User, remove_folder};
+use super::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, User, copy, remove_folder};
 use crate::stop::Stop;
 
 /// What a native sandbox is made from.
@@ -72,7 +72,22 @@ impl Native {
         unenforced
     }
 
-    pub(super) fn open(&self, spec: Spec) -> Result<NativeCell, SandboxError> {
+    pub(super) async fn open(&self, mut spec: Spec) -> Result<NativeCell, SandboxError> {
+        if let Identity::Rootless(_) = self.users.identity(&spec.user) {
+            // The kernel lets only root's overlays rename a folder that lies below: there is none below a copy.
+            for mount in &mut spec.mounts {
+                let MountKind::Copy { lower, upper, work } = mount.what.clone() else { continue };
+                if copy::small_into_empty(lower, upper.clone()).await? {
+                    let nothing = spec.scratch.join("nothing");
+                    fs::create_dir_all(&nothing).map_err(|source| SandboxError::Path {
+                        doing: "make the folder below a copy,",
+                        path: nothing.clone(),
+                        source,
+                    })?;
+                    mount.what = MountKind::Overlay { lower: nothing, upper, work };
+                }
+            }
+        }
         let root = spec.scratch.join("root");
         fs::create_dir(&root).map_err(|source| SandboxError::Path {
             doing: "make the cell's folder",
@@ -122,17 +137,22 @@ impl NativeCell {
     fn clean(&mut self) -> Result<(), SandboxError> {
         let failed = |doing, path: PathBuf| move |source| SandboxError::Path { doing, path, source };
         for mount in &self.spec.mounts {
-            let MountKind::Overlay { work, .. } = &mount.what else { continue };
+            let (MountKind::Overlay { work, .. } | MountKind::Copy { work, .. }) = &mount.what else { continue };
             // overlayfs makes folders that nobody may enter, not even an owner who wants to remove them.
             for entry in fs::read_dir(work).map_err(failed("read", work.clone()))?.flatten() {
                 let path = entry.path();
                 remove_folder(&path).map_err(failed("remove", path))?;
             }
         }
-        match fs::remove_dir(&self.root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", self.root.clone())(source)),
-            _ => Ok(()),
+        for folder in [self.root.clone(), self.spec.scratch.join("nothing")] {
+            match fs::remove_dir(&folder) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", folder)(source));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ mod blame;
 mod cases;
 mod commands;
 mod edited_lists;
+mod fidelity;
 mod git_host;
 mod host;
 mod layers;

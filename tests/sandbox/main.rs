@@ -8,6 +8,7 @@ mod lifetime;
 mod limits;
 mod plain;
 mod probe;
+mod renames;
 mod rootless;
 mod systemd;
 mod unconfined;

@@ -191,7 +191,7 @@ impl Container {
             shared.daemon.remove(&id).await?;
         }
         for mount in &spec.mounts {
-            let MountKind::Overlay { work, .. } = &mount.what else { continue };
+            let (MountKind::Overlay { work, .. } | MountKind::Copy { work, .. }) = &mount.what else { continue };
             // overlayfs leaves an empty folder of root's that its owner can't even look into, but remove.
             for entry in fs::read_dir(work).into_iter().flatten().flatten() {
                 let _ = fs::remove_dir(entry.path());

@@ -83,7 +83,10 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
     mounts.extend(spec.mounts.iter().map(|mount| match &mount.what {
         MountKind::ReadOnly(path) => bind(&mount.at, path, Access::Read),
         MountKind::Writable(path) => bind(&mount.at, path, Access::Write),
-        MountKind::Overlay { lower, upper, work } => overlay(&mount.at, lower, upper, work, &common.label),
+        MountKind::Overlay { lower, upper, work } => overlay(&mount.at, [lower, upper, work], "", &common.label),
+        MountKind::Copy { lower, upper, work } => {
+            overlay(&mount.at, [lower, upper, work], ",redirect_dir=on", &common.label)
+        }
     }));
     HostConfig {
         auto_remove: Some(true),
@@ -145,8 +148,9 @@ fn bind(at: &Path, from: &Path, access: Access) -> Mount {
 }
 
 /// The daemon mounts the overlay as a volume without a name, which goes with the container.
-fn overlay(at: &Path, lower: &Path, upper: &Path, work: &Path, label: &Label) -> Mount {
-    let options = format!("lowerdir={},upperdir={},workdir={}", escaped(lower), escaped(upper), escaped(work));
+fn overlay(at: &Path, folders: [&PathBuf; 3], further: &str, label: &Label) -> Mount {
+    let [lower, upper, work] = folders.map(|folder| escaped(folder));
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{further}");
     let driver = [("type", "overlay"), ("device", "overlay"), ("o", &options)];
     let driver = driver.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Mount {

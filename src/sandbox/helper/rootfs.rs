@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::etc;
 use super::identity::{CELL_GID, CELL_UID};
-use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree};
+use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Renames, Tree};
 use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
@@ -192,7 +192,16 @@ fn add(root: &Root, mount: &Mount, marks: Marks) -> Result<(), Fault> {
         MountKind::Writable(source) => plain(source, PLAIN)?,
         MountKind::Overlay { lower, upper, work } => {
             let fault = |errno| Fault::at(Step::Overlay, lower, errno);
-            let tree = Tree::overlay(lower, upper, work, marks).map_err(fault)?;
+            let tree = Tree::overlay(lower, upper, work, marks, Renames::OfFiles).map_err(fault)?;
+            tree.attach(&root.place(&mount.at, Kind::Folder)?).map_err(fault)?
+        }
+        MountKind::Copy { lower, upper, work } => {
+            let fault = |errno| Fault::at(Step::Overlay, lower, errno);
+            let renames = match marks {
+                Marks::OfRoot => Renames::OfAll,
+                Marks::OfUser => Renames::OfFiles,
+            };
+            let tree = Tree::overlay(lower, upper, work, marks, renames).map_err(fault)?;
             tree.attach(&root.place(&mount.at, Kind::Folder)?).map_err(fault)?
         }
     };
