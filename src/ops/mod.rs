@@ -28,6 +28,7 @@ mod command;
 mod doc;
 mod flags;
 mod prepare;
+mod restrictions;
 pub mod settings;
 mod test;
 #[cfg(test)]
