@@ -30,6 +30,7 @@ mod command;
 mod doc;
 mod flags;
 mod prepare;
+mod restrictions;
 mod retest;
 pub mod settings;
 mod test;

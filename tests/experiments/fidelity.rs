@@ -246,3 +246,28 @@ fn the_variables_of_a_test_are_those_of_a_plain_cargo_test() {
     let unexplained: Vec<_> = here.symmetric_difference(&there).filter(|name| !is_explained(name)).collect();
     assert!(unexplained.is_empty(), "no reason is given for {unexplained:?}");
 }
+
+#[test]
+fn a_reason_names_the_restriction_that_a_crate_met() {
+    if !two_toolchains() {
+        return;
+    }
+    let world = World::new([]);
+    let plus = "#[test] fn it() { let cargo = std::process::Command::new(\"cargo\").arg(\"+nightly\").status(); \
+                assert!(cargo.unwrap().success()); }";
+    krate(&world, "plus", &[("src/lib.rs", plus)]);
+    let rename = "#[test] fn it() { std::fs::write(\"target/x\", \"\").unwrap(); std::fs::rename(\"target/x\", \"x\").unwrap(); }";
+    krate(&world, "renames", &[("src/lib.rs", rename)]);
+    let outside = LIB.replace("NAME", "outside") + "[dev-dependencies]\nsibling = { path = \"../sibling\" }\n";
+    krate(&world, "outside", &[("Cargo.toml", &outside), ("src/lib.rs", "")]);
+    krate(&world, "sibling", &[("src/lib.rs", "")]);
+    let expected = [
+        "plus@0.1.0 test-fail: test@stable: tests failed: it \
+         (a cell has no rustup, and `cargo +TOOLCHAIN` doesn't work there)",
+        "renames@0.1.0 test-fail: test@stable: tests failed: it \
+         (a cell's target folder, and an ordinary user's large packages, don't allow all renames)",
+        "outside@0.1.0 broken: prepare: dependency `sibling` is outside the folder, and maar copies no more than that: \
+         make both members of one workspace, or depend on a published version",
+    ];
+    assert_eq!(verdicts(&world, &["plus", "renames", "outside"], &[]), expected);
+}

@@ -95,7 +95,7 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
         network_mode: Some("none".to_owned()),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        // As in native cells, where there is no /sys at all.
+        // Native cells show a few folders of it; here all would come along.
         masked_paths: Some(HIDDEN.iter().chain(&["/sys"]).map(|path| (*path).to_owned()).collect()),
         readonly_paths: Some(FROZEN.map(str::to_owned).to_vec()),
         userns_mode: (common.users == Mapping::Remapped).then(|| "host".to_owned()),
