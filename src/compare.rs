@@ -25,7 +25,7 @@ use crate::toolchain::Toolchain;
 
 pub use account::{PoolReport, RunRecord, RunReport, Span};
 pub use finding::{Finding, NotRun, TestName};
-pub use judge::{Deciding, Judgement, Standing, judge};
+pub use judge::{Deciding, Judgement, Standing, first_trouble, judge};
 pub(crate) use report::timestamp;
 pub use report::{
     Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,

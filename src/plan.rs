@@ -116,7 +116,7 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
 }
 
 /// Whether later ops may see what an op did to the crate's folder. What cargo leaves there, it can make again.
-fn leaves_files(op: &Op) -> bool {
+pub fn leaves_files(op: &Op) -> bool {
     match op {
         Op::Prepare | Op::Command(_) => true,
         Op::Check | Op::Build | Op::BuildTests | Op::Test | Op::Retest(_) | Op::Clippy | Op::Doc => false,
@@ -134,7 +134,7 @@ pub fn repetition(plan: &CratePlan, failed: &Step, passed: &Step, attempt: u32) 
     steps.map(|(_, step)| Step { attempt, ..step.clone() }).collect()
 }
 
-/// The steps that run a few tests again where two toolchains differ in them, with what was compiled.
+/// The steps that run a few tests again in which two toolchains differ.
 pub fn retest(one: &Step, other: &Step, retest: &Retest, attempt: u32) -> Queue {
     let again = |step: &Step| Step { op: Op::Retest(retest.clone()), attempt, ..step.clone() };
     let mut steps = [again(one), again(other)];

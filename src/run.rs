@@ -9,7 +9,7 @@ mod repetition;
 mod share;
 mod tracer;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -103,6 +103,7 @@ pub async fn run(
     }
     let shared = Arc::new(setup);
     let order = order(&shared);
+    tell_known(&shared, &order, progress);
     let mut left = Left::all(order.len());
     let (removal, removers) = removal::start(shared.experiment.in_flight);
     let jobs = order.into_iter().filter_map({
@@ -160,9 +161,7 @@ impl Setup {
         if !left.is_empty() {
             return left;
         }
-        // What was compiled doesn't outlive a run.
-        let repetition =
-            repetition::due(plan, self.tools.toolchains.len(), &BTreeSet::new(), |step| self.attempts(step));
+        let repetition = repetition::due(plan, self.tools.toolchains.len(), |step| self.attempts(step));
         // A repetition needs the sources, which don't outlive a run.
         let sources = plan.steps.iter().filter(|step| step.toolchain.is_none() && !repetition.is_empty());
         sources.cloned().chain(repetition.iter().cloned()).collect()
@@ -187,6 +186,16 @@ async fn removed(removers: Removers, progress: &mut Progress) -> Duration {
             progress.update(Update::Note("removing the folders of the last crates".to_owned()));
             removal.await
         }
+    }
+}
+
+/// Reports the verdicts of the crates that have nothing to run.
+fn tell_known(setup: &Setup, begin: &[usize], progress: &mut Progress) {
+    let begin: HashSet<usize> = begin.iter().copied().collect();
+    for krate in (0..setup.plans.len()).filter(|krate| !begin.contains(krate)) {
+        let (verdict, reason) = verdict(setup, krate, &History::default());
+        let krate = setup.plans[krate].krate.id.to_string();
+        progress.update(Update::Known { krate, verdict, reason });
     }
 }
 

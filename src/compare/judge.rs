@@ -100,6 +100,11 @@ pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
     Judgement { verdict, standings: lines.iter().map(Line::standing).collect(), deciding }
 }
 
+/// The place of the first step that did not pass on a toolchain.
+pub fn first_trouble(krate: &CrateResults, toolchain: usize) -> Option<usize> {
+    Line::of(krate, toolchain).trouble()
+}
+
 /// Of the verdicts on several pairs of toolchains, which one is the crate's: the lowest.
 fn precedence(verdict: Verdict) -> u8 {
     match verdict {

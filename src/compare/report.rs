@@ -148,12 +148,16 @@ pub struct TestsReport {
 /// What an experiment comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conclusion {
-    /// Nothing regressed; with one toolchain, nothing failed.
+    /// Every crate was tested, and nothing regressed; with one toolchain, nothing failed.
     Clean,
     /// Something regressed; with one toolchain, something failed.
-    Regressions,
+    Failures,
     /// maar or its host failed on a crate, so that nothing can be said of all.
     HostFailed,
+    /// So many crates could not be tested.
+    SomeUntested(usize),
+    /// So many crates could not be tested, and these are all.
+    NothingTested(usize),
 }
 
 /// Judges every crate and counts the verdicts.
@@ -174,8 +178,9 @@ pub fn compare(results: &Results) -> Report {
     }
 }
 
-/// Says what an experiment comes to. Crates that are still pending count for nothing.
-pub fn conclude(report: &Report) -> Conclusion {
+/// Concludes an experiment. `fail_on` are the verdicts that count as failures instead of the usual ones; then it makes no
+/// difference whether some of the crates could not be tested.
+pub fn conclude(report: &Report, fail_on: Option<&[Verdict]>) -> Conclusion {
     let host_failed = |krate: &CrateReport| match krate.verdict {
         Verdict::Error => true,
         Verdict::Inconclusive => krate.results.iter().any(|result| match &result.standing {
@@ -191,15 +196,23 @@ pub fn conclude(report: &Report) -> Conclusion {
         | Verdict::Skipped
         | Verdict::Pass => false,
     };
-    let counts_as_failure: &[Verdict] = match report.toolchains.len() {
-        0 | 1 => &[Verdict::BuildFail, Verdict::TestFail],
-        _ => &[Verdict::Regressed],
+    let failures: &[Verdict] = match (fail_on, report.toolchains.len()) {
+        (Some(verdicts), _) => verdicts,
+        (None, 0 | 1) => &[Verdict::BuildFail, Verdict::TestFail],
+        (None, _) => &[Verdict::Regressed],
     };
-    // What was found stays true, whatever else could not be found out.
-    if counts_as_failure.iter().any(|verdict| report.summary.count(*verdict) > 0) {
-        Conclusion::Regressions
+    let count = |verdicts: &[Verdict]| verdicts.iter().map(|verdict| report.summary.count(*verdict)).sum::<usize>();
+    let untested = count(&[Verdict::Inconclusive, Verdict::Broken, Verdict::Pending, Verdict::Error]);
+    let tested = report.summary.total() - untested - report.summary.count(Verdict::Skipped);
+    // A failure that was found stays true, even if other crates could not be tested.
+    if count(failures) > 0 {
+        Conclusion::Failures
     } else if report.crates.iter().any(host_failed) {
         Conclusion::HostFailed
+    } else if untested > 0 && tested == 0 {
+        Conclusion::NothingTested(untested)
+    } else if untested > 0 && fail_on.is_none() {
+        Conclusion::SomeUntested(untested)
     } else {
         Conclusion::Clean
     }
@@ -444,7 +457,7 @@ mod tests {
     fn concluded(crates: &[&[&str]]) -> Conclusion {
         let crates: Vec<CrateResults> = crates.iter().map(|toolchains| sample::crate_of('p', toolchains)).collect();
         let toolchains = crates[0].steps.iter().filter_map(|(step, _)| step.toolchain).max().unwrap() + 1;
-        conclude(&compare(&sample::results(toolchains, crates)))
+        conclude(&compare(&sample::results(toolchains, crates)), None)
     }
 
     #[test]
@@ -503,27 +516,63 @@ mod tests {
     #[test]
     fn an_experiment_with_two_toolchains_fails_by_its_regressions_only() {
         assert_eq!(concluded(&[&["pp", "pp"]]), Conclusion::Clean);
-        assert_eq!(concluded(&[&["f-", "f-"], &["f-", "pp"], &["b-", "b-"]]), Conclusion::Clean);
-        assert_eq!(concluded(&[&["pp", "pp"], &["pp", "f-"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["f-", "f-"], &["f-", "pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp", "pp"], &["pp", "f-"]]), Conclusion::Failures);
     }
 
     #[test]
     fn an_experiment_with_one_toolchain_fails_by_its_failures() {
-        assert_eq!(concluded(&[&["pp"], &["b-"]]), Conclusion::Clean);
-        assert_eq!(concluded(&[&["pp"], &["f-"]]), Conclusion::Regressions);
-        assert_eq!(concluded(&[&["pf"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["pp"], &["pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp"], &["f-"]]), Conclusion::Failures);
+        assert_eq!(concluded(&[&["pf"]]), Conclusion::Failures);
+    }
+
+    #[test]
+    fn crates_that_could_not_be_tested_are_no_success() {
+        for (crates, expected) in [
+            (&[&["pp"][..], &["b-"]][..], Conclusion::SomeUntested(1)),
+            (&[&["pp"], &["i-"], &["pi"]], Conclusion::SomeUntested(2)),
+            (&[&["pp"], &["p-"]], Conclusion::SomeUntested(1)),
+            (&[&["i-"], &["b-"]], Conclusion::NothingTested(2)),
+            (&[&["f-"], &["b-"]], Conclusion::Failures),
+            (&[&["f-", "f-"], &["b-", "b-"]], Conclusion::SomeUntested(1)),
+            (&[&["i-", "i-"]], Conclusion::NothingTested(1)),
+        ] {
+            assert_eq!(concluded(crates), expected, "{crates:?}");
+        }
+        // Of a crate that is skipped nothing was asked.
+        let skipped = || sample::crate_of('s', &["ss"]);
+        let missing = || sample::missing_crate("no crate named `x`");
+        let of = |crates| conclude(&compare(&sample::results(1, crates)), None);
+        assert_eq!(of(vec![skipped()]), Conclusion::Clean);
+        assert_eq!(of(vec![skipped(), missing()]), Conclusion::NothingTested(1));
+    }
+
+    #[test]
+    fn chosen_verdicts_replace_the_usual_failures() {
+        let conclude_on = |crates: &[&[&str]], verdicts: &[Verdict]| {
+            let crates = crates.iter().map(|toolchains| sample::crate_of('p', toolchains)).collect();
+            conclude(&compare(&sample::results(1, crates)), Some(verdicts))
+        };
+        use Verdict::{Broken, BuildFail, Inconclusive, Regressed};
+        assert_eq!(conclude_on(&[&["pp"], &["b-"]], &[Inconclusive, Broken]), Conclusion::Failures);
+        assert_eq!(conclude_on(&[&["pp"], &["b-"], &["f-"]], &[Regressed]), Conclusion::Clean);
+        assert_eq!(conclude_on(&[&["pp"], &["f-"]], &[BuildFail]), Conclusion::Failures);
+        // That nothing was tested, or that the host failed, is never a success.
+        assert_eq!(conclude_on(&[&["b-"], &["i-"]], &[Regressed]), Conclusion::NothingTested(2));
+        assert_eq!(conclude_on(&[&["pp"], &["e-"]], &[Regressed]), Conclusion::HostFailed);
     }
 
     #[test]
     fn regressions_outweigh_a_host_that_failed_and_a_limit_is_neither() {
-        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::Failures);
         assert_eq!(concluded(&[&["e-", "pp"]]), Conclusion::HostFailed);
         // The sample's inconclusive ops are those of a limit.
-        assert_eq!(concluded(&[&["pp", "f-"], &["i-", "pp"]]), Conclusion::Regressions);
-        assert_eq!(concluded(&[&["i-", "pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp", "f-"], &["i-", "pp"]]), Conclusion::Failures);
+        assert_eq!(concluded(&[&["i-", "pp"], &["pp", "pp"]]), Conclusion::SomeUntested(1));
         let mut krate = sample::crate_of('p', &["pp", "i-"]);
         krate.steps[3].1.as_mut().unwrap().outcome = Outcome::Inconclusive(Cause::Network("refused".into()));
-        assert_eq!(conclude(&compare(&sample::results(2, vec![krate]))), Conclusion::HostFailed);
+        assert_eq!(conclude(&compare(&sample::results(2, vec![krate])), None), Conclusion::HostFailed);
     }
 
     #[test]

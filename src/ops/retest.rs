@@ -1,4 +1,4 @@
-//! What the plan makes of `test` to repeat a difference: only the tests that differ, from the binaries that are there.
+//! What the plan makes of `test` to repeat a difference: only the tests that differ.
 //!
 //! Says nothing about a crate but whether these tests come out the same once more.
 

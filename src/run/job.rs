@@ -13,7 +13,7 @@ use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order, Sharing};
+use crate::ops::{Done, Op, Order, Sharing, Tally};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::schedule;
@@ -34,8 +34,8 @@ pub(super) struct Job {
     workspace: Option<Workspace>,
     /// Which time its steps are run, the folders being made anew for each.
     attempt: u32,
-    /// The toolchains whose tests lie compiled in the folder, over sources that no op had changed before them.
-    compiled: BTreeSet<usize>,
+    /// The toolchains whose tests lie compiled in the folder, of pristine sources and without anything shared.
+    unshared: BTreeSet<usize>,
     /// How often it has been looked whether something is to be repeated.
     repetitions: u32,
     /// What came of its steps.
@@ -82,7 +82,7 @@ impl Job {
             depth: 0,
             workspace: None,
             attempt: 1,
-            compiled: BTreeSet::new(),
+            unshared: BTreeSet::new(),
             repetitions: 0,
             history: History::default(),
             lockfile,
@@ -98,7 +98,7 @@ impl Job {
         }
         let workspace = self.workspace.as_ref().expect("it was made above");
         match (&step.op, step.toolchain) {
-            (Op::Retest(_), Some(toolchain)) => {
+            (Op::Retest(_), Some(toolchain)) if self.unshared.contains(&toolchain) => {
                 if let Err(done) = self.restore(workspace, toolchain).await {
                     return done;
                 }
@@ -108,14 +108,9 @@ impl Job {
                     return done;
                 }
                 self.attempt = step.attempt;
-                self.compiled.clear();
+                self.unshared.clear();
             }
             _ => {}
-        }
-        if let (Op::Test, Some(toolchain)) = (&step.op, step.toolchain)
-            && workspace.has_pristine_sources(toolchain)
-        {
-            self.compiled.insert(toolchain);
         }
         let lockfile = match &self.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
@@ -138,7 +133,12 @@ impl Job {
             lockfile,
             stop,
         };
-        Op::run(tools, workspace, &order).await
+        let tested =
+            step.toolchain.filter(|toolchain| step.op == Op::Test && workspace.has_pristine_sources(*toolchain));
+        let done = Op::run(tools, workspace, &order).await;
+        let shares_nothing = self.attempt > 1 || done.dependencies == Tally::default();
+        self.unshared.extend(tested.filter(|_| shares_nothing));
+        done
     }
 
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
@@ -153,7 +153,7 @@ impl Job {
     fn repetition(&self) -> Queue {
         let Setup { plans, tools, .. } = &*self.shared;
         let attempts = |step: &Step| self.history.attempts(&self.shared, step);
-        repetition::due(&plans[self.krate], tools.toolchains.len(), &self.compiled, attempts)
+        repetition::due(&plans[self.krate], tools.toolchains.len(), attempts)
     }
 
     /// Makes sure that a repetition finds nothing that was left before.

@@ -1,29 +1,22 @@
-//! When two toolchains differ, the difference is repeated on both sides. Where tests differ, these run again from what was
-//! compiled. If that doesn't confirm the difference, or something else differs, everything is made anew.
+//! When two toolchains differ, the difference is repeated on both sides, with nothing that is shared. Where tests differ, only
+//! these run again. If that doesn't confirm the difference, or something else differs, everything is repeated.
 //!
 //! What was a chance, or came of something that is shared, doesn't happen again. Pure: what is known goes in, and what
 //! is to be done comes out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Setup;
 use crate::compare::{CrateResults, Deciding, Finding, OpResult, Verdict, judge};
 use crate::libtest::Tests;
-use crate::ops::{Retest, Tally};
+use crate::ops::{Op, Retest, Tally};
 use crate::outcome::Outcome;
 use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
 
 /// The steps that repeat what the toolchains differ in; none if they agree, or if that has happened twice already.
-///
-/// `compiled` are the toolchains whose tests lie compiled in the job's folder.
-pub(super) fn due(
-    plan: &CratePlan,
-    toolchains: usize,
-    compiled: &BTreeSet<usize>,
-    attempts: impl Fn(&Step) -> Attempts,
-) -> Queue {
+pub(super) fn due(plan: &CratePlan, toolchains: usize, attempts: impl Fn(&Step) -> Attempts) -> Queue {
     let results = results(plan, attempts);
     let judgement = judge(&results, toolchains);
     match (judgement.verdict, &judgement.deciding) {
@@ -34,7 +27,7 @@ pub(super) fn due(
             let last = results.steps.iter().map(|(step, _)| step.attempt).max();
             let number = last.unwrap_or_default() + 1;
             let [failed, passed] = [step, counterpart].map(|place| &results.steps[*place].0);
-            match retest(&results, finding, [failed, passed], compiled) {
+            match retest(&results, finding, [failed, passed]) {
                 Some(retest) => plan::retest(failed, passed, &retest, number),
                 None => plan::repetition(plan, failed, passed, number),
             }
@@ -43,16 +36,17 @@ pub(super) fn due(
     }
 }
 
-/// The tests that are to be repeated from what was compiled. `None`: everything is to be repeated.
-fn retest(results: &CrateResults, finding: &Finding, steps: [&Step; 2], compiled: &BTreeSet<usize>) -> Option<Retest> {
+/// The tests that are to be repeated alone. `None`: everything is to be repeated.
+fn retest(results: &CrateResults, finding: &Finding, steps: [&Step; 2]) -> Option<Retest> {
     let Finding::Differs(tests) = finding else { return None };
-    let is_compiled = |step: &Step| step.toolchain.is_some_and(|toolchain| compiled.contains(&toolchain));
+    // The user's own ops may have changed the sources of the tests.
+    let is_pristine = results.steps.iter().all(|(step, _)| !matches!(step.op, Op::Command(_)));
     // A test alone can come out otherwise than among all others, so that asking again in this way tells nothing more.
     let is_undecided = |step: &Step| {
         let of_step = results.steps.iter().filter(|(other, _)| other.fingerprint == step.fingerprint);
         of_step.filter_map(|(_, result)| result.as_ref()).next_back().is_some_and(OpResult::is_partial)
     };
-    if !steps.iter().all(|step| is_compiled(step)) || steps.iter().any(|step| is_undecided(step)) {
+    if !is_pristine || steps.iter().any(|step| is_undecided(step)) {
         return None;
     }
     Retest::new(tests.iter().map(|test| (test.flag.as_ref(), test.name.as_str())))
@@ -112,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::compare::sample;
-    use crate::ops::{Features, Op};
+    use crate::ops::{CommandOp, Features, Stage};
 
     /// What is repeated of a crate with such results, in short: `build@0 test@0 …`, and as which attempt. Each letter is
     /// an attempt of an op, and `/` stands between ops.
@@ -129,8 +123,7 @@ mod tests {
                 (step.fingerprint, ran.map(outcome).collect())
             })
             .collect();
-        let all = (0..toolchains.len()).collect();
-        let queue = due(&plan, toolchains.len(), &all, |step| known[&step.fingerprint].clone());
+        let queue = due(&plan, toolchains.len(), |step| known[&step.fingerprint].clone());
         let shown: Vec<_> =
             queue.iter().map(|step| format!("{}@{}", step.op.name(), step.toolchain.unwrap())).collect();
         let attempts: BTreeSet<u32> = queue.iter().map(|step| step.attempt).collect();
@@ -140,8 +133,10 @@ mod tests {
 
     /// What is repeated of a crate whose tests came out like these texts of [`sample::tested`], in short: `prepare …`, or
     /// the commands of tests that are repeated alone.
-    fn repeated(toolchains: &[&[&str]], compiled: &[usize]) -> Vec<String> {
-        let krate = sample::tested(toolchains);
+    fn repeated(toolchains: &[&[&str]], own_op: Option<Op>) -> Vec<String> {
+        let mut krate = sample::tested(toolchains);
+        let own_op = own_op.map(|op| (Step { op, ..krate.steps[1].0.clone() }, krate.steps[1].1.clone()));
+        krate.steps.extend(own_op);
         let mut steps: Vec<Step> = krate.steps.iter().map(|(step, _)| step.clone()).collect();
         steps.retain(|step| step.attempt == 1);
         steps.sort_by_key(|step| step.toolchain);
@@ -154,7 +149,7 @@ mod tests {
             };
             same.filter_map(attempt).collect()
         };
-        let queue = due(&plan, toolchains.len(), &compiled.iter().copied().collect(), attempts);
+        let queue = due(&plan, toolchains.len(), attempts);
         let shown = |step: &Step| match &step.op {
             Op::Retest(_) => step.op.argv(&Features::Default).unwrap()[4..].join(" "),
             op => op.name().to_string(),
@@ -163,26 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn tests_that_differ_run_again_alone_where_they_are_compiled() {
+    fn tests_that_differ_run_again_alone() {
         let (stable, nightly) = ("p a+ b+", "f a- b+");
         let alone = ["--lib -- --exact a@0", "--lib -- --exact a@1"];
         let whole = ["build@0", "test@0", "build@1", "test@1"];
-        assert_eq!(repeated(&[&[stable], &[nightly]], &[0, 1]), alone);
-        assert_eq!(repeated(&[&[nightly], &[stable]], &[0, 1]), alone);
-        assert_eq!(repeated(&[&[stable], &[nightly]], &[1]), whole, "the baseline ran another time");
-        assert_eq!(repeated(&[&[stable], &["f! a+"]], &[0, 1]), whole, "it failed outside of tests");
-        assert_eq!(repeated(&[&["p a+"], &["f a+ ui-"]], &[0, 1]), [""; 0], "no test differs");
+        assert_eq!(repeated(&[&[stable], &[nightly]], None), alone);
+        assert_eq!(repeated(&[&[nightly], &[stable]], None), alone);
+        let patch = CommandOp { name: "patch".parse().unwrap(), stage: Stage::Build, run: vec!["true".to_owned()] };
+        let patched = repeated(&[&[stable], &[nightly]], Some(Op::Command(patch)));
+        assert!(patched.contains(&"test@0".to_owned()), "{patched:?}");
+        assert_eq!(repeated(&[&[stable], &["f! a+"]], None), whole, "it failed outside of tests");
+        assert_eq!(repeated(&[&["p a+"], &["f a+ ui-"]], None), [""; 0], "no test differs");
     }
 
     #[test]
     fn tests_that_come_out_otherwise_alone_run_again_among_all_others() {
         let (stable, nightly) = ("p a+ b+", "f a- b+");
         let whole = ["build@0", "test@0", "build@1", "test@1"];
-        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "f% a-"]], &[0, 1]), [""; 0]);
-        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "p% a+"]], &[0, 1]), whole);
-        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "i"]], &[0, 1]), whole);
+        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "f% a-"]], None), [""; 0]);
+        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "p% a+"]], None), whole);
+        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "i"]], None), whole);
         let decided = [&[stable, "p% a+", stable][..], &[nightly, "p% a+", nightly]];
-        assert_eq!(repeated(&decided, &[0, 1]), [""; 0]);
+        assert_eq!(repeated(&decided, None), [""; 0]);
     }
 
     const BOTH: &str = "build@0 test@0 build@1 test@1";

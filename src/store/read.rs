@@ -103,6 +103,24 @@ impl Store {
         Ok(finished)
     }
 
+    /// When each step that has a result began, in its first attempt.
+    pub fn started(&self, name: &str) -> Result<HashMap<Fingerprint, SystemTime>, StoreError> {
+        let doing = "read when steps began";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT fingerprint, started FROM results
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND attempt = 1",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([name]).map_err(self.sql(doing))?;
+        let mut started = HashMap::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            started.insert(self.fingerprint(row, 0)?, time(row, 1).map_err(self.sql(doing))?);
+        }
+        Ok(started)
+    }
+
     /// What came, each time, of the steps that have run more than once, and of the tests of crates some of which failed.
     pub fn attempts(&self, name: &str) -> Result<HashMap<Fingerprint, Attempts>, StoreError> {
         let doing = "read what was repeated";

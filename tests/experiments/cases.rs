@@ -173,6 +173,7 @@ fn sources() -> Vec<Case> {
         // Layers of other crates can't cause a regression: the repetition shares nothing.
         case(
             krate("fails-on-shared-nightly")
+                .dep("versioned", "1")
                 .file("build.rs", NIGHTLY_CFG)
                 .lib("#[test] fn is_alone() { assert!(!cfg!(all(nightly, shared))); }"),
         )
@@ -180,6 +181,7 @@ fn sources() -> Vec<Case> {
         // What fails on the one first, and on the other when it is repeated, is neither a regression nor a fix.
         case(
             krate("fails-by-turns")
+                .dep("versioned", "1")
                 .file("build.rs", NIGHTLY_CFG)
                 .lib("#[test] fn takes_turns() { assert_ne!(cfg!(nightly), cfg!(shared)); }"),
         )

@@ -9,6 +9,7 @@ mod support;
 
 mod accounting;
 mod again;
+mod asked;
 mod blame;
 mod cases;
 mod commands;

@@ -52,6 +52,9 @@ fn crates() -> Vec<Fixture> {
              for _ in 0..20 { if !RAN.load(SeqCst) { std::thread::sleep(std::time::Duration::from_millis(50)) } }\n\
              assert!(!cfg!(nightly) || !RAN.load(SeqCst)) }",
         ),
+        krate("breaks-with-a-dependency")
+            .dep("helper", "1")
+            .lib("#[test] fn breaks() { assert!(!cfg!(nightly)) }\n#[test] fn fine() {}"),
         krate("crashes").lib("#[test] fn a() { if cfg!(nightly) { std::process::abort() } }"),
         krate("leaves-files").lib(
             "#[test] fn b() { let first = std::fs::File::create_new(\"left\").is_ok(); assert!(first && !cfg!(nightly)) }",
@@ -76,7 +79,7 @@ fn shared() -> Option<&'static Shared> {
         let _ = std::fs::remove_dir_all(&dir);
         let crates = crates();
         let names: Vec<String> = crates.iter().map(|krate| krate.name.clone()).collect();
-        let world = World::at(&dir, crates);
+        let world = World::at(&dir, crates.into_iter().chain([Fixture::new("helper", "1.0.0")]));
         world.write(
             "maar.toml",
             &format!("name = \"fixtures\"\ntoolchains = [\"stable\", \"nightly\"]\ncrates = {names:?}"),
@@ -97,6 +100,7 @@ fn a_regression_is_a_test_that_passed_and_now_fails() {
             "has-a-test-for-nightly@1.0.0 test-fail: test@nightly: tests failed: new (not there on stable)",
             "breaks-beside-a-failure@1.0.0 regressed: test@nightly: tests failed: breaks (1 more failed that stable doesn't pass)",
             "breaks-among-others@1.0.0 regressed: test@nightly: tests failed: b",
+            "breaks-with-a-dependency@1.0.0 regressed: test@nightly: tests failed: breaks",
             "crashes@1.0.0 regressed: test@nightly: killed by SIGABRT",
             "leaves-files@1.0.0 regressed: test@nightly: tests failed: b",
             // Whatever they print, their exit codes decide.
@@ -119,13 +123,18 @@ fn repeated(ran: &Ran, krate: &str) -> Vec<String> {
 }
 
 #[test]
-fn only_the_tests_that_differ_are_repeated_from_what_was_compiled() {
+fn only_the_tests_that_differ_are_repeated_from_what_was_compiled_unless_that_is_shared() {
     let Some(Shared { world, ran }) = shared() else { return };
     assert_eq!(repeated(ran, "breaks-beside-a-failure"), ["test stable", "test nightly"]);
     let log = world.log(&["breaks-beside-a-failure", "--op", "test", "-t", "nightly"]);
     let (_, again) = log.split_once("attempt 2").unwrap();
     assert!(again.contains("--lib -- --exact breaks\n"), "{again}");
     assert!(!again.contains("Compiling") && !again.contains("test fails"), "{again}");
+    // With a shared dependency in it, the binary is no evidence.
+    assert_eq!(repeated(ran, "breaks-with-a-dependency"), ["test stable", "test nightly"]);
+    let log = world.log(&["breaks-with-a-dependency", "--op", "test", "-t", "nightly"]);
+    let (_, again) = log.split_once("attempt 2").unwrap();
+    assert!(again.contains("--lib -- --exact breaks\n") && again.contains("Compiling helper v1.0.0"), "{again}");
     assert_eq!(repeated(ran, "compares-errors"), [""; 0], "no difference to repeat");
     // A file that the first attempt left is gone.
     assert_eq!(repeated(ran, "leaves-files"), ["test stable", "test nightly"]);
