@@ -8,7 +8,7 @@ use semver::Version;
 use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
 use crate::ops::{Op, Stage, Tally};
-use crate::outcome::{Breakage, Cause, Failure, Outcome};
+use crate::outcome::{Breakage, Cause, Failure, Outcome, Part};
 use crate::plan::{Fingerprint, Step};
 use crate::toolchain::Toolchain;
 
@@ -24,7 +24,7 @@ pub(crate) fn outcome(letter: char, op: &Op) -> Outcome {
         'f' if *op == Op::Test => {
             Outcome::Failed(Failure::Tests { names: vec!["tests::parses".into(), "tests::prints".into()], more: 0 })
         }
-        'f' => Outcome::Failed(Failure::Compile { codes: vec!["E0308".into()] }),
+        'f' => Outcome::Failed(Failure::Compile { part: Part::Crate, codes: vec!["E0308".into()], first: None }),
         'b' => Outcome::Broken(Breakage::Manifest("no `[package]` in Cargo.toml".into())),
         'i' => Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::gib(4))),
         'e' => Outcome::Error("the worker panicked".into()),

@@ -1,5 +1,6 @@
 //! The cell that an op runs in: what is mounted where, and the fixed environment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::ops::workspace::{Workspace, WorkspaceError};
@@ -148,6 +149,22 @@ pub(crate) async fn resolve(
     let (exit, denials) =
         tokio::join!(finish(tools, cell, order, Some(outlet), argv), tools.gate.serve(connections, order.limits.disk));
     Ok((exit?, denials))
+}
+
+/// Runs `cargo build` where no rustc can run: offline, on the pristine sources, which nothing can change. cargo gets as
+/// far as reading all manifests.
+pub(crate) async fn without_rustc(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: &Toolchain,
+) -> Result<Exit, CellError> {
+    let mut mounts = vec![read_only(CARGO_HOME, workspace.cargo_home()), read_only(CRATE, workspace.source())];
+    mounts.extend(shared_mounts(tools, workspace, toolchain));
+    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    let env = BTreeMap::from([("RUSTC".to_owned(), "/dev/null".to_owned())]);
+    let argv = ["cargo", "build", "--frozen"].map(str::to_owned).to_vec();
+    finish(tools, cell, &Order { env: &env, ..order.clone() }, None, argv).await
 }
 
 /// Puts two commands' results together, as if they had been one.

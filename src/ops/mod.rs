@@ -14,7 +14,7 @@ pub use crate::cache::Tally;
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
-use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
+use crate::sandbox::{Console, Exit, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
@@ -23,15 +23,17 @@ mod build;
 mod build_tests;
 pub mod cell;
 mod check;
+mod classify;
 mod clippy;
 mod command;
 mod doc;
+mod manifest;
 mod prepare;
 pub mod settings;
 mod test;
 #[cfg(test)]
 mod tests;
-mod verdict;
+mod withheld;
 pub mod workspace;
 
 use ahead::Compiled;
@@ -198,8 +200,12 @@ impl Op {
         let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
-                let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let outcome = classify::of_command(exit.end, &exit.output, &order.limits);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
+                let outcome = match Self::of_manifest(tools, workspace, order, &exit, &mut usage).await {
+                    Some(broken) => Some(broken),
+                    None => outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output)),
+                };
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
                     (usage, dependencies) = (cell::sum(ahead, usage), tally);
                     let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
@@ -209,6 +215,23 @@ impl Op {
             }
             Err(error) => Done::failed_on_host(&error),
         }
+    }
+
+    /// The outcome of a built-in op where no toolchain's cargo reads the manifest; none where one does.
+    async fn of_manifest(
+        tools: &Tools,
+        workspace: &Workspace,
+        order: &Order<'_>,
+        exit: &Exit,
+        usage: &mut Usage,
+    ) -> Option<Outcome> {
+        if matches!(order.op, Self::Command(_)) || classify::refused_manifest(exit.end, &exit.output).is_none() {
+            return None;
+        }
+        // Where it can't be asked, the op's own outcome stands.
+        let manifest::Answer { breakage, usage: asking } = manifest::ask(tools, workspace, order).await.ok()?;
+        *usage = cell::sum(*usage, asking);
+        breakage.map(Outcome::Broken)
     }
 
     /// The variables that decide what cargo makes of any package, the same for every crate and for all `toolchains` of an

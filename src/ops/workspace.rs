@@ -16,7 +16,9 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use crate::ops::withheld::LeftOut;
 use crate::owner::Owner;
 use crate::sandbox::{Door, remove_folder};
 
@@ -28,6 +30,7 @@ const MAX_SOURCE: u64 = 16 << 20;
 pub struct Workspace {
     dir: PathBuf,
     owner: Option<Owner>,
+    left_out: OnceLock<LeftOut>,
 }
 
 /// A folder of a workspace that couldn't be made.
@@ -69,7 +72,7 @@ impl Workspace {
             .tempdir_in(jobs)
             .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
             .keep();
-        let workspace = Self { dir, owner };
+        let workspace = Self { dir, owner, left_out: OnceLock::new() };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
@@ -92,6 +95,17 @@ impl Workspace {
     pub(crate) fn read_source(&self, name: &str) -> io::Result<String> {
         let bytes = self.source_door()?.read(Path::new(name), MAX_SOURCE)?;
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Keeps what `prepare` left out of the sources.
+    pub(crate) fn set_left_out(&self, left_out: LeftOut) {
+        // A second `prepare` in one workspace leaves out the same.
+        let _ = self.left_out.set(left_out);
+    }
+
+    /// What `prepare` left out of the sources.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        self.left_out.get_or_init(LeftOut::default)
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {
