@@ -1,10 +1,13 @@
 //! What may stand on the command line, parsed into strict types. Decides nothing.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
@@ -13,6 +16,7 @@ use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
 use crate::registry::AllowedHost;
+use crate::registry::select::meant_version;
 use crate::sandbox::Cores;
 use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
@@ -22,7 +26,7 @@ use crate::toolchain::ToolchainSpec;
 /// Without a subcommand, maar runs ./maar.toml, or a built-in demo of a few small crates.
 #[derive(Debug, Parser)]
 #[command(name = "maar", version, after_help = exit::HELP, max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(override_usage = "maar [OPTIONS]\n       maar <COMMAND>")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -155,7 +159,7 @@ pub struct RunOptions {
 #[derive(Debug, Default, Args)]
 pub struct Home {
     /// Keep results, caches and work in this folder
-    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME")]
+    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME", global = true)]
     pub folder: Option<PathBuf>,
 }
 
@@ -357,6 +361,29 @@ impl From<SandboxName> for experiment::SandboxName {
     }
 }
 
+impl Cli {
+    /// Parses a command line, as clap does, and rejects flags of `maar run` before another subcommand.
+    ///
+    /// # Errors
+    /// clap's, which print themselves and know their exit code.
+    pub fn of<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        if let Some((subcommand, _)) = matches.subcommand() {
+            let flags = Self::command();
+            let misplaced = flags.get_arguments().find(|arg| {
+                let given = matches.try_contains_id(arg.get_id().as_str()).is_ok_and(|known| known)
+                    && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+                given && !arg.is_global_set()
+            });
+            if let Some(flag) = misplaced.and_then(clap::Arg::get_long) {
+                let message = format!("`--{flag}` goes behind the subcommand: `maar {subcommand} --{flag} …`");
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
 impl RunOptions {
     /// What these flags say over the experiment's file.
     pub fn overrides(&self) -> Overrides {
@@ -364,7 +391,8 @@ impl RunOptions {
             name: self.name.clone(),
             toolchains: self.toolchains.clone(),
             crates: self.crates.clone(),
-            ops: self.ops.clone(),
+            // `--ops ''` is an empty list, and not one op without a name.
+            ops: self.ops.clone().map(|ops| if ops == [""] { Vec::new() } else { ops }),
             skip: self.skip.clone(),
             workers: self.workers.unwrap_or_default(),
             in_flight: self.in_flight,
@@ -388,6 +416,7 @@ impl RunOptions {
 }
 
 fn crate_id(text: &str) -> Result<CrateId, String> {
+    let meant = meant_version(text).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => (name, Some(version)),
         None => (text, None),
@@ -396,7 +425,7 @@ fn crate_id(text: &str) -> Result<CrateId, String> {
         version.parse().map_err(|error| format!("`{}` is not a version: {error}", version.escape_debug()))
     });
     Ok(CrateId {
-        name: name.parse().map_err(|error: crate::krate::BadCrateName| error.to_string())?,
+        name: name.parse().map_err(|error: crate::krate::BadCrateName| format!("{error}{meant}"))?,
         version: version.transpose()?,
     })
 }

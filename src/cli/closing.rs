@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::compare::Report;
 use crate::home::Home;
 use crate::plan::LogId;
-use crate::report::{ReportError, figures, html, text};
+use crate::report::text::{self, Width};
+use crate::report::{ReportError, figures, html};
 use crate::sandbox::Output;
 use crate::stop::StopLevel;
 use crate::store::{Store, StoreError};
@@ -18,7 +19,7 @@ pub(super) fn write(
     stopped: StopLevel,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    text::write(report, columns(), out)?;
+    text::write(report, width(), out)?;
     writeln!(out)?;
     let figures = report.runs.last().map(figures::figures).unwrap_or_default();
     for (label, text) in figures {
@@ -43,8 +44,11 @@ pub(super) fn logs_of(store: &Store, experiment: &str) -> impl Fn(LogId) -> Resu
     move |log| store.log(experiment, log)
 }
 
-/// The width of the terminal; where stdout is none, that of a page.
-pub(super) fn columns() -> usize {
-    const PAGE: usize = 120;
-    terminal_size::terminal_size().map_or(PAGE, |(width, _)| width.0.into())
+/// The width of the terminal on stdout; a pipe or a file has none, and gets whole lines.
+pub(super) fn width() -> Width {
+    // `terminal_size()` would take that of stderr where stdout is a pipe.
+    match terminal_size::terminal_size_of(std::io::stdout()) {
+        Some((columns, _)) => Width::Columns(columns.0.into()),
+        None => Width::Whole,
+    }
 }

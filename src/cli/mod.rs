@@ -3,8 +3,6 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::experiment::ExperimentError;
 use crate::printable;
 use crate::registry::{RegistryError, UpstreamError};
@@ -35,7 +33,7 @@ mod stored;
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of(std::env::args_os()).unwrap_or_else(|error| error.exit());
     dispatch(cli).unwrap_or_else(|error| complain(&error)).into()
 }
 

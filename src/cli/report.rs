@@ -10,7 +10,8 @@ use super::args::{Format, ReportArgs};
 use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
-use crate::report::{html, json, markdown, text};
+use crate::report::text::{self, Width};
+use crate::report::{html, json, markdown};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -38,7 +39,10 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         Format::Html => unreachable!("written above"),
         Format::Json => json::write(&report, out)?,
         Format::Markdown => markdown::write(&report, &log, out)?,
-        Format::Text => text::write(&report, closing::columns(), out)?,
+        Format::Text => {
+            let width = if args.output.is_some() { Width::Whole } else { closing::width() };
+            text::write(&report, width, out)?;
+        }
     }
     out.flush()?;
     Ok(Exit::Fine)

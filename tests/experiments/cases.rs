@@ -233,7 +233,8 @@ fn dependencies() -> Vec<Case> {
              failed to select a version for the requirement `versioned = \"^99\"`: \
              candidate versions found which didn't match: 1.1.0, 1.0.0",
         ),
-        case(krate("withdrawn").yanked()).is("withdrawn broken: every version of `withdrawn` is yanked"),
+        case(krate("withdrawn").yanked())
+            .is("withdrawn broken: every version of `withdrawn` is yanked; `withdrawn@1.0.0` selects one all the same"),
         selected("withdrawn@1.0.0").gets("pass"),
         selected("nobody").gets("broken: no crate named `nobody` in the registry"),
         selected("passes@9.9.9").gets("broken: `passes` has no version 9.9.9; the newest is 1.0.0"),

@@ -38,6 +38,26 @@ fn a_manifest_that_every_cargo_refuses_is_broken_with_its_cause() {
     assert!(found[0].starts_with(expected), "{found:?}");
 }
 
+#[test]
+fn pipes_and_files_get_whole_reasons_and_an_unknown_op_the_nearest() {
+    let long = "a_test_with_a_name_that_is_much_longer_than_the_line_of_any_terminal_that_people_use_today";
+    let tests: String = (0..4).map(|n| format!("#[test] fn {long}_{n}() {{ panic!() }}\n")).collect();
+    let world = World::new([krate("wordy").lib(&tests)]);
+    world.write("maar.toml", &format!("name = \"reasons\"\ncrates = [\"wordy\"]\n{ONE}"));
+    let whole = format!("tests failed: {long}_0, {long}_1, {long}_2, {long}_3");
+    let ran = world.maar(&["run", "--progress", "plain"]);
+    assert!(ran.stdout.contains(&whole) && ran.stderr.contains(&whole), "{ran:?}");
+    for format in ["text", "markdown"] {
+        let report = world.maar(&["report", "reasons", "--format", format]);
+        assert!(report.stdout.contains(&whole), "{report:?}");
+    }
+    let typo = world.maar(&["logs", "reasons", "wordy", "--op", "tset"]);
+    assert_eq!(typo.code, Some(2));
+    assert!(typo.stderr.contains("no op `tset` is planned for wordy@1.0.0; did you mean `test`?"), "{typo:?}");
+    let none = world.maar(&["--name", "none", "-c", "wordy", "-t", "stable", "--ops", ""]);
+    assert_eq!((none.code, world.verdicts("none")), (Some(0), vec!["wordy@1.0.0 skipped".to_owned()]), "{none:?}");
+}
+
 /// A crate whose test prints what cargo prints of a bad manifest, with a cargo that prints nothing before it.
 #[test]
 fn a_crate_that_prints_a_refusal_of_cargos_is_not_broken() {
