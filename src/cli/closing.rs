@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::compare::Report;
 use crate::home::Home;
 use crate::plan::LogId;
+use crate::registry::{IndexUrl, Upstream};
 use crate::report::text::{self, Width};
 use crate::report::{ReportError, figures, html};
 use crate::sandbox::Output;
@@ -36,7 +37,20 @@ pub(super) fn write(
 
 /// Writes the HTML report to the home, and says where its first page is.
 pub(super) fn write_html(store: &Store, home: &Home, report: &Report) -> Result<PathBuf, ReportError> {
-    html::write(report, &logs_of(store, &report.experiment), &home.reports().join(&report.experiment))
+    write_pages(store, report, &home.reports().join(&report.experiment))
+}
+
+/// Writes the HTML report to a folder.
+pub(super) fn write_pages(store: &Store, report: &Report, folder: &Path) -> Result<PathBuf, ReportError> {
+    // Without cargo's configuration there are no links, which is no reason to have no report.
+    let index = Upstream::configured().ok().map(|upstream| upstream.index);
+    let links = html::Links {
+        registry: index.as_ref().and_then(IndexUrl::crate_pages),
+        docs: index.as_ref().and_then(IndexUrl::doc_pages),
+    };
+    let lockfiles = |prepare| store.lockfile(&report.experiment, &prepare);
+    let logs = logs_of(store, &report.experiment);
+    html::write(report, &html::Attachments { logs: &logs, lockfiles: &lockfiles, links }, folder)
 }
 
 /// Where the reports of an experiment get the logs from.

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
 use crate::report::text::{self, Width};
-use crate::report::{html, json, markdown};
+use crate::report::{json, markdown};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -21,7 +21,7 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));
-        let page = html::write(&report, &log, &folder)?;
+        let page = closing::write_pages(&store, &report, &folder)?;
         writeln!(out, "{}", page.display())?;
         return Ok(Exit::Fine);
     }
