@@ -10,7 +10,7 @@ use crate::experiment::Experiment;
 use crate::krate::{Origin, Selected};
 use crate::ops::Op;
 use crate::outcome::{Cause, Outcome};
-use crate::sandbox::{Limits, MAX_PRINTED};
+use crate::sandbox::Limits;
 use crate::toolchain::Toolchain;
 
 mod fingerprint;
@@ -138,7 +138,7 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::OutOfMemory(hit)) => *hit >= limits.memory,
         Outcome::Inconclusive(Cause::OutOfProcesses(hit)) => *hit >= limits.pids,
         Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
-        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= MAX_PRINTED,
+        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= limits.most_printed(),
         // A host that had no network or no disk may have them now, a host that was refused may be allowed, and a defect of
         // maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Refused(_) | Cause::Host(_))
