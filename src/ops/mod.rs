@@ -18,6 +18,7 @@ use crate::sandbox::{Console, Exit, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
+pub mod activity;
 mod ahead;
 mod build;
 mod build_tests;
@@ -36,6 +37,7 @@ mod tests;
 mod withheld;
 pub mod workspace;
 
+pub use activity::{Activity, Doing};
 use ahead::Compiled;
 pub use ahead::layers;
 pub use settings::{Features, LockfileMode};
@@ -146,6 +148,8 @@ pub struct Order<'a> {
     pub lockfile: Option<&'a [u8]>,
     /// When to end.
     pub stop: Stop,
+    /// Where it notes what it is doing.
+    pub activity: Activity,
 }
 
 /// What came of an op.
@@ -193,7 +197,10 @@ impl Op {
     async fn run_command(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
         let argv = order.op.argv(order.features).expect("all ops but prepare run a command");
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
+        order.activity.set(Doing::Dependencies);
+        let compiled = ahead::compile(tools, workspace, order, toolchain).await;
+        order.activity.set(Doing::Command);
+        let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(error) => return Done::failed_on_host(&error),
         };

@@ -12,7 +12,7 @@ use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order, Sharing};
+use crate::ops::{Activity, Done, Op, Order, Sharing};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::schedule;
@@ -43,6 +43,7 @@ pub(super) struct Job {
     packages: Option<u32>,
     left: Left,
     removal: Removal<Workspace>,
+    activity: Activity,
 }
 
 /// Which step an event is about.
@@ -50,6 +51,7 @@ pub(super) struct Job {
 pub(super) struct Tag {
     pub(super) krate: usize,
     pub(super) step: Step,
+    pub(super) activity: Activity,
 }
 
 /// What a step found out, when it began and how long the op took: removing the folder is on nobody's account.
@@ -85,6 +87,7 @@ impl Job {
             packages,
             left,
             removal: removal.clone(),
+            activity: Activity::default(),
         })
     }
 
@@ -119,6 +122,7 @@ impl Job {
             lockfile_mode: experiment.lockfile,
             lockfile,
             stop,
+            activity: self.activity.clone(),
         };
         Op::run(tools, workspace, &order).await
     }
@@ -164,7 +168,7 @@ impl Work for Job {
     }
 
     fn tag(&self) -> Tag {
-        Tag { krate: self.krate, step: self.next_step().clone() }
+        Tag { krate: self.krate, step: self.next_step().clone(), activity: self.activity.clone() }
     }
 
     fn priority(&self) -> u64 {
