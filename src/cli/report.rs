@@ -21,7 +21,11 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));
-        let page = closing::write_pages(&store, &report, &folder)?;
+        let page = closing::write_pages(&store, &report, &folder);
+        let page = match &args.output {
+            Some(_) => page?,
+            None => page.context("failed to write to the home; `-o FOLDER` writes the pages elsewhere")?,
+        };
         writeln!(out, "{}", page.display())?;
         return Ok(Exit::Fine);
     }
