@@ -102,6 +102,9 @@ pub struct RunOptions {
     /// Forget earlier results and start over
     #[arg(long, help_heading = "What to run")]
     pub fresh: bool,
+    /// Fetch nothing: choose crates and versions from the caches
+    #[arg(long, help_heading = "What to run")]
+    pub offline: bool,
 
     /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: as the host has cores]
     #[arg(long, value_parser = experiment::workers, help_heading = "How much at once")]
@@ -203,6 +206,9 @@ pub struct LogsArgs {
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
+    /// Go on with what ops print while a run works on them
+    #[arg(short, long)]
+    pub follow: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,

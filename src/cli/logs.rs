@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::args::LogsArgs;
 use super::exit::{Exit, Misuse};
-use super::stored;
+use super::{follow, stored};
 use crate::compare::{CrateResults, Results};
 use crate::krate::CrateId;
 use crate::nearest::{did_you_mean, listed, nearest};
@@ -15,7 +15,7 @@ use crate::report::terminal;
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
 pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let (_, store) = stored::open(&args.home)?;
+    let (home, store) = stored::open(&args.home)?;
     let results = stored::results(&store, &args.name)?;
     let krate = find(&results, &args.krate)?;
     let of_interest = |step: &Step| {
@@ -48,6 +48,10 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         terminal::write(&log.tail, out)?;
         writeln!(out)?;
         printed = true;
+    }
+    if args.follow {
+        follow::follow(&home, args, &krate.krate.id, out)?;
+        return Ok(Exit::Fine);
     }
     if !printed {
         let hint = format!("`maar report {}` shows what has", args.name);

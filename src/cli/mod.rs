@@ -18,6 +18,7 @@ mod completions;
 mod components;
 mod doctor;
 pub mod exit;
+mod follow;
 mod image;
 mod logs;
 mod ops;
@@ -89,7 +90,9 @@ fn complain(error: &anyhow::Error) -> Exit {
         (Exit::Usage, wrong.styled())
     } else {
         let hint = match error.downcast_ref::<RegistryError>() {
-            Some(RegistryError::Network { .. }) => "\n`maar doctor` says whether the registry can be reached",
+            Some(RegistryError::Network { .. }) => {
+                "\n`maar doctor` checks whether the registry can be reached; `maar run --offline` does without"
+            }
             Some(_) | None => "",
         };
         (blame(error), printable::lines(&format!("error: {}{hint}", words(error))))

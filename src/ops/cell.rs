@@ -7,7 +7,7 @@ use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Op, Order, Tools};
 use crate::registry::Denial;
 use crate::sandbox::{
-    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
+    self, Cell, Command, Console, Exit, Live, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
 };
 use crate::toolchain::Toolchain;
 
@@ -92,7 +92,7 @@ async fn open(
     if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
         mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
     }
-    Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
+    Ok(tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Loopback)).await?)
 }
 
 /// The folders of a cell that compiles dependencies ahead of their crate.
@@ -125,7 +125,7 @@ pub(crate) async fn run_ahead(
         Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    let cell = tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Loopback)).await?;
     finish(tools, cell, order, None, argv).await
 }
 
@@ -143,7 +143,7 @@ pub(crate) async fn resolve(
         Mount { at: CRATE.into(), what: MountKind::Writable(workspace.source()) },
     ];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Outlet)).await?;
+    let cell = tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Outlet)).await?;
     let (outlet, connections) = sandbox::outlet();
     // Serving ends when the command does, and takes its outlet along.
     let (exit, denials) =
@@ -161,7 +161,7 @@ pub(crate) async fn without_rustc(
 ) -> Result<Exit, CellError> {
     let mut mounts = vec![read_only(CARGO_HOME, workspace.cargo_home()), read_only(CRATE, workspace.source())];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    let cell = tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Loopback)).await?;
     let env = BTreeMap::from([("RUSTC".to_owned(), "/dev/null".to_owned())]);
     let argv = ["cargo", "build", "--frozen"].map(str::to_owned).to_vec();
     finish(tools, cell, &Order { env: &env, ..order.clone() }, None, argv).await
@@ -210,8 +210,9 @@ async fn finish(
     Ok(exit)
 }
 
-fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
-    Spec { label: label(order), scratch: workspace.scratch(), mounts, network, limits: order.limits }
+fn spec(tools: &Tools, workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
+    let live = Some(Live { path: workspace.live(), heading: order.running(&tools.toolchains).to_line() });
+    Spec { label: label(order), scratch: workspace.scratch(), mounts, network, limits: order.limits, live }
 }
 
 /// Such as `build-serde-json`: what a host name may hold.

@@ -10,7 +10,7 @@ mod resolution;
 
 use crate::outcome::{Cause, Failure, Outcome};
 use crate::registry::Denial;
-use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
+use crate::sandbox::{End, Limits, Output};
 pub(super) use printed::plain_text;
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
@@ -68,7 +68,7 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
         End::Idle => Outcome::Inconclusive(Cause::Idle(limits.idle_timeout)),
         End::OutOfMemory => Outcome::Inconclusive(Cause::OutOfMemory(limits.memory)),
         End::OverDisk => Outcome::Inconclusive(Cause::OverDisk(limits.disk)),
-        End::Flooded => Outcome::Inconclusive(Cause::Flooded(MAX_PRINTED)),
+        End::Flooded => Outcome::Inconclusive(Cause::Flooded(limits.most_printed())),
         End::OutOfProcesses => Outcome::Inconclusive(Cause::OutOfProcesses(limits.pids)),
         End::OutOfDisk => Outcome::Inconclusive(Cause::OutOfDisk),
         End::Stopped => return None,

@@ -10,6 +10,7 @@
 //! N/ahead/         while dependencies are compiled ahead of the crate: what stands in for rustc, and upper/ and work/
 //!                  of the target folder
 //! scratch/         of the cell that is open now
+//! live             what the command that runs now has printed, for `maar logs --follow`
 //! ```
 
 use std::fs::{self, Permissions};
@@ -24,6 +25,9 @@ use crate::sandbox::{Door, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
 const MAX_SOURCE: u64 = 16 << 20;
+
+/// The name of the file with the output of the command that runs now.
+const LIVE: &str = "live";
 
 /// The folder of one crate's job.
 #[derive(Debug)]
@@ -59,6 +63,12 @@ pub(crate) struct ToolchainDirs {
     pub(crate) base: PathBuf,
     /// Not made here.
     pub(crate) ahead: PathBuf,
+}
+
+/// The files that the jobs in `jobs`, a folder of one run, write their commands' output to.
+pub fn live_files(jobs: &Path) -> Vec<PathBuf> {
+    let folders = fs::read_dir(jobs).into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join(LIVE)).filter(|file| file.is_file()).collect()
 }
 
 impl Workspace {
@@ -123,6 +133,11 @@ impl Workspace {
 
     pub(crate) fn scratch(&self) -> PathBuf {
         self.dir.join("scratch")
+    }
+
+    /// The output of the command that runs now, as it comes.
+    pub(crate) fn live(&self) -> PathBuf {
+        self.dir.join(LIVE)
     }
 
     pub(crate) fn owner(&self) -> Option<Owner> {

@@ -92,7 +92,7 @@ impl NativeCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        let Spec { label, limits, mounts, network, .. } = &self.spec;
+        let Spec { label, limits, mounts, network, live, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.identity,
             root: self.root.clone(),
@@ -109,6 +109,7 @@ impl NativeCell {
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            live: live.as_ref(),
             outlet: outlet.map(Opening::Inside),
         };
         self.sandbox.launcher.run(launch).await

@@ -18,6 +18,7 @@ mod layers;
 mod mounts;
 mod network;
 mod planted;
+mod promises;
 mod reasons;
 mod shell;
 mod stops;

@@ -149,6 +149,7 @@ impl Container {
             cpu,
             kills,
             console,
+            live: spec.live.as_ref(),
             disk: &mut disk,
             memory: None,
             limits,

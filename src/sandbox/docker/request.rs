@@ -197,7 +197,8 @@ mod tests {
             crate::sandbox::Mount { at: "/crate".into(), what: overlay },
             crate::sandbox::Mount { at: "/target".into(), what: MountKind::Writable("/host/target".into()) },
         ];
-        let spec = Spec { label: "build-a".to_owned(), scratch: "/scratch".into(), mounts, network, limits };
+        let spec =
+            Spec { label: "build-a".to_owned(), scratch: "/scratch".into(), mounts, network, limits, live: None };
         let common = Common {
             image: Image::default(),
             helper: "/host/maar".into(),
