@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::LogsArgs;
@@ -69,8 +69,8 @@ fn is_wanted(running: &Running, args: &LogsArgs) -> bool {
     of_op && of_toolchain
 }
 
-fn heading_of(path: &PathBuf) -> Option<Running> {
-    Followed::open(path.clone()).map(|followed| followed.running)
+fn heading_of(path: &Path) -> Option<Running> {
+    Followed::open(path.to_owned()).map(|followed| followed.running)
 }
 
 /// A file that is read as it grows.

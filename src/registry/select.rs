@@ -250,13 +250,13 @@ fn meant(text: &str) -> Option<String> {
 /// The `NAME@VERSION` that is meant by `serde-1.0.200` as in the name of a tarball, `serde 1.0.200` as cargo prints it,
 /// or `serde = "1"` as in a manifest.
 pub fn meant_version(text: &str) -> Option<String> {
-    let ends = text.match_indices(['-', ' ', '=', ':']).filter_map(|(at, _)| {
+    let mut ends = text.match_indices(['-', ' ', '=', ':']).filter_map(|(at, _)| {
         let name = text[..at].trim_end().parse::<CrateName>().ok()?;
         let version = text[at + 1..].trim_matches(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | 'v'));
         let is_version = version.starts_with(|c: char| c.is_ascii_digit() || "^~>*".contains(c));
         (is_version && version.parse::<VersionReq>().is_ok()).then(|| format!("{name}@{version}"))
     });
-    ends.last()
+    ends.next_back()
 }
 
 /// A whole version means that very one; anything less is a requirement.

@@ -77,7 +77,7 @@ mod tests {
         first.push(b"late\n");
         second.push(b"two\n");
         assert_eq!(read(), "build\ntwo\n");
-        for _ in 0..3 * LONGEST.as_u64() >> 20 {
+        for _ in 0..(3 * LONGEST.as_u64()) >> 20 {
             second.push(&[b'x'; 1 << 20]);
         }
         assert!(fs::metadata(&live.path).unwrap().len() <= LONGEST.as_u64() + (2 << 20));

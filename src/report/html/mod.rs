@@ -97,7 +97,7 @@ fn write_pages(report: &Report, attachments: &Attachments<'_>, folder: &Path) ->
     let slugs = slug::slugs(&report.crates);
     let order = index::order(report);
     for (place, &krate) in order.iter().enumerate() {
-        let neighbour = |place: Option<usize>| place.and_then(|place| order.get(place)).map(|&krate| krate);
+        let neighbour = |place: Option<usize>| place.and_then(|place| order.get(place)).copied();
         let neighbours = [neighbour(place.checked_sub(1)), neighbour(place.checked_add(1))];
         krate::Page { report, slugs: &slugs, krate, neighbours }.write(attachments, &crates)?;
     }
