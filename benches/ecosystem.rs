@@ -29,7 +29,7 @@ use maar::home::Home;
 use maar::krate::Origin;
 use maar::ops::Op;
 use maar::registry::lockfile::Lockfile;
-use maar::registry::{Config, Package, Registry, Upstream};
+use maar::registry::{Access, Config, Package, Registry, Upstream};
 use maar::store::Store;
 use maar::toolchain::{self, Toolchain};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -140,7 +140,11 @@ impl Bench {
         }
         let store = Store::open(&bench.home.database())?;
         let (cold, warm) = (bench.results(&store, COLD)?, bench.results(&store, WARM)?);
-        let registry = Registry::open(Config { upstream: Upstream::configured()?, cache: bench.home.cache() })?;
+        let registry = Registry::open(Config {
+            upstream: Upstream::configured()?,
+            cache: bench.home.cache(),
+            access: Access::Online,
+        })?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut locked = Vec::new();
         for (krate, again) in cold.crates.iter().zip(&warm.crates) {

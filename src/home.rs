@@ -85,10 +85,29 @@ impl Home {
         Ok(home)
     }
 
-    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't.
+    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't. One that this user can't write
+    /// to can still be read.
     pub fn existing(dir: Option<PathBuf>) -> Result<Option<Self>, HomeError> {
         let dir = dir.or_else(default_dir).ok_or(HomeError::Unknown)?;
-        if dir.exists() { Self::open(Some(dir)).map(Some) } else { Ok(None) }
+        if !dir.exists() {
+            return Ok(None);
+        }
+        match Self::open(Some(dir.clone())) {
+            Err(HomeError::Io { source, .. }) if is_refused(&source) => {
+                let dir = dir.canonicalize().map_err(|source| HomeError::Io { what: "find", path: dir, source })?;
+                Ok(Some(Self { dir }))
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Checks that files can be made in the home, by making one.
+    ///
+    /// # Errors
+    /// When they can't.
+    pub fn check_writable(&self) -> Result<(), HomeError> {
+        let made = tempfile::tempfile_in(&self.dir).map(drop);
+        made.map_err(|source| HomeError::Io { what: "write to", path: self.dir.clone(), source })
     }
 
     /// The folder itself.
@@ -163,6 +182,14 @@ impl Home {
         remove(&self.reports().join(experiment))
     }
 
+    /// The folder of the run that works on an experiment now; none if no run does.
+    pub fn jobs_of(&self, experiment: &str) -> Option<PathBuf> {
+        let folders = fs::read_dir(self.dir.join("jobs")).ok()?.flatten().map(|entry| entry.path());
+        let is_alive = |folder: &PathBuf| File::open(folder.join(".lock")).is_ok_and(|lock| lock.try_lock().is_err());
+        let mut of = folders.filter(|folder| fs::read_to_string(folder.join(OF)).is_ok_and(|name| name == experiment));
+        of.find(is_alive)
+    }
+
     /// Takes the experiment for this process.
     pub fn lock(&self, experiment: &str) -> Result<ExperimentLock, HomeError> {
         let path = self.dir.join("locks").join(experiment);
@@ -175,7 +202,16 @@ impl Home {
     }
 }
 
+/// The file in a run's folder that names its experiment.
+const OF: &str = ".experiment";
+
 impl Jobs {
+    /// Notes which experiment the run is of, for those who follow it.
+    pub fn name(&self, experiment: &str) -> Result<(), HomeError> {
+        let path = self.dir.join(OF);
+        fs::write(&path, experiment).map_err(|source| HomeError::Io { what: "write", path, source })
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -193,6 +229,11 @@ fn default_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
     Some(data.join("maar"))
+}
+
+/// Whether the host refuses to write there, rather than failing to.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 fn make(path: &Path) -> Result<(), HomeError> {

@@ -12,7 +12,7 @@ use crate::krate::{Origin, Selected};
 use crate::libtest::Tests;
 use crate::ops::{Op, Retest};
 use crate::outcome::{Cause, Outcome};
-use crate::sandbox::{Limits, MAX_PRINTED};
+use crate::sandbox::Limits;
 use crate::toolchain::Toolchain;
 
 mod fingerprint;
@@ -161,7 +161,7 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::OutOfMemory(hit)) => *hit >= limits.memory,
         Outcome::Inconclusive(Cause::OutOfProcesses(hit)) => *hit >= limits.pids,
         Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
-        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= MAX_PRINTED,
+        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= limits.most_printed(),
         // A host that had no network or no disk may have them now, a host that was refused may be allowed, and a defect of
         // maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Refused(_) | Cause::Host(_))

@@ -355,6 +355,7 @@ impl Sink<'_> {
             toolchain: tag.step.toolchain.map(|index| self.shared.tools.toolchains[index].spec.to_string()),
             pool: pool.0,
             worker,
+            activity: tag.activity.clone(),
         }
     }
 }

@@ -11,14 +11,14 @@ use maar::krate::{Origin, Selected};
 use maar::outcome::{Breakage, Cause, Outcome};
 use maar::registry::lockfile::Lockfile;
 use maar::registry::select::Reach;
-use maar::registry::{Config, Gate, Package, Registry, RegistryError, Upstream, select, tree};
+use maar::registry::{Access, Config, Gate, Package, Registry, RegistryError, Upstream, select, tree};
 use support::fixture::Fixture;
 use support::registry::{TestRegistry, write_cargo_home};
 
 /// A client of `upstream` with a cache in `dir`. Each counts as one run.
 fn open(upstream: &TestRegistry, dir: &Path) -> Registry {
     let upstream = Upstream { index: upstream.url().parse().unwrap(), ca_file: None };
-    Registry::open(Config { upstream, cache: dir.join("cache") }).unwrap()
+    Registry::open(Config { upstream, cache: dir.join("cache"), access: Access::Online }).unwrap()
 }
 
 async fn select(registry: &Registry, text: &str) -> Selected {
@@ -241,7 +241,9 @@ async fn a_configured_cargo_home_leads_to_the_registry() {
     let dir = tempdir();
     upstream.write_cargo_home(dir.path());
     let configured = Upstream::in_cargo_home(dir.path()).unwrap();
-    let registry = Registry::open(Config { upstream: configured, cache: dir.path().join("cache") }).unwrap();
+    let registry =
+        Registry::open(Config { upstream: configured, cache: dir.path().join("cache"), access: Access::Online })
+            .unwrap();
     registry.check().await.unwrap();
 }
 
@@ -251,7 +253,9 @@ fn a_certificate_file_without_certificates_is_refused_at_once() {
     let file = dir.path().join("ca.pem");
     let open = || {
         let upstream = Upstream { index: "sparse+http://127.0.0.1:1/".parse().unwrap(), ca_file: Some(file.clone()) };
-        Registry::open(Config { upstream, cache: dir.path().join("cache") }).unwrap_err().to_string()
+        Registry::open(Config { upstream, cache: dir.path().join("cache"), access: Access::Online })
+            .unwrap_err()
+            .to_string()
     };
     assert!(open().starts_with(&format!("failed to read {}: No such file", file.display())), "{}", open());
     std::fs::write(&file, "no certificate").unwrap();

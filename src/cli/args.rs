@@ -1,10 +1,13 @@
 //! What may stand on the command line, parsed into strict types. Decides nothing.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
@@ -15,6 +18,7 @@ use crate::nearest::nearest;
 use crate::ops::OpName;
 use crate::progress;
 use crate::registry::AllowedHost;
+use crate::registry::select::meant_version;
 use crate::sandbox::Cores;
 use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
@@ -24,7 +28,7 @@ use crate::toolchain::ToolchainSpec;
 /// Without a subcommand, maar runs ./maar.toml, or a built-in demo of a few small crates.
 #[derive(Debug, Parser)]
 #[command(name = "maar", version, after_help = exit::HELP, max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(override_usage = "maar [OPTIONS]\n       maar <COMMAND>")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -101,11 +105,14 @@ pub struct RunOptions {
     #[arg(long, help_heading = "What to run")]
     pub fresh: bool,
     /// Select the newest versions again; crates whose version is the same keep their results
-    #[arg(long, help_heading = "What to run")]
+    #[arg(long, conflicts_with = "offline", help_heading = "What to run")]
     pub update: bool,
     /// Exit with 1 if a crate gets one of these verdicts, and only then; such as regressed,inconclusive,broken
     #[arg(long, value_name = "VERDICTS", value_delimiter = ',', value_parser = verdict, help_heading = "What to run")]
     pub fail_on: Option<Vec<Verdict>>,
+    /// Fetch nothing: choose crates and versions from the caches
+    #[arg(long, help_heading = "What to run")]
+    pub offline: bool,
 
     /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: as the host has cores]
     #[arg(long, value_parser = experiment::workers, help_heading = "How much at once")]
@@ -163,7 +170,7 @@ pub struct RunOptions {
 #[derive(Debug, Default, Args)]
 pub struct Home {
     /// Keep results, caches and work in this folder
-    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME")]
+    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME", global = true)]
     pub folder: Option<PathBuf>,
 }
 
@@ -207,6 +214,9 @@ pub struct LogsArgs {
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
+    /// Go on with what ops print while a run works on them
+    #[arg(short, long)]
+    pub follow: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
@@ -365,6 +375,29 @@ impl From<SandboxName> for experiment::SandboxName {
     }
 }
 
+impl Cli {
+    /// Parses a command line, as clap does, and rejects flags of `maar run` before another subcommand.
+    ///
+    /// # Errors
+    /// clap's, which print themselves and know their exit code.
+    pub fn of<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        if let Some((subcommand, _)) = matches.subcommand() {
+            let flags = Self::command();
+            let misplaced = flags.get_arguments().find(|arg| {
+                let given = matches.try_contains_id(arg.get_id().as_str()).is_ok_and(|known| known)
+                    && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+                given && !arg.is_global_set()
+            });
+            if let Some(flag) = misplaced.and_then(clap::Arg::get_long) {
+                let message = format!("`--{flag}` goes behind the subcommand: `maar {subcommand} --{flag} …`");
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
 impl RunOptions {
     /// What these flags say over the experiment's file.
     pub fn overrides(&self) -> Overrides {
@@ -372,7 +405,8 @@ impl RunOptions {
             name: self.name.clone(),
             toolchains: self.toolchains.clone(),
             crates: self.crates.clone(),
-            ops: self.ops.clone(),
+            // `--ops ''` is an empty list, and not one op without a name.
+            ops: self.ops.clone().map(|ops| if ops == [""] { Vec::new() } else { ops }),
             skip: self.skip.clone(),
             workers: self.workers.unwrap_or_default(),
             in_flight: self.in_flight,
@@ -406,6 +440,7 @@ fn verdict(text: &str) -> Result<Verdict, String> {
 }
 
 fn crate_id(text: &str) -> Result<CrateId, String> {
+    let meant = meant_version(text).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => (name, Some(version)),
         None => (text, None),
@@ -414,7 +449,7 @@ fn crate_id(text: &str) -> Result<CrateId, String> {
         version.parse().map_err(|error| format!("`{}` is not a version: {error}", version.escape_debug()))
     });
     Ok(CrateId {
-        name: name.parse().map_err(|error: crate::krate::BadCrateName| error.to_string())?,
+        name: name.parse().map_err(|error: crate::krate::BadCrateName| format!("{error}{meant}"))?,
         version: version.transpose()?,
     })
 }

@@ -22,7 +22,7 @@ use crate::krate::{CrateName, Selected};
 use crate::ops::{self, Tools};
 use crate::plan;
 use crate::progress::{self, Progress, Update};
-use crate::registry::{self, Gate, Registry, Upstream};
+use crate::registry::{self, Access, Gate, Registry, Upstream};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
@@ -46,6 +46,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
+    jobs.name(&experiment.name)?;
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
@@ -59,7 +60,8 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
             notes.join("\n  ")
         );
     }
-    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
+    let access = if options.offline { Access::Offline } else { Access::Online };
+    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache(), access })?;
     let mut store = Store::open(&home.database())?;
     let pins = if options.fresh || options.update { Vec::new() } else { store.pins(&experiment.name)? };
     let selected = tokio::select! {
@@ -107,7 +109,10 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     store.end_run(begun, RunCost { wall: summary.wall, removal, downloaded })?;
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
-    let report = compare::compare(&results);
+    let mut report = compare::compare(&results);
+    if let Some(run) = report.runs.last_mut() {
+        run.count_stopped(summary.pools.iter().map(|pool| pool.busy));
+    }
     progress.finish(report.runs.last());
     let (stopped, conclusion) = (stop.level(), compare::conclude(&report, options.fail_on.as_deref()));
     let page = closing::write_html(&store, &home, &report);

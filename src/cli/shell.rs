@@ -14,11 +14,11 @@ use crate::compare::{self, CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, Op, Order, Sharing, Tools};
+use crate::ops::{Activity, Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, Step};
 use crate::printable::one_line;
-use crate::registry::{self, Gate, Registry, Upstream};
+use crate::registry::{self, Access, Gate, Registry, Upstream};
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
 use crate::store::Store;
@@ -125,8 +125,11 @@ impl Visit<'_> {
         let (stopper, stop) = stop::channel();
         signals::listen(stopper).context("failed to listen for signals")?;
         let sandbox = sandbox::open(&self.experiment.sandbox, &self.home).await?;
-        let registry =
-            Registry::open(registry::Config { upstream: Upstream::configured()?, cache: self.home.cache() })?;
+        let registry = Registry::open(registry::Config {
+            upstream: Upstream::configured()?,
+            cache: self.home.cache(),
+            access: Access::Online,
+        })?;
         let gate = Gate::new(registry.clone(), &self.experiment.allow_hosts);
         let tools = Tools {
             sandbox,
@@ -217,6 +220,7 @@ impl Visit<'_> {
             lockfile_mode: self.experiment.lockfile,
             lockfile,
             stop: stop.clone(),
+            activity: Activity::default(),
         }
     }
 }

@@ -451,7 +451,7 @@ mod tests {
 
     use super::*;
     use crate::compare::sample;
-    use crate::outcome::{Cause, Failure};
+    use crate::outcome::{Cause, Failure, Part};
 
     /// Concludes an experiment whose crates came out like the letters of [`sample::crate_of`].
     fn concluded(crates: &[&[&str]]) -> Conclusion {
@@ -464,7 +464,8 @@ mod tests {
     fn a_reason_names_the_op_and_the_toolchain() {
         let mut krate = sample::crate_of('p', &["p", "f"]);
         let codes = vec!["E0554".to_owned()];
-        krate.steps[2].1.as_mut().unwrap().outcome = Outcome::Failed(Failure::Compile { codes });
+        krate.steps[2].1.as_mut().unwrap().outcome =
+            Outcome::Failed(Failure::Compile { part: Part::Crate, codes, first: None });
         let report = compare(&sample::results(2, vec![krate, sample::missing_crate("no crate named `x`")]));
         assert_eq!(
             report.crates[0].verdict_reason.as_deref(),

@@ -10,7 +10,7 @@ use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
 use crate::libtest::{Target, TargetFlag, Test, TestResult, Tests};
 use crate::ops::{Op, Stage, Tally};
-use crate::outcome::{Breakage, Cause, Failure, Outcome};
+use crate::outcome::{Breakage, Cause, Failure, Outcome, Part};
 use crate::plan::{Fingerprint, Step};
 use crate::toolchain::Toolchain;
 
@@ -26,7 +26,7 @@ pub(crate) fn outcome(letter: char, op: &Op) -> Outcome {
         'f' if *op == Op::Test => {
             Outcome::Failed(Failure::Tests { names: vec!["tests::parses".into(), "tests::prints".into()], more: 0 })
         }
-        'f' => Outcome::Failed(Failure::Compile { codes: vec!["E0308".into()] }),
+        'f' => Outcome::Failed(Failure::Compile { part: Part::Crate, codes: vec!["E0308".into()], first: None }),
         'b' => Outcome::Broken(Breakage::Manifest("no `[package]` in Cargo.toml".into())),
         'i' => Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::gib(4))),
         'e' => Outcome::Error("the worker panicked".into()),

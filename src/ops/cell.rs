@@ -1,5 +1,6 @@
 //! The cell that an op runs in: what is mounted where, and the fixed environment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::flags::{self, By, Settings};
@@ -7,7 +8,7 @@ use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Op, Order, Tools};
 use crate::registry::Denial;
 use crate::sandbox::{
-    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
+    self, Cell, Command, Console, Exit, Live, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
 };
 use crate::toolchain::Toolchain;
 
@@ -96,7 +97,7 @@ async fn open(
     if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
         mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
     }
-    Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
+    Ok(tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Loopback)).await?)
 }
 
 /// The folders of a cell that compiles dependencies ahead of their crate.
@@ -129,7 +130,9 @@ pub(crate) async fn run_ahead(
         Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
+    let spec = spec(tools, workspace, order, mounts, Network::Loopback);
+    // Nobody follows what cargo prints for maar.
+    let cell = tools.sandbox.open(Spec { live: None, ..spec }).await?;
     let settings = flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::Maar);
     finish(tools, cell, order, None, Call { argv, settings, stands_in: true }).await
 }
@@ -148,13 +151,32 @@ pub(crate) async fn resolve(
         Mount { at: CRATE.into(), what: MountKind::Writable(workspace.source()) },
     ];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Outlet)).await?;
+    let cell = tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Outlet)).await?;
     let (outlet, connections) = sandbox::outlet();
     let call = Call { argv, settings: Settings::default(), stands_in: false };
     // Serving ends when the command does, and takes its outlet along.
     let (exit, denials) =
         tokio::join!(finish(tools, cell, order, Some(outlet), call), tools.gate.serve(connections, order.limits.disk));
     Ok((exit?, denials))
+}
+
+/// Runs `cargo build` where no rustc can run: offline, on the pristine sources, which nothing can change. cargo gets as
+/// far as reading all manifests.
+pub(crate) async fn without_rustc(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: &Toolchain,
+) -> Result<Exit, CellError> {
+    let mut mounts = vec![read_only(CARGO_HOME, workspace.cargo_home()), read_only(CRATE, workspace.source())];
+    mounts.extend(shared_mounts(tools, workspace, toolchain));
+    let spec = spec(tools, workspace, order, mounts, Network::Loopback);
+    // Nobody follows what cargo prints for maar.
+    let cell = tools.sandbox.open(Spec { live: None, ..spec }).await?;
+    let env = BTreeMap::from([("RUSTC".to_owned(), "/dev/null".to_owned())]);
+    let argv = ["cargo", "build", "--frozen"].map(str::to_owned).to_vec();
+    let call = Call { argv, settings: Settings::default(), stands_in: false };
+    finish(tools, cell, &Order { env: &env, ..order.clone() }, None, call).await
 }
 
 /// Puts two commands' results together, as if they had been one.
@@ -231,7 +253,7 @@ async fn finish(
     Ok(exit)
 }
 
-fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
+fn spec(tools: &Tools, workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
     Spec {
         label: label(order),
         user: workspace.user().clone(),
@@ -239,6 +261,7 @@ fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: N
         mounts,
         network,
         limits: order.limits,
+        live: Some(Live { path: workspace.live(), heading: order.running(&tools.toolchains).to_line() }),
     }
 }
 

@@ -16,29 +16,32 @@ use crate::krate::Selected;
 use crate::libtest::{self, Tests};
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
-use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
+use crate::sandbox::{Console, Exit, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
+pub mod activity;
 mod ahead;
 mod build;
 mod build_tests;
 pub mod cell;
 mod check;
+mod classify;
 mod clippy;
 mod command;
 mod doc;
 mod flags;
+mod manifest;
 mod prepare;
-mod restrictions;
 mod retest;
 pub mod settings;
 mod test;
 #[cfg(test)]
 mod tests;
-mod verdict;
+mod withheld;
 pub mod workspace;
 
+pub use activity::{Activity, Doing};
 use ahead::Compiled;
 pub use ahead::layers;
 pub use retest::Retest;
@@ -152,6 +155,8 @@ pub struct Order<'a> {
     pub lockfile: Option<&'a [u8]>,
     /// When to end.
     pub stop: Stop,
+    /// Where it notes what it is doing.
+    pub activity: Activity,
 }
 
 /// What came of an op.
@@ -223,16 +228,23 @@ impl Op {
     async fn run_command(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
         let argv = order.op.argv(order.features).expect("all ops but prepare run a command");
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        let compiled = match Box::pin(ahead::compile(tools, workspace, order, toolchain)).await {
+        order.activity.set(Doing::Dependencies);
+        let compiled = Box::pin(ahead::compile(tools, workspace, order, toolchain)).await;
+        order.activity.set(Doing::Command);
+        let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(error) => return Done::failed_on_host(&error),
         };
         let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
-                let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let outcome = classify::of_command(exit.end, &exit.output, &order.limits);
                 let tests = order.op.tests(&exit.output).map(Arc::new);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
+                let outcome = match Self::of_manifest(tools, workspace, order, &exit, &mut usage).await {
+                    Some(broken) => Some(broken),
+                    None => outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output)),
+                };
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
                     (usage, dependencies) = (cell::sum(ahead, usage), tally);
                     let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
@@ -242,6 +254,23 @@ impl Op {
             }
             Err(error) => Done::failed_on_host(&error),
         }
+    }
+
+    /// The outcome of a built-in op where no toolchain's cargo reads the manifest; none where one does.
+    async fn of_manifest(
+        tools: &Tools,
+        workspace: &Workspace,
+        order: &Order<'_>,
+        exit: &Exit,
+        usage: &mut Usage,
+    ) -> Option<Outcome> {
+        if matches!(order.op, Self::Command(_)) || classify::refused_manifest(exit.end, &exit.output).is_none() {
+            return None;
+        }
+        // Where it can't be asked, the op's own outcome stands.
+        let manifest::Answer { breakage, usage: asking } = manifest::ask(tools, workspace, order).await.ok()?;
+        *usage = cell::sum(*usage, asking);
+        breakage.map(Outcome::Broken)
     }
 
     /// The variables that decide what cargo makes of any package, the same for every crate and for all `toolchains` of an
@@ -319,7 +348,7 @@ impl Op {
             | Self::Doc
             | Self::Command(_) => return None,
         }
-        let tests = libtest::parse(&verdict::plain_text(output))?;
+        let tests = libtest::parse(&classify::plain_text(output))?;
         let selected = matches!(self, Self::Retest(_));
         Some(Tests { cut: tests.cut || output.dropped > 0, selected, ..tests })
     }

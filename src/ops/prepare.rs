@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
-use crate::ops::verdict::{self, plain_text};
+use crate::ops::classify::{self, plain_text};
+use crate::ops::withheld::LeftOut;
 use crate::ops::workspace::Workspace;
 use crate::ops::{Done, LockfileMode, Order, Tools, blocking};
 use crate::outcome::{Breakage, Cause, Outcome};
@@ -85,8 +86,10 @@ async fn prepare(
     transcript: &mut Transcript,
 ) -> Result<Prepared, PrepareError> {
     let clock = Clock::start(order);
-    clock.within(place_sources(tools, workspace, order)).await?;
+    let links = clock.within(place_sources(tools, workspace, order)).await?;
     place_certificates(tools, workspace)?;
+    let source = workspace.source_door().map_err(at("open", &workspace.source()))?;
+    workspace.set_left_out(LeftOut::look(&source, &order.krate.origin, order.lockfile_mode, &REDIRECTING, links));
     drop_redirections(&workspace.source(), order.krate.member())?;
     let path = workspace.source().join("Cargo.lock");
     if let Some(saved) = order.lockfile {
@@ -132,23 +135,24 @@ async fn prepare(
     Ok(Prepared::Ready(text.into_bytes()))
 }
 
-async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<(), PrepareError> {
+/// Returns the paths below a folder of the user's that were left out, because they lead out of it or are no files.
+async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<Vec<PathBuf>, PrepareError> {
     let (source, owner) = (workspace.source(), workspace.owner());
     match (&order.krate.origin, &order.krate.id.version) {
         (Origin::Registry { checksum }, Some(version)) => {
             let name = order.krate.id.name.clone();
             let package = Package { name, version: version.clone(), checksum: checksum.parse()? };
             tools.registry.unpack(&package, &source, owner).await?;
+            Ok(Vec::new())
         }
         (Origin::Path { dir, .. }, _) => {
             let dir = dir.clone();
-            blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?;
+            Ok(blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?)
         }
         (Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_), _) => {
-            return Err(PrepareError::Missing(order.krate.id.to_string()));
+            Err(PrepareError::Missing(order.krate.id.to_string()))
         }
     }
-    Ok(())
 }
 
 /// Makes `Cargo.lock` with the oldest toolchain that can read the manifest, because newer ones read older lockfiles
@@ -187,7 +191,8 @@ async fn resolve_once(
 ) -> Result<Option<Outcome>, PrepareError> {
     let order = clock.rest()?;
     let (exit, denials) = Box::pin(cell::resolve(tools, workspace, &order, toolchain, argv)).await?;
-    let outcome = verdict::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
+    let outcome = classify::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
+    let outcome = outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output));
     transcript.append(exit);
     for denial in denials {
         let line = match denial {

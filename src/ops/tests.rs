@@ -37,7 +37,9 @@ fn limits() -> Limits {
 /// What ops need, with a registry that answers nothing and keeps its files below `dir`.
 fn tools(fake: &Fake, dir: &Path, toolchains: &[&str]) -> Tools {
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
-    let registry = Registry::open(registry::Config { upstream, cache: dir.join("cache") }).unwrap();
+    let registry =
+        Registry::open(registry::Config { upstream, cache: dir.join("cache"), access: registry::Access::Online })
+            .unwrap();
     Tools {
         sandbox: Sandbox::Fake(fake.clone()),
         gate: Gate::new(registry.clone(), &[]),
@@ -65,6 +67,7 @@ fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: 
         lockfile_mode: LockfileMode::Latest,
         lockfile: None,
         stop: Stop::never(),
+        activity: Activity::default(),
     }
 }
 

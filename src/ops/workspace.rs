@@ -10,13 +10,16 @@
 //! N/ahead/         while dependencies are compiled ahead of the crate: what stands in for rustc, and upper/ and work/
 //!                  of the target folder
 //! scratch/         of the cell that is open now
+//! live             what the command that runs now has printed, for `maar logs --follow`
 //! ```
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use crate::ops::withheld::LeftOut;
 use crate::outcome::Outcome;
 use crate::owner::Owner;
 use crate::sandbox::{Door, Found, User, remove_folder};
@@ -27,12 +30,16 @@ const MAX_SOURCE: u64 = 16 << 20;
 /// A file in a folder that only maar writes to, if tests of the crate can't be built.
 const UNUSABLE_TESTS: &str = "unusable-tests.json";
 
+/// The name of the file with the output of the command that runs now.
+const LIVE: &str = "live";
+
 /// The folder of one crate's job.
 #[derive(Debug)]
 pub struct Workspace {
     dir: PathBuf,
     /// Who the job's commands are to the host. Given back when the folder is gone.
     user: User,
+    left_out: OnceLock<LeftOut>,
 }
 
 /// A folder of a workspace that couldn't be made.
@@ -63,6 +70,12 @@ pub(crate) struct ToolchainDirs {
     pub(crate) ahead: PathBuf,
 }
 
+/// The files that the jobs in `jobs`, a folder of one run, write their commands' output to.
+pub fn live_files(jobs: &Path) -> Vec<PathBuf> {
+    let folders = fs::read_dir(jobs).into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join(LIVE)).filter(|file| file.is_file()).collect()
+}
+
 impl Workspace {
     /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `user`.
     ///
@@ -74,7 +87,7 @@ impl Workspace {
             .tempdir_in(jobs)
             .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
             .keep();
-        let workspace = Self { dir, user };
+        let workspace = Self { dir, user, left_out: OnceLock::new() };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
@@ -123,6 +136,17 @@ impl Workspace {
         serde_json::from_slice(&note.ok()?).ok()
     }
 
+    /// Keeps what `prepare` left out of the sources.
+    pub(crate) fn set_left_out(&self, left_out: LeftOut) {
+        // A second `prepare` in one workspace leaves out the same.
+        let _ = self.left_out.set(left_out);
+    }
+
+    /// What `prepare` left out of the sources.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        self.left_out.get_or_init(LeftOut::default)
+    }
+
     pub(crate) fn cargo(&self) -> PathBuf {
         self.dir.join("cargo")
     }
@@ -142,6 +166,11 @@ impl Workspace {
 
     pub(crate) fn user(&self) -> &User {
         &self.user
+    }
+
+    /// The output of the command that runs now, as it comes.
+    pub(crate) fn live(&self) -> PathBuf {
+        self.dir.join(LIVE)
     }
 
     pub(crate) fn owner(&self) -> Option<Owner> {

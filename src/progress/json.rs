@@ -182,6 +182,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Activity;
 
     fn at(millis: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(millis)
@@ -201,6 +202,7 @@ mod tests {
     #[test]
     fn a_run_is_told_from_start_to_end() {
         let label = |toolchain: Option<&str>| Label {
+            activity: Activity::default(),
             krate: "foo@1.2.3".into(),
             op: "build".into(),
             toolchain: toolchain.map(Into::into),

@@ -30,6 +30,12 @@ pub enum RegistryError {
         /// The message of the network or the server.
         reason: String,
     },
+    /// The cache lacks a file, and nothing is to be fetched.
+    #[error("{url} is not in the cache, and --offline fetches nothing")]
+    Offline {
+        /// What was asked for.
+        url: String,
+    },
     /// The registry has no such file.
     #[error("{url} does not exist")]
     NotFound {
@@ -115,9 +121,11 @@ impl RegistryError {
         match self {
             // Nonsense in the index or in place of a tarball comes from something between us and the registry, such as
             // a hotel's login page.
-            Self::Tls { .. } | Self::Network { .. } | Self::Malformed { .. } | Self::Mismatch { .. } => {
-                Outcome::Inconclusive(Cause::Network(text))
-            }
+            Self::Tls { .. }
+            | Self::Network { .. }
+            | Self::Offline { .. }
+            | Self::Malformed { .. }
+            | Self::Mismatch { .. } => Outcome::Inconclusive(Cause::Network(text)),
             Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
             Self::TooLarge { .. } => Outcome::Broken(Breakage::Archive(text)),
             Self::Manifest { .. } => Outcome::Broken(Breakage::Manifest(text)),

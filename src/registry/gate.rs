@@ -30,7 +30,7 @@ pub use self::target::{AllowedHost, BadHost};
 use self::answer::Answer;
 use self::target::Target;
 use self::tunnel::Allowance;
-use super::Registry;
+use super::{Access, Registry};
 
 /// The registry's name behind the gate. No host has it: RFC 2606 keeps `invalid` free.
 const REGISTRY: &str = "maar.invalid";
@@ -131,6 +131,9 @@ impl Visit {
     }
 
     async fn connect(&self, request: Request<Incoming>, target: Target, agreed: &Agreed) -> Answer {
+        if self.gate.registry.access() == Access::Offline {
+            return self.deny(StatusCode::BAD_GATEWAY, Denial::unreachable(&target, "--offline fetches nothing"));
+        }
         match tunnel::open(&target, &self.gate.allowed, &self.allowance).await {
             Ok(server) => {
                 let upgrade = hyper::upgrade::on(request);

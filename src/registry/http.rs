@@ -12,6 +12,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderValue, IF_N
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tokio::sync::Semaphore;
 
+use super::Access;
 use super::error::RegistryError;
 use super::upstream::Upstream;
 
@@ -34,6 +35,7 @@ pub(super) struct Http {
     client: Client,
     permits: Semaphore,
     downloaded: AtomicU64,
+    access: Access,
 }
 
 /// A registry's answer to a request for a small file.
@@ -61,7 +63,7 @@ enum Failure {
 impl Http {
     /// A client that trusts the system's certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` included) and uses the
     /// environment's proxy, except for a registry on loopback, which no proxy could reach.
-    pub(super) fn new(upstream: &Upstream) -> Result<Self, RegistryError> {
+    pub(super) fn new(upstream: &Upstream, access: Access) -> Result<Self, RegistryError> {
         // An error means that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -76,11 +78,12 @@ impl Http {
             builder = builder.tls_certs_merge(certificates(file)?);
         }
         let client = builder.build().map_err(|error| RegistryError::Tls { reason: reason(&error) })?;
-        Ok(Self { client, permits: Semaphore::new(MAX_REQUESTS), downloaded: AtomicU64::new(0) })
+        Ok(Self { client, permits: Semaphore::new(MAX_REQUESTS), downloaded: AtomicU64::new(0), access })
     }
 
     /// Fetches a file into memory, unless it is still the one that `etag` names.
     pub(super) async fn get(&self, url: &str, etag: Option<&str>, limit: ByteSize) -> Result<Reply, RegistryError> {
+        self.check_access(url)?;
         self.persist(|| async {
             let mut request = self.client.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
             if let Some(etag) = etag {
@@ -119,6 +122,7 @@ impl Http {
         sink: impl Fn() -> Result<S, RegistryError>,
         write: impl Fn(&mut S, &[u8]) -> Result<(), RegistryError>,
     ) -> Result<S, RegistryError> {
+        self.check_access(url)?;
         self.persist(|| async {
             let mut sink = sink().map_err(Failure::Lasting)?;
             let response = self.send(url, self.client.get(url)).await?;
@@ -128,9 +132,21 @@ impl Http {
         .await
     }
 
+    /// Whether requests are sent.
+    pub(super) fn access(&self) -> Access {
+        self.access
+    }
+
     /// How many bytes of bodies arrived.
     pub(super) fn downloaded_bytes(&self) -> u64 {
         self.downloaded.load(Ordering::Relaxed)
+    }
+
+    fn check_access(&self, url: &str) -> Result<(), RegistryError> {
+        match self.access {
+            Access::Online => Ok(()),
+            Access::Offline => Err(RegistryError::Offline { url: url.to_owned() }),
+        }
     }
 
     /// Tries until it works, fails for good, or has been tried often enough. Pauses hold no permit.

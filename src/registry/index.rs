@@ -12,6 +12,7 @@ use crates_index::{IndexConfig, SparseIndex};
 use semver::Version;
 use serde::Deserialize;
 
+use super::Access;
 use super::error::RegistryError;
 use super::flight::Flights;
 use super::http::{Encoding, Http, Reply};
@@ -30,6 +31,8 @@ pub(super) struct Index {
     http: Arc<Http>,
     layout: SparseIndex,
     cache: PathBuf,
+    /// Where the tarballs are, by which offline the versions are chosen.
+    tarballs: PathBuf,
     /// By path below the index; none for a file that doesn't exist.
     files: Flights<String, Option<Packed>>,
 }
@@ -69,12 +72,12 @@ fn first_line_version() -> u32 {
 
 impl Index {
     /// A client that keeps files below `cache`.
-    pub(super) fn open(url: &IndexUrl, cache: &Path, http: Arc<Http>) -> Result<Self, RegistryError> {
+    pub(super) fn open(url: &IndexUrl, cache: &Path, tarballs: &Path, http: Arc<Http>) -> Result<Self, RegistryError> {
         // One folder per registry: two registries may have different crates of the same name.
         let cache = cache.join(Checksum::of(url.as_str()).short());
         std::fs::create_dir_all(&cache).map_err(RegistryError::io("create", &cache))?;
         let layout = SparseIndex::at_path(cache.clone(), url.to_string());
-        Ok(Self { http, layout, cache, files: Flights::default() })
+        Ok(Self { http, layout, cache, tarballs: tarballs.to_owned(), files: Flights::default() })
     }
 
     /// The configuration of the registry.
@@ -92,7 +95,23 @@ impl Index {
     pub(super) async fn raw(&self, name: &CrateName) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path_of(name);
         let file = self.file(&path).await?;
-        file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()
+        let raw = file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()?;
+        Ok(match self.http.access() {
+            Access::Online => raw,
+            Access::Offline => raw.map(|raw| self.cached_versions(raw)),
+        })
+    }
+
+    /// The lines of the versions whose tarballs are in the cache, so that cargo chooses among these, too. Where there are
+    /// none, all lines: of an optional package or one for another platform, no tarball may be needed.
+    fn cached_versions(&self, raw: Vec<u8>) -> Vec<u8> {
+        let is_cached = |line: &&[u8]| {
+            let line = serde_json::from_slice::<Line>(line).ok();
+            let checksum = line.and_then(|line| line.cksum.parse::<Checksum>().ok());
+            checksum.is_some_and(|checksum| self.tarballs.join(format!("{checksum}.crate")).exists())
+        };
+        let cached: Vec<&[u8]> = raw.split_inclusive(|&byte| byte == b'\n').filter(is_cached).collect();
+        if cached.is_empty() { raw } else { cached.concat() }
     }
 
     /// The index entry of a crate; `None` for an unknown crate.
@@ -147,6 +166,9 @@ impl Index {
         let url = format!("{}{path}", self.layout.url());
         let kept = self.cache.join(path);
         let known = read_kept(&kept);
+        if let (Access::Offline, Some((_, file))) = (self.http.access(), &known) {
+            return Ok(Some(file.clone()));
+        }
         let etag = known.as_ref().map(|(etag, _)| etag.as_str());
         let reply = match self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await {
             Err(RegistryError::NotFound { .. }) => return Ok(None),

@@ -52,6 +52,18 @@ pub struct Config {
     pub upstream: Upstream,
     /// A folder of maar's own, made if absent; registries of several processes may share it.
     pub cache: PathBuf,
+    /// Whether anything is fetched.
+    pub access: Access,
+}
+
+/// Whether a registry asks the network for what its cache lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// It does.
+    #[default]
+    Online,
+    /// It answers from the cache only.
+    Offline,
 }
 
 /// A registry, its caches included. Clones are the same registry.
@@ -73,10 +85,11 @@ impl Registry {
     /// # Errors
     /// When a folder can't be made, or the host has no certificates that TLS could trust.
     pub fn open(config: Config) -> Result<Self, RegistryError> {
-        let http = Arc::new(Http::new(&config.upstream)?);
+        let http = Arc::new(Http::new(&config.upstream, config.access)?);
+        let tarballs = config.cache.join("crates");
         Ok(Self(Arc::new(Inner {
-            index: Index::open(&config.upstream.index, &config.cache.join("index"), Arc::clone(&http))?,
-            tarballs: Tarballs::open(config.cache.join("crates"), Arc::clone(&http))?,
+            index: Index::open(&config.upstream.index, &config.cache.join("index"), &tarballs, Arc::clone(&http))?,
+            tarballs: Tarballs::open(tarballs, Arc::clone(&http))?,
             sources: Sources::open(config.cache.join("sources"))?,
             http,
             ca_file: config.upstream.ca_file,
@@ -169,6 +182,11 @@ impl Registry {
     /// The certificates that are trusted besides the system's, if the user has any.
     pub fn ca_file(&self) -> Option<&Path> {
         self.0.ca_file.as_deref()
+    }
+
+    /// Whether it asks the network.
+    pub fn access(&self) -> Access {
+        self.0.http.access()
     }
 
     /// How many bytes came over the network so far, index included.

@@ -43,9 +43,14 @@ fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, 
         Some(published) => format!("the newest is {}", published.version),
         None => "every version is yanked".to_owned(),
     };
+    // A whole version is taken even so.
+    let a_yanked = |fits: &dyn Fn(&Published) -> bool| {
+        let version = newest(entry.versions.iter().filter(|published| fits(published))).map(|it| &it.version);
+        version.map(|version| format!("; `{name}@{version}` selects one all the same")).unwrap_or_default()
+    };
     match selection {
         Selection::Newest(_) | Selection::Path { .. } => {
-            newest_of_all.ok_or_else(|| format!("every version of `{name}` is yanked"))
+            newest_of_all.ok_or_else(|| format!("every version of `{name}` is yanked{}", a_yanked(&|_| true)))
         }
         Selection::Exact(_, version) => {
             entry.find(version).ok_or_else(|| format!("`{name}` has no version {version}; {}", the_newest()))
@@ -54,7 +59,8 @@ fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, 
             let fits = |published: &&Published| requirement.matches(&published.version);
             newest(unyanked().filter(fits)).ok_or_else(|| {
                 if entry.versions.iter().any(|published| fits(&published)) {
-                    format!("every version of `{name}` that fits `{requirement}` is yanked; {}", the_newest())
+                    let hint = a_yanked(&|published| fits(&published));
+                    format!("every version of `{name}` that fits `{requirement}` is yanked; {}{hint}", the_newest())
                 } else {
                     format!("`{name}` has no version that fits `{requirement}`; {}", the_newest())
                 }

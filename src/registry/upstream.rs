@@ -214,6 +214,20 @@ impl IndexUrl {
         &self.0
     }
 
+    /// The start of the registry's own page about a crate, for the registry that cargo uses when nothing is configured.
+    /// No other index says where such pages are.
+    pub fn crate_pages(&self) -> Option<String> {
+        let host = crates_index::sparse::URL.strip_prefix("sparse+https://index.").filter(|_| *self == Self::default());
+        host.map(|host| format!("https://{host}crates/"))
+    }
+
+    /// The start of the pages with a crate's documentation, which are about crates of the same registry only.
+    pub fn doc_pages(&self) -> Option<String> {
+        /// cargo's own default, `doc.extern-map.registries` of its configuration.
+        const DOCS: &str = "https://docs.rs/";
+        (*self == Self::default()).then(|| DOCS.to_owned())
+    }
+
     /// Whether the index is served on this host's loopback interface.
     pub(super) fn is_loopback(&self) -> bool {
         let url = reqwest::Url::parse(self.0.trim_start_matches("sparse+")).ok();

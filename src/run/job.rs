@@ -13,7 +13,7 @@ use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order, Sharing, Tally};
+use crate::ops::{Activity, Done, Op, Order, Sharing, Tally};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::schedule;
@@ -46,6 +46,7 @@ pub(super) struct Job {
     packages: Option<u32>,
     left: Left,
     removal: Removal<Workspace>,
+    activity: Activity,
 }
 
 /// Which step an event is about.
@@ -53,6 +54,7 @@ pub(super) struct Job {
 pub(super) struct Tag {
     pub(super) krate: usize,
     pub(super) step: Step,
+    pub(super) activity: Activity,
 }
 
 /// What a step found out, when it began and how long the op took: removing the folder is on nobody's account.
@@ -89,6 +91,7 @@ impl Job {
             packages,
             left,
             removal: removal.clone(),
+            activity: Activity::default(),
         })
     }
 
@@ -132,6 +135,7 @@ impl Job {
             lockfile_mode: experiment.lockfile,
             lockfile,
             stop,
+            activity: self.activity.clone(),
         };
         let tested =
             step.toolchain.filter(|toolchain| step.op == Op::Test && workspace.has_pristine_sources(*toolchain));
@@ -189,7 +193,7 @@ impl Work for Job {
     }
 
     fn tag(&self) -> Tag {
-        Tag { krate: self.krate, step: self.next_step().clone() }
+        Tag { krate: self.krate, step: self.next_step().clone(), activity: self.activity.clone() }
     }
 
     fn priority(&self) -> u64 {

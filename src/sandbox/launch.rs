@@ -21,7 +21,7 @@ use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
 use super::suspect;
 use super::unlinked::Processes;
-use super::{Command, Console, Cores, End, Exit, Limits, Network, Outlet, Output, SandboxError, Usage, User};
+use super::{Command, Console, Cores, End, Exit, Limits, Live, Network, Outlet, Output, SandboxError, Usage, User};
 use crate::stop::{Stop, StopLevel};
 
 /// What starting commands takes, the same for all cells of a sandbox.
@@ -48,6 +48,8 @@ pub(super) struct Launch<'a> {
     pub(super) stop: &'a Stop,
     /// The user's terminal, if the command is to have it.
     pub(super) console: Option<&'a mut Console>,
+    /// Where its output can be followed.
+    pub(super) live: Option<&'a Live>,
     /// Where its connections go.
     pub(super) outlet: Option<Opening>,
 }
@@ -82,7 +84,8 @@ impl Launcher {
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
-        let Launch { label, limits, command, isolation, network, user, writes_to, stop, console, outlet } = launch;
+        let Launch { label, limits, command, isolation, network, user, writes_to, stop, console, live, outlet } =
+            launch;
         let lease = match limits.cores {
             Cores::Shared => None,
             Cores::Own => tokio::select! {
@@ -142,6 +145,7 @@ impl Launcher {
             cpu,
             kills: Some(&group),
             console,
+            live,
             disk: &mut disk,
             memory,
             limits,

@@ -17,6 +17,7 @@ mod held_memory;
 mod helper;
 mod id_map;
 mod launch;
+mod live;
 pub mod native;
 mod outlet;
 pub mod probe;
@@ -43,6 +44,7 @@ pub use self::console::Console;
 pub use self::error::{Fault, Remains, SandboxError, Step};
 pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
+pub use self::live::Live;
 pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
 pub use self::users::User;
@@ -99,6 +101,8 @@ pub struct Spec {
     pub network: Network,
     /// What a command may use.
     pub limits: Limits,
+    /// Where the output of running commands can be followed, if it can.
+    pub live: Option<Live>,
 }
 
 /// Something of the host's that a cell sees.
@@ -163,7 +167,7 @@ pub struct Limits {
     pub timeout: Duration,
     /// Wall time without output and with next to no CPU use.
     pub idle_timeout: Duration,
-    /// How much output is kept: half of it from the beginning, half from the end.
+    /// How much output is kept: half of it from the beginning, half from the end. [`Limits::ALL_OUTPUT`] keeps it whole.
     pub output: ByteSize,
     /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB. Also how large
     /// any of its files may be, holes included.
@@ -184,8 +188,20 @@ pub enum Cores {
     Own,
 }
 
-/// The most that a command may print, kept or not: nobody reads that much.
-pub const MAX_PRINTED: ByteSize = ByteSize::mib(256);
+/// How much any command may print, kept or not. Limits that keep more also let it print more.
+const MAX_PRINTED: ByteSize = ByteSize::mib(256);
+
+impl Limits {
+    /// The [`Limits::output`] that keeps everything.
+    pub const ALL_OUTPUT: ByteSize = ByteSize(u64::MAX);
+
+    /// How much a command may print, kept or not, before it is ended.
+    ///
+    /// Output is held in maar's own memory. Where all of it is kept, a command may fill as much of that as of its own.
+    pub fn most_printed(&self) -> ByteSize {
+        if self.output == Self::ALL_OUTPUT { self.memory.max(MAX_PRINTED) } else { self.output.max(MAX_PRINTED) }
+    }
+}
 
 /// A command to run in a cell. Paths are those `Cell::path` gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,7 +245,7 @@ pub enum End {
     OverDisk,
     /// The host's disk was full, and it did not succeed.
     OutOfDisk,
-    /// It printed more than [`MAX_PRINTED`] and was killed.
+    /// It printed more than [`Limits::most_printed`] and was killed.
     Flooded,
     /// It was killed because everything is to stop.
     Stopped,
@@ -460,7 +476,7 @@ mod tests {
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
         let (label, user) = (label.to_owned(), User::of_maar());
-        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits }
+        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits, live: None }
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl NativeCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        let Spec { label, limits, mounts, network, user, .. } = &self.spec;
+        let Spec { label, limits, mounts, network, user, live, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.users.identity(user),
             roots: self.sandbox.users.roots(),
@@ -124,6 +124,7 @@ impl NativeCell {
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            live: live.as_ref(),
             outlet: outlet.map(Opening::Inside),
         };
         self.sandbox.launcher.run(launch).await

@@ -128,6 +128,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
             disk: ByteSize::mib(64),
             cores: Cores::Shared,
         },
+        live: None,
     };
     if trial == Trial::Overlay {
         let what = MountKind::Overlay { lower: folder("lower")?, upper: folder("upper")?, work: folder("work")? };

@@ -106,6 +106,7 @@ impl UnconfinedCell {
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            live: self.spec.live.as_ref(),
             outlet,
         };
         self.launcher.run(launch).await

@@ -131,7 +131,7 @@ fn keep_all(mut store: Store, receiver: &Receiver<Message>) -> Result<(), StoreE
 
 /// Commits `first` and what is waiting behind it, then answers who asked for a flush.
 fn keep_batch(store: &mut Store, first: Message, receiver: &Receiver<Message>) -> Result<(), StoreError> {
-    let Store { path, connection } = store;
+    let Store { path, connection, .. } = store;
     let failed = || StoreError::sql(path, "keep results");
     let mut flushes = Vec::new();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed())?;

@@ -82,7 +82,7 @@ fn a_packaged_lockfile_is_kept_completed_or_refused() {
         [
             "up-to-date@1.0.0 pass",
             // The missing package is the newest, which lacks an item that the crate uses.
-            "out-of-date@1.0.0 build-fail: build@stable: does not compile: E0432",
+            "out-of-date@1.0.0 build-fail: build@stable: does not compile: E0432: unresolved import `versioned::OLD`",
             "garbled@1.0.0 broken: prepare: bad lockfile: TOML parse error at line 1, column 11",
             "without@1.0.0 pass",
         ]

@@ -312,7 +312,9 @@ fn what_a_dependency_sets_up_for_others_works_as_without_layers() {
     let unlucky = Fixture::new("unlucky", "1.0.0").dep("broken-dep", "1").dep("generated", "1");
     let world = World::new([generated, broken, using("one"), using("two"), unlucky]);
     let verdicts = verdicts(&world, &["one", "two", "unlucky"]);
-    let expected = ["one@1.0.0 pass", "two@1.0.0 pass", "unlucky@1.0.0 build-fail: build@stable: does not compile"];
+    let reason = "dependency broken-dep v1.0.0 does not compile: no";
+    let unlucky = format!("unlucky@1.0.0 build-fail: build@stable: {reason}");
+    let expected = ["one@1.0.0 pass", "two@1.0.0 pass", unlucky.as_str()];
     assert_eq!(verdicts, expected);
     let report = world.report("shared");
     assert_eq!(text(&report["crates"][2]["results"][0]["outcome"]), "failed");

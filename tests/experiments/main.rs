@@ -22,6 +22,8 @@ mod mounts;
 mod network;
 mod owners;
 mod planted;
+mod promises;
+mod reasons;
 mod shell;
 mod single_tests;
 mod stops;

@@ -1,6 +1,8 @@
 //! Ctrl-C, twice, and a run that is killed: the files that stay, and how the next run goes on.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -116,6 +118,49 @@ fn the_second_ctrl_c_ends_what_is_running() {
     assert_eq!(stopped.steps(), ["prepare first@1.0.0"], "what was ended has no result");
     assert_eq!(waiting.processes(), NOTHING);
     assert_eq!(waiting.world.job_folders(), NOTHING);
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_what_is_running_as_sigterm_does() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let waiting = Waiting::new(signal.as_str());
+        let running = waiting.start();
+        running.signal(signal);
+
+        let stopped = running.end();
+
+        assert_eq!(stopped.code, Some(130), "{signal}");
+        assert_eq!(waiting.processes(), NOTHING, "{signal}");
+        assert_eq!(waiting.world.job_folders(), NOTHING, "{signal}");
+    }
+}
+
+#[test]
+fn the_output_of_a_running_op_can_be_followed_to_the_end_of_the_run() {
+    let world = World::new([Fixture::new("talks", "1.0.0")]);
+    let script = "echo begun; until [ -e /target/go ]; do sleep 0.05; done; printf ended";
+    world.write(
+        "maar.toml",
+        &format!(
+            "name = \"followed\"\ncrates = [\"talks\"]\nops = [\"prepare\", \"talk\", \"after\"]\ntoolchains = [\"stable\"]\n\
+             cache = false\n[op.talk]\nstage = \"build\"\nrun = [\"sh\", \"-c\", \"{script}\", \"followed-{0}\"]\n\
+             [op.after]\nstage = \"test\"\nrun = [\"echo\", \"after\"]\n",
+            std::process::id()
+        ),
+    );
+    let waiting = Waiting { world, mark: format!("followed-{}", std::process::id()) };
+    let mut running = waiting.world.start();
+    running.wait_for("talk talks@1.0.0");
+    let mut command = waiting.world.command(&["logs", "followed", "talks", "--follow"]);
+    let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.by_ref().any(|line| line == "== talk@stable: running"));
+    assert_eq!(lines.next().as_deref(), Some("begun"), "while it runs");
+    waiting.let_go();
+    assert_eq!(running.end().code, Some(0));
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(rest.first().map(String::as_str), Some("ended"), "{rest:?}");
+    assert!(follower.wait().unwrap().success());
 }
 
 #[test]

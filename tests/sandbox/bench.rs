@@ -58,6 +58,7 @@ pub(crate) fn bench(sandbox: Sandbox) -> Bench {
                 disk: ByteSize::gib(1),
                 cores: Cores::Shared,
             },
+            live: None,
         },
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         dir,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Clock, PrepareError, Transcript, cell, newest, plain_text, verdict};
+use super::{Clock, PrepareError, Transcript, cell, classify, newest, plain_text};
 use crate::ops::{Order, Tools, Workspace};
 use crate::outcome::{Breakage, Outcome};
 use crate::registry::Vendored;
@@ -137,7 +137,7 @@ impl Work<'_> {
         let argv = words.iter().chain(edges).map(|&word| word.to_owned()).chain(order.features.flags()).collect();
         let (exit, denials) = Box::pin(cell::resolve(self.tools, self.workspace, &order, toolchain, argv)).await?;
         let text = plain_text(&exit.output);
-        let outcome = verdict::of_resolution(exit.end, &exit.output, &denials, &order.limits);
+        let outcome = classify::of_resolution(exit.end, &exit.output, &denials, &order.limits);
         let end = exit.end;
         // A list of packages is of no interest to anybody.
         if end != End::Code(0) {

@@ -7,7 +7,7 @@ use futures_util::stream;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::registry::{Config, Upstream};
+use crate::registry::{Access, Config, Upstream};
 
 /// The result of one connection.
 struct Talk {
@@ -19,7 +19,8 @@ struct Talk {
 async fn talk(request: &str, allowed: &[&str]) -> Talk {
     let dir = tempfile::tempdir().unwrap();
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
-    let registry = Registry::open(Config { upstream, cache: dir.path().join("cache") }).unwrap();
+    let registry =
+        Registry::open(Config { upstream, cache: dir.path().join("cache"), access: Access::Online }).unwrap();
     let allowed: Vec<AllowedHost> = allowed.iter().map(|host| host.parse().unwrap()).collect();
     let gate = Gate::new(registry, &allowed);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -152,6 +152,7 @@ impl Container {
             cpu,
             kills,
             console,
+            live: spec.live.as_ref(),
             disk: &mut disk,
             memory: None,
             limits,

@@ -41,7 +41,8 @@ pub enum DockerError {
     Rootless,
     /// The image doesn't exist.
     #[error(
-        "there is no local image `{0}`: `maar image build {0}` makes one from this host, or get it with `docker pull {0}`"
+        "there is no local image `{0}`: `maar image build {0}` makes one from this host{hint}",
+        hint = pulling(.0)
     )]
     NoImage(Image),
     /// The image has no place for maar's helper.
@@ -68,4 +69,31 @@ pub enum DockerError {
     /// A file of the host could not be put into the image.
     #[error("failed to read this host's files for the image: {0}")]
     Image(io::Error),
+}
+
+/// How to get an image from elsewhere, if its name tells from where: an unqualified one may be anybody's.
+fn pulling(image: &Image) -> String {
+    let registry = image.as_str().split_once('/').map(|(first, _)| first);
+    match registry.filter(|first| first.contains(['.', ':']) || *first == "localhost") {
+        Some(_) => format!(", or get it with `docker pull {image}`"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_image_whose_registry_is_named_is_to_be_pulled() {
+        let advice = |name: &str| DockerError::NoImage(name.parse().unwrap()).to_string();
+        for name in ["maar", "maar:2", "someone/maar"] {
+            let expected =
+                format!("there is no local image `{name}`: `maar image build {name}` makes one from this host");
+            assert_eq!(advice(name), expected);
+        }
+        for name in ["registry.example/maar", "localhost:5000/maar"] {
+            assert!(advice(name).ends_with(&format!(", or get it with `docker pull {name}`")), "{name}");
+        }
+    }
 }

@@ -218,6 +218,7 @@ mod tests {
             mounts,
             network,
             limits,
+            live: None,
         };
         let common = Common {
             image: Image::default(),
