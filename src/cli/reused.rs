@@ -41,11 +41,11 @@ impl Reused {
             (oldest, newest) => format!("{newest} to {oldest} old"),
         };
         if results == all {
-            format!(
-                "nothing ran: all {} results are from earlier runs, {age}; --fresh runs everything again, --update looks \
-                 for newer versions",
-                thousands(all)
-            )
+            let what = match all {
+                1 => "the only result is from an earlier run".to_owned(),
+                _ => format!("all {} results are from earlier runs", thousands(all)),
+            };
+            format!("nothing ran: {what}, {age}; --fresh runs everything again, --update looks for newer versions")
         } else {
             format!("{} of {} results are from earlier runs, {age}", thousands(results), thousands(all))
         }
@@ -89,6 +89,8 @@ mod tests {
             newest: Duration::from_secs(3700),
         };
         assert_eq!(reused(12, 3700).in_words(), "12 of 3,000 results are from earlier runs, 1 h old");
+        let only = Reused { results: 1, all: 1, ..reused(1, 3700) };
+        assert!(only.in_words().starts_with("nothing ran: the only result is from an earlier run, 1 h old; "));
         assert_eq!(
             reused(3000, 400_000).in_words(),
             "nothing ran: all 3,000 results are from earlier runs, 1 h to 4 days old; --fresh runs everything again, \
