@@ -263,11 +263,11 @@ fn a_reason_names_the_restriction_that_a_crate_met() {
     krate(&world, "sibling", &[("src/lib.rs", "")]);
     let expected = [
         "plus@0.1.0 test-fail: test@stable: tests failed: it \
-         (a cell has no rustup, and `cargo +TOOLCHAIN` doesn't work there)",
+         (not in the cell: rustup and `cargo +TOOLCHAIN`)",
         "renames@0.1.0 test-fail: test@stable: tests failed: it \
-         (a cell's target folder, and an ordinary user's large packages, don't allow all renames)",
-        "outside@0.1.0 broken: prepare: dependency `sibling` is outside the folder, and maar copies no more than that: \
-         make both members of one workspace, or depend on a published version",
+         (not in the cell: some renames, between two file systems)",
+        "outside@0.1.0 inconclusive: prepare: dependency `sibling` is at `../sibling`, outside the crate's folder, and \
+         maar copies only that folder",
     ];
     assert_eq!(verdicts(&world, &["plus", "renames", "outside"], &[]), expected);
 }
