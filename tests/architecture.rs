@@ -133,13 +133,13 @@ const OTHER_DOORS: [(&str, &[&str], &str); 21] = [
     (
         "sandbox/copy.rs",
         &[
-            "File::create",
             "File::open",
             "fs::copy",
             "fs::create_dir",
             "fs::read_dir",
             "fs::read_link",
             "fs::set_permissions",
+            "fs::symlink",
         ],
         "sources as `prepare` left them, copied where no command has been yet",
     ),
@@ -164,7 +164,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 21] = [
     ),
     (
         "sandbox/native.rs",
-        &["fs::create_dir", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
+        &["fs::create_dir", "fs::create_dir_all", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
