@@ -170,7 +170,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("call clone", "namespaces, which the arguments of the probe ask for"),
     ("call landlock_restrict_self", "needs no_new_privs, which a plain user's shell doesn't have"),
     ("call mount", "mounting"),
-    ("call prlimit64", "limits of other processes"),
     ("call process_madvise", "memory of other processes"),
     ("call settimeofday", "the host's clock"),
     ("call swapo*", "the host's memory"),

@@ -167,7 +167,7 @@ fn forbidden() -> Filtered<Rules> {
     let terminal_input = |request| argument(1, SeccompCmpOp::Eq, request).and_then(|is| all([is]));
     rules.insert(libc::SYS_ioctl, TERMINAL_INPUT.into_iter().map(terminal_input).collect::<Filtered<_>>()?);
     // The command has init's user, and could let init use no more CPU time than it has had: the kernel would kill it.
-    rules.insert(libc::SYS_prlimit64, vec![all([argument(0, SeccompCmpOp::Ne, 0)?])?]);
+    rules.insert(libc::SYS_prlimit64, vec![all([argument(0, SeccompCmpOp::Eq, 1)?])?]);
     rules.extend(scheduling_of_init()?);
     let none_of = PERSONALITIES.into_iter().map(|allowed| argument(0, SeccompCmpOp::Ne, allowed));
     rules.insert(libc::SYS_personality, vec![all(none_of.collect::<Filtered<Vec<_>>>()?)?]);
@@ -307,9 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_set_for_oneself_only() {
+    fn limits_are_set_for_anybody_but_init() {
         check(libc::SYS_prlimit64, [1, 0, 0], Err(Errno::EPERM));
         check(libc::SYS_prlimit64, [0, 0, 0], Ok(()));
+        // Nobody has that number.
+        check(libc::SYS_prlimit64, [0x7fff_fffe, 0, 0], Err(Errno::ESRCH));
     }
 
     #[test]
