@@ -319,7 +319,8 @@ fn environment(
         let parent = above.parent().unwrap_or(&above).display().to_string();
         env.push(("GIT_CEILING_DIRECTORIES".to_owned(), parent));
     }
-    for (name, value) in order.env {
+    // Variables such as LD_PRELOAD name code, and no code of the crate runs in `prepare`.
+    for (name, value) in order.env.iter().filter(|_| *order.op != Op::Prepare) {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));
     }

@@ -118,6 +118,28 @@ async fn settings_of_maars_own_are_in_no_variable_that_tests_see() {
     );
 }
 
+#[tokio::test]
+async fn variables_of_the_crates_reach_its_ops_and_not_prepare() {
+    for (op, expected) in [(Op::Prepare, false), (Op::Build, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let [source, jobs] = ["crate", "jobs"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&source).and_then(|()| std::fs::create_dir(&jobs)).unwrap();
+        let fake = Fake::new(|_, _| exit(End::Code(101), ""));
+        let tools = tools(&fake, dir.path(), &["1.95.0"]);
+        let krate = krate(Origin::Path { dir: source, digest: String::new(), member: "".into() });
+        let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "/crate/x.so".to_owned())]);
+        let toolchain = (op != Op::Prepare).then_some(0);
+        let order = Order { env: &env, ..order(&op, &krate, toolchain, limits()) };
+        let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
+        Op::run(&tools, &workspace, &order).await;
+        let commands = fake.seen();
+        assert!(!commands.is_empty(), "{op:?}");
+        for (_, command) in commands {
+            assert_eq!(command.env.iter().any(|(name, _)| name == "LD_PRELOAD"), expected, "{op:?}");
+        }
+    }
+}
+
 /// Prepares a folder with two toolchains, whose cargos take a while each and find a dependency missing.
 async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>) {
     const TAKES: Duration = Duration::from_millis(400);

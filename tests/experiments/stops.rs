@@ -138,7 +138,7 @@ fn a_terminal_that_is_closed_ends_what_is_running_as_sigterm_does() {
 #[test]
 fn the_output_of_a_running_op_can_be_followed_to_the_end_of_the_run() {
     let world = World::new([Fixture::new("talks", "1.0.0")]);
-    let script = "echo begun; until [ -e /target/go ]; do sleep 0.05; done; printf ended";
+    let script = "echo begun; until [ -e target/go ]; do sleep 0.05; done; printf ended";
     world.write(
         "maar.toml",
         &format!(

@@ -82,7 +82,7 @@ fn a_run_that_is_stopped_or_killed_leaves_nothing_for_ever() {
         "maar.toml",
         &format!(
             "name = \"waits\"\ncrates = [\"waits\"]\ntoolchains = [\"stable\"]\nops = [\"prepare\", \"wait\"]\n[op.wait]\nstage = \"build\"\n\
-         run = [\"sh\", \"-c\", \"mkdir -p -m 700 /target/closed/deep; echo > /target/closed/deep/file; sleep {NAP}\"]"
+         run = [\"sh\", \"-c\", \"mkdir -p -m 700 target/closed/deep; echo > target/closed/deep/file; sleep {NAP}\"]"
         ),
     );
     in_account(&world, |user| {
