@@ -139,6 +139,7 @@ async fn in_cell(sandbox: &Sandbox, dir: &Path) {
         mounts: vec![Mount { at: "/work".into(), what: MountKind::Writable(dir.join("work")) }],
         network: Network::Loopback,
         limits: LIMITS,
+        after: None,
     };
     let command = sandbox::Command {
         argv: vec!["/usr/bin/true".to_owned()],

@@ -15,7 +15,7 @@ use crate::toolchain::Toolchain;
 
 mod fingerprint;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use fingerprint::Particulars;
 pub use fingerprint::{BadFingerprint, Fingerprint};
@@ -98,6 +98,13 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
         wanted[place] |= leaves_files(&step.op) && (place + 1..steps.len()).any(needed);
     }
     steps.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(step, _)| step.clone()).collect()
+}
+
+/// The steps of the same toolchain before a step, in order: what its op may rest on.
+pub fn earlier<'a>(plan: &'a CratePlan, step: &Step) -> impl Iterator<Item = &'a Step> + use<'a> {
+    let (toolchain, fingerprint) = (step.toolchain, step.fingerprint);
+    let of_toolchain = plan.steps.iter().filter(move |earlier| toolchain.is_some() && earlier.toolchain == toolchain);
+    of_toolchain.take_while(move |earlier| earlier.fingerprint != fingerprint)
 }
 
 /// Whether later ops may see what an op did to the crate's folder. What cargo leaves there, it can make again.

@@ -13,6 +13,7 @@ use super::{logs, sandbox, signals, stored};
 use crate::compare::{CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
+use crate::ops::removal::Removal;
 use crate::ops::workspace::Workspace;
 use crate::ops::{Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -105,7 +106,8 @@ impl Visit<'_> {
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?;
+        let owner = tools.sandbox.owner();
+        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), owner, Removal::at_once())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done
@@ -161,6 +163,7 @@ impl Visit<'_> {
             krate,
             toolchain: step.toolchain,
             limits: self.experiment.limits_of(&krate.id.name, &step.op.name()),
+            after: None,
             features: &settings.features,
             env: &settings.env,
             sharing: Sharing::Layers,

@@ -156,7 +156,7 @@ pub(crate) fn join(first: Exit, second: Exit) -> Exit {
     // Only commands of `prepare` are joined, which are cargo's own and print little.
     let head = [first.output.head, first.output.tail, second.output.head].concat();
     let dropped = first.output.dropped + second.output.dropped;
-    Exit { end: second.end, usage, output: Output { head, tail: second.output.tail, dropped } }
+    Exit { end: second.end, usage, output: Output { head, tail: second.output.tail, dropped }, doubt: second.doubt }
 }
 
 /// What two commands cost that ran one after the other.
@@ -194,7 +194,14 @@ async fn finish(
 }
 
 fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
-    Spec { label: label(order), scratch: workspace.scratch(), mounts, network, limits: order.limits }
+    Spec {
+        label: label(order),
+        scratch: workspace.scratch(),
+        mounts,
+        network,
+        limits: order.limits,
+        after: order.after,
+    }
 }
 
 /// Such as `build-serde-json`: what a host name may hold.

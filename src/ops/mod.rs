@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use semver::Version;
@@ -14,7 +15,7 @@ pub use crate::cache::Tally;
 use crate::krate::Selected;
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
-use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
+use crate::sandbox::{Console, Doubt, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
@@ -27,10 +28,11 @@ mod clippy;
 mod command;
 mod doc;
 mod prepare;
+pub mod removal;
 pub mod settings;
 mod test;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 pub mod workspace;
 
@@ -132,6 +134,8 @@ pub struct Order<'a> {
     pub toolchain: Option<usize>,
     /// What each command may use.
     pub limits: Limits,
+    /// Why an earlier run of the op was in doubt, if this one repeats it.
+    pub after: Option<Doubt>,
     /// The features to build with.
     pub features: &'a Features,
     /// Variables of the user's own.
@@ -159,6 +163,8 @@ pub struct Done {
     pub lockfile: Option<Vec<u8>>,
     /// What became of the dependencies.
     pub dependencies: Tally,
+    /// Why the outcome may not be the crate's doing: a reason to run the op once more.
+    pub doubt: Option<Doubt>,
 }
 
 impl Done {
@@ -166,12 +172,20 @@ impl Done {
     pub fn without_commands(outcome: Outcome) -> Self {
         let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
         let output = Output { head: log.into_bytes(), ..Output::default() };
-        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, dependencies: Tally::default() }
+        Self {
+            outcome: Some(outcome),
+            usage: Usage::default(),
+            output,
+            lockfile: None,
+            dependencies: Tally::default(),
+            doubt: None,
+        }
     }
 
     /// The host could not do what was needed.
-    pub fn failed_on_host(error: &dyn std::error::Error) -> Self {
-        Self::without_commands(Outcome::Inconclusive(Cause::Host(error.to_string())))
+    pub fn failed_on_host(error: &(dyn std::error::Error + 'static)) -> Self {
+        let doubt = is_short_of_space(error).then_some(Doubt::ShortDisk);
+        Self { doubt, ..Self::without_commands(Outcome::Inconclusive(Cause::Host(error.to_string()))) }
     }
 }
 
@@ -205,7 +219,7 @@ impl Op {
                     let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
                     exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
                 }
-                Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt }
             }
             Err(error) => Done::failed_on_host(&error),
         }
@@ -248,6 +262,7 @@ impl Op {
                 output: Output::default(),
                 lockfile: None,
                 dependencies: Tally::default(),
+                doubt: None,
             },
             Err(error) => Done::failed_on_host(&error),
         }
@@ -306,6 +321,19 @@ impl Op {
 
 /// The first cargo that has names for kinds of debug information: <https://github.com/rust-lang/cargo/pull/11958>.
 const NAMES_DEBUG_INFO: Version = Version::new(1, 71, 0);
+
+/// Whether a file could not be written because the disk is full.
+fn is_short_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref().is_some_and(is_full) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 /// Runs what blocks on a thread for that.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

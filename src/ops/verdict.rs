@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
 use crate::printable::one_line;
 use crate::registry::Denial;
-use crate::sandbox::{End, Limits, MAX_PRINTED, Output};
+use crate::sandbox::{End, Limits, MAX_PRINTED, Output, is_crash};
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
 pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
@@ -41,7 +41,10 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
     let outcome = match end {
         End::Code(0) => Outcome::Passed,
         End::Code(code) => on_failure(code),
-        End::Signal(signal) => Outcome::Failed(Failure::Signal(signal)),
+        End::Signal(signal) if is_crash(signal) => Outcome::Failed(Failure::Signal(signal)),
+        End::Signal(signal) => {
+            Outcome::Inconclusive(Cause::Host(format!("{}, which maar did not send", Failure::Signal(signal))))
+        }
         End::TimedOut => Outcome::Inconclusive(Cause::TimedOut(limits.timeout)),
         End::Idle => Outcome::Inconclusive(Cause::Idle(limits.idle_timeout)),
         End::OutOfMemory => Outcome::Inconclusive(Cause::OutOfMemory(limits.memory)),
@@ -49,6 +52,9 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
         End::Flooded => Outcome::Inconclusive(Cause::Flooded(MAX_PRINTED)),
         End::OutOfProcesses => Outcome::Inconclusive(Cause::OutOfProcesses(limits.pids)),
         End::OutOfDisk => Outcome::Inconclusive(Cause::OutOfDisk),
+        End::HostOutOfMemory => {
+            Outcome::Inconclusive(Cause::Host("no memory left on the host, which killed a process".to_owned()))
+        }
         End::Stopped => return None,
     };
     Some(outcome)
@@ -326,6 +332,9 @@ mod tests {
             (End::OverDisk, "inconclusive: needs more disk space than 1.0 GiB"),
             (End::OutOfProcesses, "inconclusive: needs more than 100 processes and threads"),
             (End::OutOfDisk, "inconclusive: no space left on the host's disk"),
+            (End::HostOutOfMemory, "inconclusive: host: no memory left on the host, which killed a process"),
+            (End::Signal(9), "inconclusive: host: killed by SIGKILL, which maar did not send"),
+            (End::Signal(15), "inconclusive: host: killed by SIGTERM, which maar did not send"),
             (End::Flooded, "inconclusive: printed more than 256.0 MiB"),
         ] {
             assert_eq!(reason_of_command(end, failed), reason);
@@ -363,6 +372,12 @@ mod tests {
         let text = "error: test failed, to rerun pass `--lib`\n\nCaused by:\n  \
                     process didn't exit successfully: `/target/x` (signal: 11, SIGSEGV: invalid memory reference)\n";
         assert_eq!(reason_of_command(End::Code(101), text), "failed: killed by SIGSEGV");
+    }
+
+    #[test]
+    fn a_command_that_crashes_has_failed() {
+        assert_eq!(reason_of_command(End::Signal(11), ""), "failed: killed by SIGSEGV");
+        assert_eq!(reason_of_command(End::Signal(6), ""), "failed: killed by SIGABRT");
     }
 
     #[test]

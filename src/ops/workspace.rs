@@ -1,5 +1,7 @@
 //! The folder of one crate's job: all that survives between its steps. Dropping it frees the disk.
 //!
+//! What a step makes anew is not removed by it: the old folder gets another name and goes to the [`Removal`].
+//!
 //! ```text
 //! source/          the crate, pristine after `prepare`; lower layer of every toolchain's overlay
 //! cargo/home/      cargo's home: its configuration, and git checkouts where there are any
@@ -16,7 +18,9 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::removal::{Doomed, Removal};
 use crate::owner::Owner;
 use crate::sandbox::{Door, remove_folder};
 
@@ -26,14 +30,18 @@ const MAX_SOURCE: u64 = 16 << 20;
 /// The folder of one crate's job.
 #[derive(Debug)]
 pub struct Workspace {
-    dir: PathBuf,
+    dir: Doomed,
     owner: Option<Owner>,
+    removal: Removal<Doomed>,
+    /// How many folders have been made anew.
+    renewals: AtomicU64,
 }
 
 /// A folder of a workspace that couldn't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to make {path}: {source}")]
+#[error("failed to {what} {path}: {source}")]
 pub struct WorkspaceError {
+    what: &'static str,
     path: PathBuf,
     source: io::Error,
 }
@@ -62,25 +70,30 @@ impl Workspace {
     /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `owner`.
     ///
     /// `sources` is the shared store of unpacked dependencies.
-    pub fn new(jobs: &Path, sources: &Path, owner: Option<Owner>) -> Result<Self, WorkspaceError> {
+    pub fn new(
+        jobs: &Path,
+        sources: &Path,
+        owner: Option<Owner>,
+        removal: Removal<Doomed>,
+    ) -> Result<Self, WorkspaceError> {
         let dir = tempfile::Builder::new()
             .prefix("job-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(jobs)
-            .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
+            .map_err(failed("make a folder in", jobs))?
             .keep();
-        let workspace = Self { dir, owner };
+        let workspace = Self { dir: Doomed { path: dir }, owner, removal, renewals: AtomicU64::new(0) };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
         let link = workspace.cargo().join("sources");
-        symlink(sources, &link).map_err(|source| WorkspaceError { path: link, source })?;
+        symlink(sources, &link).map_err(failed("make", &link))?;
         Ok(workspace)
     }
 
     /// The crate's sources. Made by whoever unpacks them.
     pub(crate) fn source(&self) -> PathBuf {
-        self.dir.join("source")
+        self.dir.path.join("source")
     }
 
     /// The crate's sources as a folder that a cell of `prepare` has written to.
@@ -95,7 +108,7 @@ impl Workspace {
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {
-        self.dir.join("cargo")
+        self.dir.path.join("cargo")
     }
 
     pub(crate) fn cargo_home(&self) -> PathBuf {
@@ -108,7 +121,7 @@ impl Workspace {
     }
 
     pub(crate) fn scratch(&self) -> PathBuf {
-        self.dir.join("scratch")
+        self.dir.path.join("scratch")
     }
 
     pub(crate) fn owner(&self) -> Option<Owner> {
@@ -117,7 +130,7 @@ impl Workspace {
 
     /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
     pub(crate) fn toolchain(&self, index: usize) -> Result<ToolchainDirs, WorkspaceError> {
-        let dir = self.dir.join(index.to_string());
+        let dir = self.dir.path.join(index.to_string());
         let dirs = ToolchainDirs {
             upper: dir.join("upper"),
             work: dir.join("work"),
@@ -136,39 +149,65 @@ impl Workspace {
         Ok(dirs)
     }
 
-    /// Removes what ops left of any toolchain. No cell may be open.
-    pub(crate) fn restart(&self, toolchains: usize) -> Result<(), WorkspaceError> {
-        (0..toolchains)
-            .map(|index| self.dir.join(index.to_string()))
-            .try_for_each(|path| remove_folder(&path).map_err(|source| WorkspaceError { path, source }))
+    /// Forgets what ops left of any toolchain. No cell may be open.
+    pub(crate) async fn restart(&self, toolchains: usize) -> Result<(), WorkspaceError> {
+        for toolchain in 0..toolchains {
+            self.forget(toolchain).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what ops left of a toolchain. No cell may be open.
+    pub(crate) async fn forget(&self, toolchain: usize) -> Result<(), WorkspaceError> {
+        self.banish(&self.dir.path.join(toolchain.to_string())).await
     }
 
     /// Makes an empty folder, whatever was there before.
-    pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
-        remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;
+    pub(crate) async fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
+        self.banish(path).await?;
         match made_for {
             For::Cells => self.make_owned(path),
             For::Maar => self.make(path),
         }
     }
 
+    /// Hands itself over to be removed.
+    pub async fn retire(self) {
+        self.removal.take(self.dir).await;
+    }
+
+    /// Moves a folder out of the workspace, so that whoever removes the one is not in the way of whoever removes the other.
+    async fn banish(&self, path: &Path) -> Result<(), WorkspaceError> {
+        let mut elsewhere = self.dir.path.clone().into_os_string();
+        elsewhere.push(format!("-old-{}", self.renewals.fetch_add(1, Ordering::Relaxed)));
+        let elsewhere = PathBuf::from(elsewhere);
+        match fs::rename(path, &elsewhere) {
+            Ok(()) => {
+                self.removal.offer(Doomed { path: elsewhere }).await;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Its owner may have closed it, in a cell.
+            Err(_) => remove_folder(path).map_err(failed("remove", path)),
+        }
+    }
+
     fn make(&self, path: &Path) -> Result<(), WorkspaceError> {
-        fs::create_dir(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })
+        fs::create_dir(path).map_err(failed("make", path))
     }
 
     fn make_owned(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.make(path)?;
         match self.owner {
-            Some(Owner { uid, gid }) => std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                .map_err(|source| WorkspaceError { path: path.to_owned(), source }),
+            Some(Owner { uid, gid }) => {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed("change the owner of", path))
+            }
             None => Ok(()),
         }
     }
 }
 
-impl Drop for Workspace {
-    fn drop(&mut self) {
-        // What can't be removed now is swept by the next run.
-        let _ = remove_folder(&self.dir);
-    }
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
+    let path = path.to_owned();
+    move |source| WorkspaceError { what, path, source }
 }

@@ -2,19 +2,24 @@
 //!
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
+mod once_more;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Setup;
-use super::removal::Removal;
 use super::repetition::{self, History};
 use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
+use crate::ops::removal::{Doomed, Removal};
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Done, Op, Order, Sharing};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
+use crate::sandbox::Doubt;
 use crate::schedule;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
@@ -42,7 +47,7 @@ pub(super) struct Job {
     /// How many packages its lockfile has, once there is one.
     packages: Option<u32>,
     left: Left,
-    removal: Removal<Workspace>,
+    removal: Removal<Doomed>,
 }
 
 /// Which step an event is about.
@@ -65,7 +70,7 @@ impl Job {
         shared: &Arc<Setup>,
         krate: usize,
         left: Left,
-        removal: &Removal<Workspace>,
+        removal: &Removal<Doomed>,
         reader: &Store,
     ) -> Option<Self> {
         let queue = shared.left(krate);
@@ -88,17 +93,29 @@ impl Job {
         })
     }
 
+    /// Does a step: runs its op, and once more if the failure may be somebody else's doing.
     async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
-        if let Err(error) = self.make_workspace() {
-            return Done::failed_on_host(&error);
-        }
-        let workspace = self.workspace.as_ref().expect("it was made above");
         if step.attempt > self.attempt {
-            if let Err(done) = self.restart(workspace).await {
+            if let Some(workspace) = &self.workspace
+                && let Err(done) = self.restart(workspace).await
+            {
                 return done;
             }
             self.attempt = step.attempt;
         }
+        let done = self.run_op(step, None, stop.clone()).await;
+        match done.doubt.filter(|_| done.outcome.is_some()) {
+            Some(doubt) => self.once_more(step, doubt, done, stop).await,
+            None => done,
+        }
+    }
+
+    /// Runs the op of a step; `after`: why an earlier run of it was in doubt.
+    async fn run_op(&mut self, step: &Step, after: Option<Doubt>, stop: Stop) -> Done {
+        if let Err(error) = self.make_workspace() {
+            return Done::failed_on_host(&error);
+        }
+        let workspace = self.workspace.as_ref().expect("it was made above");
         let lockfile = match &self.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
             Err(error) => return Done::failed_on_host(error),
@@ -113,6 +130,7 @@ impl Job {
             krate,
             toolchain: step.toolchain,
             limits: self.left.limits(limits, step.op.stage(), *cores),
+            after,
             features: &settings.features,
             env: &settings.env,
             sharing: if step.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
@@ -126,7 +144,8 @@ impl Job {
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
             let Setup { tools, jobs, .. } = &*self.shared;
-            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
+            let (sources, owner) = (tools.registry.sources_dir(), tools.sandbox.owner());
+            self.workspace = Some(Workspace::new(jobs.dir(), sources, owner, self.removal.clone())?);
         }
         Ok(())
     }
@@ -143,7 +162,7 @@ impl Job {
         let tools = &self.shared.tools;
         let released = tools.sandbox.release(&workspace.scratch()).await;
         released.map_err(|error| Done::failed_on_host(&error))?;
-        workspace.restart(tools.toolchains.len()).map_err(|error| Done::failed_on_host(&error))
+        workspace.restart(tools.toolchains.len()).await.map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Hands the folder over to be removed, before the job's permit is given back.
@@ -151,7 +170,7 @@ impl Job {
         let Some(workspace) = self.workspace else { return };
         // What can't be given up now goes when maar does.
         let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
-        self.removal.take(workspace).await;
+        workspace.retire().await;
     }
 }
 

@@ -92,16 +92,17 @@ impl NativeCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        let Spec { label, limits, mounts, network, .. } = &self.spec;
+        let Spec { label, limits, mounts, network, after, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.identity,
             root: self.root.clone(),
             mounts: mounts.clone(),
-            memory: limits.memory.as_u64(),
+            memory: self.spec.private_space(),
         };
         let launch = Launch {
             label,
             limits,
+            after: *after,
             command,
             isolation: Isolation::Namespaces(namespaces),
             network: *network,

@@ -121,6 +121,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
             disk: ByteSize::mib(64),
             cores: Cores::Shared,
         },
+        after: None,
     };
     if trial == Trial::Overlay {
         let what = MountKind::Overlay { lower: folder("lower")?, upper: folder("upper")?, work: folder("work")? };

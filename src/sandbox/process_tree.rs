@@ -44,6 +44,12 @@ pub(super) fn descendants(ancestor: u32) -> Vec<u32> {
     found.into_iter().collect()
 }
 
+/// How many threads the descendants of a process have.
+pub(super) fn threads(ancestor: u32) -> u64 {
+    let threads = |process: u32| std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
+    descendants(ancestor).into_iter().map(threads).fold(0, |sum, threads| sum.saturating_add(threads as u64))
+}
+
 /// The children of a process; `None`: the kernel doesn't list them. One that is gone has none.
 fn children(process: u32) -> Option<Vec<u32>> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
@@ -117,6 +123,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
         };
         assert!(found.contains(&shell.id()) && found.len() >= 4, "{found:?}");
+        assert!(threads(std::process::id()) >= 4);
         for process in descendants(shell.id()).into_iter().chain([shell.id()]) {
             let pid = nix::unistd::Pid::from_raw(process.cast_signed());
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();

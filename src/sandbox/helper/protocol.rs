@@ -92,8 +92,6 @@ pub(crate) struct Rlimits {
     pub(crate) processes: Option<u64>,
     /// Private memory of one process, in bytes.
     pub(crate) data: Option<u64>,
-    /// How large a file may be written, in bytes.
-    pub(crate) file: u64,
 }
 
 /// What came of a job.
@@ -105,6 +103,8 @@ pub(crate) enum Report {
         ended: Ended,
         /// User and system time of all its processes.
         cpu: Duration,
+        /// The most memory that one of its processes held, in bytes, unless that of an earlier command hides it.
+        largest: Option<u64>,
     },
     /// It could not be run.
     Failed(Fault),
