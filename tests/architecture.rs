@@ -156,7 +156,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 21] = [
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
-    ("sandbox/process_tree.rs", &["fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
+    ("sandbox/process_tree.rs", &["fs::metadata", "fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
     (
         "sandbox/unlinked.rs",
         &["fs::metadata", "fs::read_dir", "fs::read_to_string"],

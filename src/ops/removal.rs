@@ -71,6 +71,13 @@ impl<T> Removal<T> {
         Self { queue }
     }
 
+    /// One whose threads are busy for ever: what so many hand over waits at the other end.
+    #[cfg(test)]
+    pub(super) fn stuck(most: usize) -> (Self, async_channel::Receiver<T>) {
+        let (queue, waiting) = async_channel::bounded(most);
+        (Self { queue }, waiting)
+    }
+
     /// Hands over what is to be removed, as soon as there is room in the queue.
     pub async fn take(&self, old: T) {
         // Without threads, dropping the error removes it here.

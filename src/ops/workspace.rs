@@ -211,3 +211,39 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Workspac
     let path = path.to_owned();
     move |source| WorkspaceError { what, path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_made_anew_is_removed_by_others_unless_they_have_too_much_to_do() {
+        let jobs = tempfile::tempdir().unwrap();
+        let (removal, waiting) = Removal::stuck(2);
+        let workspace = Workspace::new(jobs.path(), Path::new("/sources"), None, removal).unwrap();
+        let dirs = workspace.toolchain(0).unwrap();
+        let write = |folder: &Path| fs::write(folder.join("file"), "").unwrap();
+        let folders = || fs::read_dir(jobs.path()).unwrap().count();
+
+        write(&dirs.target);
+        workspace.renew(&dirs.target, For::Cells).await.unwrap();
+        assert!(dirs.target.exists() && !dirs.target.join("file").exists());
+        workspace.forget(0).await.unwrap();
+        assert!(!dirs.target.exists());
+        assert_eq!(folders(), 3, "nothing is removed yet");
+        // The queue is full.
+        let dirs = workspace.toolchain(0).unwrap();
+        write(&dirs.target);
+        workspace.restart(1).await.unwrap();
+        assert!(!dirs.target.exists());
+        assert_eq!(folders(), 3);
+
+        let doomed: Vec<Doomed> = std::iter::from_fn(|| waiting.try_recv().ok()).collect();
+        assert!(doomed[0].path.join("file").exists());
+        drop(doomed);
+        assert_eq!(folders(), 1);
+        drop(waiting);
+        workspace.retire().await;
+        assert_eq!(folders(), 0);
+    }
+}

@@ -11,7 +11,7 @@ use super::process_tree;
 pub(super) const ROOM: u64 = 4096;
 
 /// How often a command is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How many processes and threads a command may have.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +28,9 @@ impl ProcessWatch {
         let Self { helper, limit } = self;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let threads = tokio::task::spawn_blocking(move || process_tree::threads(helper)).await;
+            let looked = tokio::task::spawn_blocking(move || process_tree::has_more_threads(helper, limit)).await;
             // What can't be looked at has no processes.
-            if threads.is_ok_and(|threads| threads > limit) {
+            if looked.unwrap_or(false) {
                 return;
             }
         }

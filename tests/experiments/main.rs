@@ -12,6 +12,7 @@ mod again;
 mod blame;
 mod cases;
 mod commands;
+mod doubt;
 mod git_host;
 mod host;
 mod layers;
