@@ -149,8 +149,8 @@ fn a_crate_gets_nothing_that_code_it_does_not_have_could_have_changed() {
 fn a_unit_with_a_file_of_absurd_size_is_not_shared() {
     let world = World::new();
     let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B")]);
-    let library = fs::read_dir(upper.join("debug/deps")).unwrap().map(|entry| entry.unwrap().path());
-    let library = library.filter(|path| fs::read_to_string(path).is_ok_and(|text| text == "A")).next().unwrap();
+    let mut files = fs::read_dir(upper.join("debug/deps")).unwrap().map(|entry| entry.unwrap().path());
+    let library = files.find(|path| fs::read_to_string(path).is_ok_and(|text| text == "A")).unwrap();
     // A hole: it takes no room, and would count against the budget of all layers.
     fs::File::options().write(true).open(library).unwrap().set_len(1 << 40).unwrap();
     let mut base = world.base();
