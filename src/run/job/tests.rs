@@ -216,6 +216,18 @@ async fn an_op_whose_predecessor_does_not_pass_again_is_inconclusive() {
 }
 
 #[tokio::test]
+async fn a_build_in_doubt_runs_again_before_its_parts_are_told_apart() {
+    let play = Play::new(&[Op::Build, Op::Test], |_, command, times| match (command.argv.join(" ").as_str(), times) {
+        ("cargo test --frozen --no-run", 0) => doubtful(End::Code(101), Doubt::Killed),
+        (_, _) => exit(End::Code(0), ""),
+    });
+    let played = play.run(Stop::never()).await;
+    assert_eq!(played.steps[1], ("build".to_owned(), Some(Outcome::Passed)));
+    let commands: Vec<&str> = played.commands.iter().map(|(command, _)| command.as_str()).collect();
+    assert_eq!(commands, ["update", "test", "test", "test"]);
+}
+
+#[tokio::test]
 async fn a_prepare_in_doubt_begins_anew() {
     let play = Play::new(&[Op::Test], |spec, command, times| {
         let planted = (command.argv[1] == "update").then(|| written(spec, "/crate").join("planted"));
