@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -46,6 +46,17 @@ pub enum HomeError {
         /// On which file or folder.
         path: PathBuf,
         /// Why it failed.
+        source: io::Error,
+    },
+    /// Commands made it under ids that this process doesn't have.
+    #[error(
+        "failed to remove {path}: {source}; commands of an earlier run made files there under subordinate ids of yours: \
+         `maar clean` removes them where newuidmap works, or `sudo rm -r {path}`"
+    )]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it couldn't be removed.
         source: io::Error,
     },
     /// A run is using it.
@@ -100,6 +111,11 @@ impl Home {
         self.cache().join("layers")
     }
 
+    /// Locks on the ids that commands of an ordinary user have; made when first needed.
+    pub fn users(&self) -> PathBuf {
+        self.dir.join("users")
+    }
+
     /// The HTML reports, a folder per experiment.
     pub fn reports(&self) -> PathBuf {
         self.dir.join("reports")
@@ -118,6 +134,12 @@ impl Home {
         let lock = lock_file(&path)?;
         lock.try_lock().map_err(|error| HomeError::Io { what: "lock", path, source: error.into() })?;
         Ok(Jobs { dir, _lock: lock })
+    }
+
+    /// Whether there are folders of other runs, dead or alive.
+    pub fn has_leftovers(&self) -> bool {
+        fs::read_dir(self.dir.join("jobs"))
+            .is_ok_and(|entries| entries.flatten().any(|entry| !entry.file_name().as_bytes().starts_with(b".")))
     }
 
     /// Removes the caches and what dead runs left, and says how much room that made.
@@ -187,8 +209,9 @@ fn close(path: &Path) -> Result<(), HomeError> {
     })
 }
 
+/// Private, because a user who can open a lock can also take it, and keep maar out of its experiments.
 fn lock_file(path: &Path) -> Result<File, HomeError> {
-    File::options().write(true).create(true).truncate(false).open(path).map_err(|source| HomeError::Io {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|source| HomeError::Io {
         what: "open",
         path: path.to_owned(),
         source,
@@ -228,6 +251,9 @@ fn sweep(jobs: &Path) -> Result<Swept, HomeError> {
 
 fn remove(path: &Path) -> Result<(), HomeError> {
     match remove_folder(path) {
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(HomeError::Foreign { path: path.to_owned(), source })
+        }
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(HomeError::Io { what: "remove", path: path.to_owned(), source })
         }

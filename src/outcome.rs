@@ -66,6 +66,23 @@ pub enum Failure {
     Exit(i32),
     /// The command was ended by this signal (its number on Linux), which maar didn't send.
     Signal(i32),
+    /// It failed, and printed that it met something that a cell doesn't have.
+    Restricted {
+        /// How it failed.
+        failure: Box<Failure>,
+        /// What it met.
+        by: Restriction,
+    },
+}
+
+/// What a plain user's shell has and a cell doesn't, as far as a failure can be told to come from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restriction {
+    /// There is no rustup, so that `cargo +nightly` means nothing.
+    NoRustup,
+    /// Two folders of the package are on different file systems.
+    CrossesDevices,
 }
 
 /// Why a crate can't be built by anyone.
@@ -80,6 +97,8 @@ pub enum Breakage {
     Manifest(String),
     /// A dependency doesn't exist.
     MissingDependency(String),
+    /// A dependency is in a folder of the user's that maar didn't copy.
+    OutsideDependency(String),
     /// No published, unyanked version of a dependency fits.
     Unresolvable(String),
     /// The packaged lockfile can't be used as it is.
@@ -189,11 +208,23 @@ impl fmt::Display for Failure {
             Self::Cargo(message) => write!(f, "cargo: {message}"),
             Self::Tests { names, more: 0 } => write!(f, "tests failed: {}", names.join(", ")),
             Self::Tests { names, more } => write!(f, "tests failed: {} and {more} more", names.join(", ")),
+            Self::Restricted { failure, by } => write!(f, "{failure} ({by})"),
             Self::Exit(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "killed by {name}"),
                 Err(_) => write!(f, "killed by signal {signal}"),
             },
+        }
+    }
+}
+
+impl fmt::Display for Restriction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRustup => write!(f, "a cell has no rustup, and `cargo +TOOLCHAIN` doesn't work there"),
+            Self::CrossesDevices => {
+                write!(f, "a cell's target folder, and an ordinary user's large packages, don't allow all renames")
+            }
         }
     }
 }
@@ -205,6 +236,11 @@ impl fmt::Display for Breakage {
             Self::Archive(what) => write!(f, "bad archive: {what}"),
             Self::Manifest(what) => write!(f, "bad manifest: {what}"),
             Self::MissingDependency(name) => write!(f, "dependency `{name}` does not exist"),
+            Self::OutsideDependency(name) => write!(
+                f,
+                "dependency `{name}` is outside the folder, and maar copies no more than that: make both members of one \
+                 workspace, or depend on a published version"
+            ),
             Self::Unresolvable(what) => write!(f, "dependencies can't be resolved: {what}"),
             Self::Lockfile(what) => write!(f, "bad lockfile: {what}"),
             Self::NoTargets => write!(f, "neither a library nor a binary to build"),

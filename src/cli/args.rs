@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
+use crate::compare::Verdict;
 use crate::experiment::{self, Caching, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
+use crate::nearest::nearest;
 use crate::ops::OpName;
 use crate::progress;
 use crate::registry::AllowedHost;
@@ -45,7 +47,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what the ops of a crate printed
     Logs(LogsArgs),
-    /// Open a shell in the cell that a crate's op had, or repeat the op there
+    /// Open a shell in the cell of the op that failed, or repeat an op
     Shell(ShellArgs),
     /// Work out what a run would take with other workers, on another machine, over more crates
     Simulate(SimulateArgs),
@@ -89,7 +91,7 @@ pub struct RunOptions {
     /// Take an op off the list, repeatable
     #[arg(long, value_name = "OP", help_heading = "What to run")]
     pub skip: Vec<String>,
-    /// Keep the results under this name [default: demo, or the name of the file]
+    /// Keep the results under this name [default: that of the file, or one made of the crates of the command line]
     #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
     pub name: Option<String>,
     /// Compile every dependency anew for every crate
@@ -98,6 +100,12 @@ pub struct RunOptions {
     /// Forget earlier results and start over
     #[arg(long, help_heading = "What to run")]
     pub fresh: bool,
+    /// Select the newest versions again; crates whose version is the same keep their results
+    #[arg(long, help_heading = "What to run")]
+    pub update: bool,
+    /// Exit with 1 if a crate gets one of these verdicts, and only then; such as regressed,inconclusive,broken
+    #[arg(long, value_name = "VERDICTS", value_delimiter = ',', value_parser = verdict, help_heading = "What to run")]
+    pub fail_on: Option<Vec<Verdict>>,
 
     /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: as the host has cores]
     #[arg(long, value_parser = experiment::workers, help_heading = "How much at once")]
@@ -242,7 +250,7 @@ pub struct ShellArgs {
     /// The crate, and its version if several were run
     #[arg(value_name = "CRATE[@VERSION]", value_parser = crate_id)]
     pub krate: CrateId,
-    /// Use this toolchain [default: the baseline]
+    /// Use this toolchain [default: that of the op that failed, else the baseline]
     #[arg(short, long, value_name = "SPEC")]
     pub toolchain: Option<ToolchainSpec>,
     /// Repeat this op instead of opening a shell
@@ -385,6 +393,16 @@ impl RunOptions {
             cache: self.no_cache.then_some(Caching::Off),
         }
     }
+}
+
+/// A verdict that a user calls a failure.
+fn verdict(text: &str) -> Result<Verdict, String> {
+    let failures = || Verdict::ALL.into_iter().filter(|verdict| *verdict != Verdict::Pass);
+    failures().find(|verdict| verdict.as_str() == text).ok_or_else(|| {
+        let names: Vec<&str> = failures().map(Verdict::as_str).collect();
+        let meant = nearest(text, names.iter().copied()).map(|name| format!("; did you mean `{name}`?"));
+        format!("unknown verdict{} (known: {})", meant.unwrap_or_default(), names.join(", "))
+    })
 }
 
 fn crate_id(text: &str) -> Result<CrateId, String> {

@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::args::DoctorArgs;
 use super::exit::Exit;
+use super::separation;
 use crate::home::Home;
 use crate::printable;
 use crate::registry::{Config, Registry, Upstream};
@@ -17,10 +18,12 @@ use crate::toolchain;
 
 /// Checks everything that a run needs; fails if something is missing that a run can't do without.
 pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let users = users();
     let home = Home::open(args.home.folder.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let checks = runtime.block_on(async {
         let mut checks = sandbox(&home).await;
+        checks.extend(users);
         checks.push(docker().await);
         checks.push(toolchains());
         checks.push(registry(&home).await);
@@ -44,8 +47,29 @@ pub(super) async fn why_no_sandbox(home: &Home) -> Option<String> {
 }
 
 async fn sandbox(home: &Home) -> Vec<Check> {
-    let native = Native::new(native::Config::default());
+    let native = Native::new(native::Config { locks: Some(home.users()), ..native::Config::default() });
     probe::probe(&native, home.dir()).await
+}
+
+/// Whether an ordinary user has ids for commands; `None` for root, who has all. Where the user has some, this process
+/// uses them from here on, as a run does.
+fn users() -> Option<Check> {
+    let name = "user ids";
+    let user = nix::unistd::geteuid();
+    if user.is_root() {
+        return None;
+    }
+    let active: Vec<_> = toolchain::active().into_iter().collect();
+    Some(match separation::enter(&active) {
+        Ok(()) => {
+            let detail = format!("cells have subordinate ids of user {user}, and none of that user's own");
+            Check { name, status: Status::Ok, detail, remedy: None }
+        }
+        Err(why) => {
+            let detail = format!("cells are user {user} to the host, as all programs of that user: {why}");
+            Check { name, status: Status::Warn, detail, remedy: Some(why.remedy()) }
+        }
+    })
 }
 
 /// Docker may be missing: nothing is wrong with a host for that.

@@ -15,7 +15,10 @@ use crate::report::{html, json, markdown, text};
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = match args.format {
+        Format::Json => stored::results_with_tests(&store, &args.name)?,
+        Format::Html | Format::Markdown | Format::Text => stored::results(&store, &args.name)?,
+    };
     let report = compare::compare(&results);
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {

@@ -93,7 +93,10 @@ mod tests {
 
     fn folder(dir: &str) -> (String, Selected) {
         let id = CrateId { name: "a".parse().unwrap(), version: Some(semver::Version::new(1, 0, 0)) };
-        (format!("path:{dir}"), Selected { id, origin: Origin::Path { dir: dir.into(), digest: dir.to_owned() } })
+        (
+            format!("path:{dir}"),
+            Selected { id, origin: Origin::Path { dir: dir.into(), digest: dir.to_owned(), member: "".into() } },
+        )
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Layers;
 pub use crate::cache::Tally;
 use crate::krate::Selected;
+use crate::libtest::{self, Tests};
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
 use crate::sandbox::{Console, Doubt, Limits, Output, Sandbox, Usage};
@@ -27,8 +29,11 @@ mod check;
 mod clippy;
 mod command;
 mod doc;
+mod flags;
 mod prepare;
 pub mod removal;
+mod restrictions;
+mod retest;
 pub mod settings;
 mod test;
 #[cfg(test)]
@@ -38,6 +43,7 @@ pub mod workspace;
 
 use ahead::Compiled;
 pub use ahead::layers;
+pub use retest::Retest;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
 
@@ -68,6 +74,8 @@ pub enum Op {
     BuildTests,
     /// `cargo test`.
     Test,
+    /// What the plan makes of `test` where a few tests are to be repeated. Never in a list.
+    Retest(Retest),
     /// `cargo clippy`.
     Clippy,
     /// `cargo doc`.
@@ -165,6 +173,8 @@ pub struct Done {
     pub dependencies: Tally,
     /// Why the outcome may not be the crate's doing: a reason to run the op once more.
     pub doubt: Option<Doubt>,
+    /// What its tests came to, one by one.
+    pub tests: Option<Arc<Tests>>,
 }
 
 impl Done {
@@ -179,6 +189,7 @@ impl Done {
             lockfile: None,
             dependencies: Tally::default(),
             doubt: None,
+            tests: None,
         }
     }
 
@@ -192,12 +203,27 @@ impl Done {
 impl Op {
     /// Runs the op to its end. Whatever goes wrong is in the outcome.
     pub async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+        if order.op.needs_dev_dependencies()
+            && let Some(outcome) = workspace.unusable_tests()
+        {
+            return Done::without_commands(outcome);
+        }
         match order.op {
-            Self::Prepare => prepare::run(tools, workspace, order).await,
+            // On the heap: its state is larger than that of all that leads here.
+            Self::Prepare => Box::pin(prepare::run(tools, workspace, order)).await,
             Self::BuildTests => build_tests::run(tools, workspace, order).await,
-            Self::Check | Self::Build | Self::Test | Self::Clippy | Self::Doc | Self::Command(_) => {
+            Self::Check | Self::Build | Self::Test | Self::Retest(_) | Self::Clippy | Self::Doc | Self::Command(_) => {
                 Self::run_command(tools, workspace, order).await
             }
+        }
+    }
+
+    /// Whether the op can't do without what only tests, examples and benches depend on.
+    fn needs_dev_dependencies(&self) -> bool {
+        match self {
+            Self::Check | Self::Clippy | Self::Test | Self::Retest(_) => true,
+            // Where the tests can't be built, the package is built alone.
+            Self::BuildTests | Self::Prepare | Self::Build | Self::Doc | Self::Command(_) => false,
         }
     }
 
@@ -205,7 +231,7 @@ impl Op {
     async fn run_command(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
         let argv = order.op.argv(order.features).expect("all ops but prepare run a command");
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
+        let compiled = match Box::pin(ahead::compile(tools, workspace, order, toolchain)).await {
             Ok(compiled) => compiled,
             Err(error) => return Done::failed_on_host(&error),
         };
@@ -213,13 +239,14 @@ impl Op {
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
                 let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let tests = order.op.tests(&exit.output).map(Arc::new);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
                 if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
                     (usage, dependencies) = (cell::sum(ahead, usage), tally);
                     let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
                     exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
                 }
-                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt, tests }
             }
             Err(error) => Done::failed_on_host(&error),
         }
@@ -238,6 +265,7 @@ impl Op {
             | Self::Build
             | Self::BuildTests
             | Self::Test
+            | Self::Retest(_)
             | Self::Doc
             | Self::Command(_) => Some([("RUSTFLAGS", CAPPED), ("RUSTDOCFLAGS", CAPPED)]),
         };
@@ -263,6 +291,7 @@ impl Op {
                 lockfile: None,
                 dependencies: Tally::default(),
                 doubt: None,
+                tests: None,
             },
             Err(error) => Done::failed_on_host(&error),
         }
@@ -275,13 +304,33 @@ impl Op {
             Self::Check => check::ARGS,
             Self::Build => build::ARGS,
             Self::BuildTests => build_tests::ARGS,
-            Self::Test => test::ARGS,
+            Self::Test | Self::Retest(_) => test::ARGS,
             Self::Clippy => clippy::ARGS,
             Self::Doc => doc::ARGS,
             Self::Command(command) => return Some(command::argv(command)),
         };
         let cargo = ["cargo"].iter().chain(args).map(|arg| (*arg).to_owned());
-        Some(cargo.chain(features.flags()).collect())
+        let selected = if let Self::Retest(retest) = self { retest.args() } else { Vec::new() };
+        Some(cargo.chain(features.flags()).chain(selected).collect())
+    }
+
+    /// What the tests came to, if the op is one `cargo test`. A script of the user's own may run it among other things.
+    fn tests(&self, output: &Output) -> Option<Tests> {
+        match self {
+            Self::Test | Self::Retest(_) => {}
+            Self::Command(command) if matches!(&command.run[..], [cargo, test, ..] if cargo == "cargo" && test == "test") =>
+                {}
+            Self::Prepare
+            | Self::Check
+            | Self::Build
+            | Self::BuildTests
+            | Self::Clippy
+            | Self::Doc
+            | Self::Command(_) => return None,
+        }
+        let tests = libtest::parse(&verdict::plain_text(output))?;
+        let selected = matches!(self, Self::Retest(_));
+        Some(Tests { cut: tests.cut || output.dropped > 0, selected, ..tests })
     }
 
     /// The op that its place in a list makes of it, given what follows: compiling a package and compiling it again for
@@ -300,7 +349,7 @@ impl Op {
             Self::Prepare => "prepare",
             Self::Check => "check",
             Self::Build | Self::BuildTests => "build",
-            Self::Test => "test",
+            Self::Test | Self::Retest(_) => "test",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
             Self::Command(command) => return command.name.clone(),
@@ -313,7 +362,7 @@ impl Op {
         match self {
             Self::Prepare => Stage::Fetch,
             Self::Check | Self::Build | Self::BuildTests | Self::Clippy | Self::Doc => Stage::Build,
-            Self::Test => Stage::Test,
+            Self::Test | Self::Retest(_) => Stage::Test,
             Self::Command(command) => command.stage,
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::sandbox::remove_folder;
+use crate::sandbox::{User, remove_folder};
 
 /// How many folders are removed at one time: removing is the disk's work, and others want it too.
 const THREADS: usize = 2;
@@ -17,6 +17,14 @@ const THREADS: usize = 2;
 #[derive(Debug)]
 pub struct Doomed {
     pub(super) path: PathBuf,
+    /// Who owns files in it. No other job may become that user before they are gone.
+    _user: User,
+}
+
+impl Doomed {
+    pub(super) fn new(path: PathBuf, user: &User) -> Self {
+        Self { path, _user: user.clone() }
+    }
 }
 
 impl Drop for Doomed {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::restrictions;
 use crate::outcome::{Breakage, Cause, Failure, Outcome};
 use crate::printable::one_line;
 use crate::registry::Denial;
@@ -13,7 +14,14 @@ use crate::sandbox::{End, Limits, MAX_PRINTED, Output, is_crash};
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
 pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<Outcome> {
-    judge(end, limits, |code| Outcome::Failed(failure(code, &plain_text(output))))
+    judge(end, limits, |code| {
+        let text = plain_text(output);
+        let failure = failure(code, &text);
+        Outcome::Failed(match restrictions::met(&text) {
+            Some(by) => Failure::Restricted { failure: Box::new(failure), by },
+            None => failure,
+        })
+    })
 }
 
 /// Judges a cargo command of `prepare`, which runs no code of the crate. `None`: it was stopped.
@@ -140,13 +148,23 @@ fn resolution_failure(text: &str) -> Outcome {
         Breakage::Manifest(error)
     } else if let Some(name) = lines(text).find_map(|line| quoted_after(line, "failed to load source for dependency "))
     {
-        Breakage::MissingDependency(name)
+        if is_outside(text) { Breakage::OutsideDependency(name) } else { Breakage::MissingDependency(name) }
     } else if lines(text).any(|line| line.contains(" is yanked")) {
         Breakage::Unresolvable(format!("{error}: every version that fits is yanked"))
     } else {
         Breakage::Unresolvable(error)
     };
     Outcome::Broken(breakage)
+}
+
+/// Whether cargo looked for a dependency in a folder other than the crate's own.
+fn is_outside(text: &str) -> bool {
+    const LOOKED: [&str; 2] = ["unable to update /", "Unable to update /"];
+    lines(text).map(message).any(|line| {
+        let path = LOOKED.iter().find_map(|looked| line.strip_prefix(looked));
+        // Where a cell has the crate, and where a job has it.
+        path.is_some_and(|path| !path.starts_with("crate/") && !path.contains("/source/"))
+    })
 }
 
 /// What a failed command was denied: by the gate, or because nothing in its cell speaks the URL's protocol.
@@ -258,7 +276,7 @@ fn lines(text: &str) -> impl DoubleEndedIterator<Item = &str> {
 }
 
 /// What was printed, without colours and other escape sequences.
-fn plain_text(output: &Output) -> String {
+pub(super) fn plain_text(output: &Output) -> String {
     let plain = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         match text.contains('\x1b') {
@@ -444,6 +462,12 @@ mod tests {
             (
                 "error: failed to get `x` as a dependency of package `c`\n\nCaused by:\n  \
                  failed to load source for dependency `x`\n\nCaused by:\n  unable to update /x\n",
+                "broken: dependency `x` is outside the folder, and maar copies no more than that: make both members of one \
+                 workspace, or depend on a published version",
+            ),
+            (
+                "error: failed to get `x` as a dependency of package `c`\n\nCaused by:\n  \
+                 failed to load source for dependency `x`\n\nCaused by:\n  Unable to update /crate/x\n",
                 "broken: dependency `x` does not exist",
             ),
         ] {

@@ -21,17 +21,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::removal::{Doomed, Removal};
+use crate::outcome::Outcome;
 use crate::owner::Owner;
-use crate::sandbox::{Door, remove_folder};
+use crate::sandbox::{Door, Found, User, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
 const MAX_SOURCE: u64 = 16 << 20;
+
+/// A file in a folder that only maar writes to, if tests of the crate can't be built.
+const UNUSABLE_TESTS: &str = "unusable-tests.json";
 
 /// The folder of one crate's job.
 #[derive(Debug)]
 pub struct Workspace {
     dir: Doomed,
-    owner: Option<Owner>,
+    /// Who the job's commands are to the host. Given back when the folder is gone, and all that was moved out of it.
+    user: User,
     removal: Removal<Doomed>,
     /// How many folders have been made anew.
     renewals: AtomicU64,
@@ -67,22 +72,18 @@ pub(crate) struct ToolchainDirs {
 }
 
 impl Workspace {
-    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `owner`.
+    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `user`.
     ///
     /// `sources` is the shared store of unpacked dependencies.
-    pub fn new(
-        jobs: &Path,
-        sources: &Path,
-        owner: Option<Owner>,
-        removal: Removal<Doomed>,
-    ) -> Result<Self, WorkspaceError> {
+    pub fn new(jobs: &Path, sources: &Path, user: User, removal: Removal<Doomed>) -> Result<Self, WorkspaceError> {
         let dir = tempfile::Builder::new()
             .prefix("job-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(jobs)
             .map_err(failed("make a folder in", jobs))?
             .keep();
-        let workspace = Self { dir: Doomed { path: dir }, owner, removal, renewals: AtomicU64::new(0) };
+        let dir = Doomed::new(dir, &user);
+        let workspace = Self { dir, user, removal, renewals: AtomicU64::new(0) };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
@@ -101,10 +102,34 @@ impl Workspace {
         Door::open(&self.source())
     }
 
-    /// The text of a file at the top of the crate's sources.
-    pub(crate) fn read_source(&self, name: &str) -> io::Result<String> {
-        let bytes = self.source_door()?.read(Path::new(name), MAX_SOURCE)?;
+    /// The text of a file of the crate's sources.
+    pub(crate) fn read_source(&self, path: &Path) -> io::Result<String> {
+        let bytes = self.source_door()?.read(path, MAX_SOURCE)?;
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Makes `target` in the crate's sources, which a target folder is mounted on, whatever else has that name. Of what a
+    /// package brings along in it nothing is seen.
+    pub(crate) fn make_target(&self) -> io::Result<()> {
+        let (door, name) = (self.source_door()?, Path::new("target"));
+        match door.look(name) {
+            Ok(Found::Folder) => return Ok(()),
+            Ok(Found::Nothing) => {}
+            Ok(_) => door.remove(name)?,
+            Err(error) => return Err(error),
+        }
+        door.make_folder("target", self.owner())
+    }
+
+    /// Notes what comes of tests, which need a package that can't be used.
+    pub(crate) fn note_unusable_tests(&self, outcome: &Outcome) -> io::Result<()> {
+        Door::open(&self.cargo())?.write(UNUSABLE_TESTS, &serde_json::to_vec(outcome)?, None)
+    }
+
+    /// What was noted.
+    pub(crate) fn unusable_tests(&self) -> Option<Outcome> {
+        let note = Door::open(&self.cargo()).and_then(|door| door.read(Path::new(UNUSABLE_TESTS), MAX_SOURCE));
+        serde_json::from_slice(&note.ok()?).ok()
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {
@@ -124,8 +149,12 @@ impl Workspace {
         self.dir.path.join("scratch")
     }
 
+    pub(crate) fn user(&self) -> &User {
+        &self.user
+    }
+
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.owner
+        self.user.owner()
     }
 
     /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
@@ -162,6 +191,19 @@ impl Workspace {
         self.banish(&self.dir.path.join(toolchain.to_string())).await
     }
 
+    /// Whether no op of a toolchain has changed the crate's sources. `false` where that can't be found out.
+    pub(crate) fn has_pristine_sources(&self, index: usize) -> bool {
+        let Ok(dirs) = self.toolchain(index) else { return false };
+        Door::open(&dirs.upper).and_then(|upper| upper.names(Path::new("."), 0)).is_ok_and(|names| names.is_some())
+    }
+
+    /// Takes back what ops of a toolchain changed of the crate's sources, and keeps what they compiled. No cell may be open.
+    pub(crate) async fn restore_sources(&self, index: usize) -> Result<(), WorkspaceError> {
+        let dirs = self.toolchain(index)?;
+        self.renew(&dirs.upper, For::Cells).await?;
+        self.renew(&dirs.work, For::Cells).await
+    }
+
     /// Makes an empty folder, whatever was there before.
     pub(crate) async fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
         self.banish(path).await?;
@@ -183,7 +225,7 @@ impl Workspace {
         let elsewhere = PathBuf::from(elsewhere);
         match fs::rename(path, &elsewhere) {
             Ok(()) => {
-                self.removal.offer(Doomed { path: elsewhere }).await;
+                self.removal.offer(Doomed::new(elsewhere, &self.user)).await;
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -198,7 +240,7 @@ impl Workspace {
 
     fn make_owned(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.make(path)?;
-        match self.owner {
+        match self.owner() {
             Some(Owner { uid, gid }) => {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed("change the owner of", path))
             }
@@ -220,7 +262,7 @@ mod tests {
     async fn what_is_made_anew_is_removed_by_others_unless_they_have_too_much_to_do() {
         let jobs = tempfile::tempdir().unwrap();
         let (removal, waiting) = Removal::stuck(2);
-        let workspace = Workspace::new(jobs.path(), Path::new("/sources"), None, removal).unwrap();
+        let workspace = Workspace::new(jobs.path(), Path::new("/sources"), User::shared(None), removal).unwrap();
         let dirs = workspace.toolchain(0).unwrap();
         let write = |folder: &Path| fs::write(folder.join("file"), "").unwrap();
         let folders = || fs::read_dir(jobs.path()).unwrap().count();
@@ -245,5 +287,22 @@ mod tests {
         drop(waiting);
         workspace.retire().await;
         assert_eq!(folders(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_jobs_user_is_given_back_after_the_last_folder_that_it_owns_is_removed() {
+        let jobs = tempfile::tempdir().unwrap();
+        let (removal, waiting) = Removal::stuck(2);
+        let user = User::shared(None);
+        let workspace = Workspace::new(jobs.path(), Path::new("/sources"), user.clone(), removal).unwrap();
+        workspace.toolchain(0).unwrap();
+        workspace.forget(0).await.unwrap();
+        workspace.retire().await;
+
+        let doomed: Vec<Doomed> = std::iter::from_fn(|| waiting.try_recv().ok()).collect();
+
+        assert_eq!((doomed.len(), user.holders()), (2, 3));
+        drop(doomed);
+        assert_eq!(user.holders(), 1);
     }
 }

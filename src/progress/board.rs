@@ -87,6 +87,8 @@ impl Board {
                     self.print(format!("{verdict}  {}{reason}", one_line(&krate)));
                 }
             }
+            // The bars count it from the beginning.
+            Update::Known { .. } => {}
             Update::Note(text) => self.print(one_line(&text)),
         }
     }

@@ -96,6 +96,15 @@ pub enum Update {
         /// The verdict's reason.
         reason: Option<String>,
     },
+    /// A crate that has nothing to run: earlier runs have finished it, or it has no ops.
+    Known {
+        /// The crate, as `name@version`.
+        krate: String,
+        /// Its verdict.
+        verdict: Verdict,
+        /// The verdict's reason.
+        reason: Option<String>,
+    },
     /// Something the user should know now.
     Note(String),
 }

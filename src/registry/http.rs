@@ -1,6 +1,6 @@
 //! Fetches files over HTTP: bounded in size, time and number, tried again when trying again may help.
 //!
-//! Knows nothing of what is in the files.
+//! Doesn't look into the files.
 
 use std::error::Error;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::error::RegistryError;
 use super::upstream::Upstream;
 
-/// Requests at one time: what cargo's own client allows itself is of this order.
+/// The most concurrent requests; cargo's own client allows about as many.
 const MAX_REQUESTS: usize = 32;
 /// How often a request is tried before the network is given up.
 const ATTEMPTS: u32 = 4;
@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a server may say nothing: cargo's `http.timeout`.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one file may take, so that a server that drips bytes holds nobody for ever.
+/// The longest time for one file, so that a server that drips bytes can't block a caller without end.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// A client for one registry.
@@ -36,7 +36,7 @@ pub(super) struct Http {
     downloaded: AtomicU64,
 }
 
-/// What a registry answers when asked for a small file.
+/// A registry's answer to a request for a small file.
 #[derive(Debug)]
 pub(super) enum Reply {
     /// The file, and the tag by which it can be asked for again.
@@ -111,7 +111,7 @@ impl Http {
         .await
     }
 
-    /// Fetches a file into what `sink` makes anew for every attempt.
+    /// Fetches a file into a writer that `sink` makes for every attempt.
     pub(super) async fn download<S>(
         &self,
         url: &str,
@@ -160,7 +160,7 @@ impl Http {
     async fn send(&self, url: &str, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| failure(url, &error))?;
         let status = response.status();
-        let says = || RegistryError::Network { url: url.to_owned(), reason: format!("the server says {status}") };
+        let says = || RegistryError::Network { url: url.to_owned(), reason: format!("the server answered {status}") };
         match status {
             StatusCode::OK | StatusCode::NOT_MODIFIED => Ok(response),
             // The three that cargo takes for "no such crate".
@@ -208,7 +208,7 @@ fn failure(url: &str, error: &reqwest::Error) -> Failure {
     if error.is_builder() || error.is_redirect() { Failure::Lasting(network) } else { Failure::Passing(network) }
 }
 
-/// The last cause says what happened (`Connection refused`); those above it only say that something did.
+/// The last cause is the specific one (`Connection refused`); those above it are general.
 fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {

@@ -1,7 +1,7 @@
 //! The sparse index: which versions of a crate there are.
 //!
-//! Every file is asked for once per run, however many need it, and kept on disk with its ETag for the next run. What a
-//! run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
+//! Every file is requested once per run, for all crates that need it, and kept on disk with its ETag for the next run.
+//! What a run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use super::flight::Flights;
 use super::http::{Encoding, Http, Reply};
 use super::package::{Checksum, Package};
 use super::packed::{MAX_UNPACKED, Packed};
+use super::stand_in;
 use super::upstream::IndexUrl;
 use crate::krate::CrateName;
 
@@ -33,7 +34,7 @@ pub(super) struct Index {
     files: Flights<String, Option<Packed>>,
 }
 
-/// What the index says of one crate.
+/// The index entry of one crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// The name as published, which may differ in case from the one that was asked for.
@@ -87,14 +88,14 @@ impl Index {
         serde_json::from_slice(&raw).map_err(|error| malformed(error.to_string()))
     }
 
-    /// The index file of a crate, byte for byte; none if there is no such crate.
+    /// The index file of a crate, byte for byte; `None` for an unknown crate.
     pub(super) async fn raw(&self, name: &CrateName) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path_of(name);
         let file = self.file(&path).await?;
         file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()
     }
 
-    /// What the index says of a crate; none if there is no such crate.
+    /// The index entry of a crate; `None` for an unknown crate.
     pub(super) async fn entry(&self, name: &CrateName) -> Result<Option<Entry>, RegistryError> {
         let Some(raw) = self.raw(name).await? else { return Ok(None) };
         let entry = parse(name, &raw).map_err(|reason| RegistryError::Malformed {
@@ -104,13 +105,20 @@ impl Index {
         Ok(Some(entry))
     }
 
-    /// One published version; none if there is no such version. Only its build metadata may be left out.
+    /// One published version; `None` for an unknown one. Only its build metadata may be left out.
     pub(super) async fn package(&self, name: &CrateName, version: &Version) -> Result<Option<Package>, RegistryError> {
         let entry = self.entry(name).await?;
         Ok(entry.and_then(|entry| {
             let Published { version, checksum, .. } = entry.find(version)?.clone();
             Some(Package { name: entry.name, version, checksum })
         }))
+    }
+
+    /// All that the index says of one version; none if it doesn't say anything that is understood.
+    pub(super) async fn line(&self, package: &Package) -> Result<Option<stand_in::Line>, RegistryError> {
+        let raw = self.raw(&package.name).await?.unwrap_or_default();
+        let lines = raw.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        Ok(lines.into_iter().find(|line: &stand_in::Line| line.vers == package.version))
     }
 
     /// Where the tarball of a package is.
@@ -145,7 +153,7 @@ impl Index {
             reply => reply?,
         };
         let (file, etag) = match reply {
-            // Only said where a tag was sent, so that the file is known.
+            // Only answered where a tag was sent, so that the file is known.
             Reply::Unchanged => return Ok(known.map(|(_, file)| file)),
             Reply::File { body, encoding: Encoding::Identity, etag } => (Packed::pack(&body), etag),
             Reply::File { body, encoding: Encoding::Gzip, etag } => (Packed::from_gzip(body), etag),

@@ -7,9 +7,11 @@
 mod download;
 mod error;
 mod flight;
+mod folder;
 mod gate;
 mod http;
 mod index;
+mod loads;
 pub mod lockfile;
 mod package;
 mod packed;
@@ -17,6 +19,7 @@ mod place;
 mod resolve;
 pub mod select;
 mod sources;
+mod stand_in;
 pub mod tree;
 pub mod unpack;
 mod upstream;
@@ -40,6 +43,7 @@ use self::index::Index;
 use self::lockfile::Lockfile;
 use self::select::Selection;
 use self::sources::Sources;
+pub use self::sources::{InDoubt, Vendored};
 
 /// What a registry is opened with.
 #[derive(Debug, Clone)]
@@ -127,13 +131,34 @@ impl Registry {
 
     /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
     /// targets are in [`Registry::sources_dir`]; `into` must not exist yet. With a link `sources` beside
-    /// it, `into` is a directory source of cargo's.
+    /// it, `into` is a directory source of cargo's. A package that nobody can unpack has a stand-in there.
     ///
     /// # Errors
-    /// When a package is missing, damaged or hostile; `into` is then incomplete, and the caller's to remove. Packages
-    /// from elsewhere than the registry are left out.
-    pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
+    /// When a package can't be fetched; `into` is then incomplete, and the caller's to remove. Packages from elsewhere than
+    /// the registry are left out.
+    pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<Vendored, RegistryError> {
         sources::vendor(self, lock, into).await
+    }
+
+    /// Puts a stand-in in the place of the package in a `folder` of `vendor`, because of `why`.
+    ///
+    /// # Errors
+    /// When the index doesn't have it, or it can't be written.
+    pub async fn stand_in(&self, lock: &Lockfile, folder: &str, vendor: &Path, why: &str) -> Result<(), RegistryError> {
+        Box::pin(sources::replace(self, lock, folder, vendor, Some(why))).await
+    }
+
+    /// Takes a stand-in away again.
+    ///
+    /// # Errors
+    /// As [`Registry::vendor`].
+    pub async fn relink(&self, lock: &Lockfile, folder: &str, vendor: &Path) -> Result<(), RegistryError> {
+        Box::pin(sources::replace(self, lock, folder, vendor, None)).await
+    }
+
+    /// The folder of the vendored package that a text of cargo's names last, such as `.../vendor/serde-1.0.0/Cargo.toml`.
+    pub fn named_in(&self, lock: &Lockfile, text: &str) -> Option<String> {
+        sources::named_in(lock, text)
     }
 
     /// The store of unpacked packages, which cells mount as `sources`; never changed, only added to.

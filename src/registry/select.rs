@@ -26,8 +26,13 @@ pub enum Selection {
     Matching(CrateName, VersionReq),
     /// `NAME@1.2.3`, and the packages of a lockfile: this very version, yanked or not.
     Exact(CrateName, Version),
-    /// `path:DIR`: the folder, absolute.
-    Path(PathBuf),
+    /// `path:DIR`.
+    Path {
+        /// The folder, absolute.
+        dir: PathBuf,
+        /// How far up its workspace may be; none: anywhere above.
+        top: Option<PathBuf>,
+    },
 }
 
 impl Selection {
@@ -36,7 +41,7 @@ impl Selection {
         let (name, version) = match self {
             Self::Newest(name) | Self::Matching(name, _) => (name, None),
             Self::Exact(name, version) => (name, Some(version)),
-            Self::Path(_) => return None,
+            Self::Path { .. } => return None,
         };
         Some(CrateId { name: name.clone(), version: version.cloned() })
     }
@@ -49,7 +54,7 @@ impl fmt::Display for Selection {
             Self::Newest(name) => write!(f, "{name}"),
             Self::Matching(name, requirement) => write!(f, "{name}@{requirement}"),
             Self::Exact(name, version) => write!(f, "{name}@{version}"),
-            Self::Path(dir) => write!(f, "path:{}", dir.display()),
+            Self::Path { dir, .. } => write!(f, "path:{}", dir.display()),
         }
     }
 }
@@ -157,6 +162,15 @@ impl SelectError {
 }
 
 impl Reach<'_> {
+    /// The folder that all must be in, if there is one.
+    fn top(self) -> Option<PathBuf> {
+        match self {
+            Self::Anywhere => None,
+            // A folder that can't be found holds no workspace.
+            Self::Below(folder) => Some(folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
+        }
+    }
+
     /// The path, unless it leads elsewhere. One that doesn't exist is left to whoever opens it.
     fn check(self, path: PathBuf) -> Result<PathBuf, SelectError> {
         let Self::Below(folder) = self else { return Ok(path) };
@@ -179,7 +193,10 @@ pub fn parse(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>
     match split(text)? {
         Parts::Crate(name, None) => Ok(vec![Selection::Newest(name.parse()?)]),
         Parts::Crate(name, Some(version)) => Ok(vec![versioned(name.parse()?, version)?]),
-        Parts::Path(dir) => Ok(vec![Selection::Path(crate_dir(&reach.check(base.join(dir))?)?)]),
+        Parts::Path(dir) => {
+            let dir = crate_dir(&reach.check(base.join(dir))?)?;
+            Ok(vec![Selection::Path { dir, top: reach.top() }])
+        }
         Parts::List(file) => list(&reach.check(base.join(file))?, reach),
         Parts::Lock(file) => lock(&reach.check(base.join(file))?),
     }
@@ -344,7 +361,7 @@ mod tests {
             [
                 Selection::Newest(name("serde")),
                 Selection::Matching(name("semver"), "1".parse().unwrap()),
-                Selection::Path(krate.with_file_name("a#1")),
+                Selection::Path { dir: krate.with_file_name("a#1"), top: None },
             ]
         );
     }

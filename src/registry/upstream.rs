@@ -24,7 +24,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexUrl(String);
 
-/// A text that is no URL of a sparse index.
+/// A text that is not the URL of a sparse index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a sparse index: a URL that begins with `sparse+https://` is needed", .0.escape_debug())]
 pub struct BadIndexUrl(String);
@@ -43,7 +43,7 @@ pub enum UpstreamError {
         /// Why.
         source: io::Error,
     },
-    /// The file is no TOML, or a key has the wrong type.
+    /// The file is not TOML, or a key has the wrong type.
     #[error("{}: {source}", .path.display())]
     Parse {
         /// The file.
@@ -79,14 +79,14 @@ pub enum UpstreamError {
     NotSparse {
         /// The file.
         path: PathBuf,
-        /// The key that says so.
+        /// The key with the fault.
         key: String,
-        /// What it is instead.
+        /// Its actual value.
         what: String,
     },
 }
 
-/// The parts of cargo's configuration that say where crates come from. Other keys are cargo's business.
+/// The parts of cargo's configuration that name the source of crates. Other keys are cargo's business.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct CargoConfig {
@@ -143,7 +143,7 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// The upstream that the configuration in one cargo home names, whatever the environment says.
+    /// The upstream in the configuration of one cargo home, without the environment.
     ///
     /// # Errors
     /// As [`Upstream::configured`].

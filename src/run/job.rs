@@ -6,6 +6,7 @@ mod once_more;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +17,7 @@ use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::removal::{Doomed, Removal};
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order, Sharing};
+use crate::ops::{Done, Op, Order, Sharing, Tally};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::sandbox::Doubt;
@@ -36,8 +37,10 @@ pub(super) struct Job {
     /// How many steps of the plan are behind it.
     depth: u32,
     workspace: Option<Workspace>,
-    /// Which time its steps are run.
+    /// Which time its steps are run, the folders being made anew for each.
     attempt: u32,
+    /// The toolchains whose tests lie compiled in the folder, of pristine sources and without anything shared.
+    unshared: BTreeSet<usize>,
     /// How often it has been looked whether something is to be repeated.
     repetitions: u32,
     /// What came of its steps.
@@ -84,6 +87,7 @@ impl Job {
             depth: 0,
             workspace: None,
             attempt: 1,
+            unshared: BTreeSet::new(),
             repetitions: 0,
             history: History::default(),
             lockfile,
@@ -95,18 +99,23 @@ impl Job {
 
     /// Does a step: runs its op, and once more if the failure may be somebody else's doing.
     async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
-        if step.attempt > self.attempt {
-            if let Some(workspace) = &self.workspace
-                && let Err(done) = self.restart(workspace).await
-            {
-                return done;
-            }
-            self.attempt = step.attempt;
+        if let Err(done) = self.make_ready(step).await {
+            return done;
         }
         let done = self.run_op(step, None, stop.clone()).await;
         match done.doubt.filter(|_| done.outcome.is_some()) {
             Some(doubt) => self.once_more(step, doubt, done, stop).await,
             None => done,
+        }
+    }
+
+    /// Makes the folders that a step begins with.
+    async fn make_ready(&mut self, step: &Step) -> Result<(), Done> {
+        self.make_workspace().map_err(|error| Done::failed_on_host(&error))?;
+        match (&step.op, step.toolchain) {
+            (Op::Retest(_), Some(toolchain)) if self.unshared.contains(&toolchain) => self.restore(toolchain).await,
+            _ if step.attempt > self.attempt => self.restart(step.attempt).await,
+            _ => Ok(()),
         }
     }
 
@@ -133,19 +142,24 @@ impl Job {
             after,
             features: &settings.features,
             env: &settings.env,
-            sharing: if step.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
+            sharing: if self.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
             lockfile_mode: experiment.lockfile,
             lockfile,
             stop,
         };
-        Op::run(tools, workspace, &order).await
+        let tested =
+            step.toolchain.filter(|toolchain| step.op == Op::Test && workspace.has_pristine_sources(*toolchain));
+        let done = Op::run(tools, workspace, &order).await;
+        let shares_nothing = self.attempt > 1 || done.dependencies == Tally::default();
+        self.unshared.extend(tested.filter(|_| shares_nothing));
+        done
     }
 
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
             let Setup { tools, jobs, .. } = &*self.shared;
-            let (sources, owner) = (tools.registry.sources_dir(), tools.sandbox.owner());
-            self.workspace = Some(Workspace::new(jobs.dir(), sources, owner, self.removal.clone())?);
+            let (sources, user) = (tools.registry.sources_dir(), tools.sandbox.user());
+            self.workspace = Some(Workspace::new(jobs.dir(), sources, user, self.removal.clone())?);
         }
         Ok(())
     }
@@ -157,12 +171,29 @@ impl Job {
         repetition::due(&plans[self.krate], tools.toolchains.len(), attempts)
     }
 
-    /// Makes sure that a repetition finds nothing that was left before.
-    async fn restart(&self, workspace: &Workspace) -> Result<(), Done> {
-        let tools = &self.shared.tools;
-        let released = tools.sandbox.release(&workspace.scratch()).await;
-        released.map_err(|error| Done::failed_on_host(&error))?;
-        workspace.restart(tools.toolchains.len()).await.map_err(|error| Done::failed_on_host(&error))
+    /// Makes sure that an attempt finds nothing that was left before.
+    async fn restart(&mut self, attempt: u32) -> Result<(), Done> {
+        if let Some(workspace) = &self.workspace {
+            self.release(workspace).await?;
+            let toolchains = self.shared.tools.toolchains.len();
+            workspace.restart(toolchains).await.map_err(|error| Done::failed_on_host(&error))?;
+        }
+        self.attempt = attempt;
+        self.unshared.clear();
+        Ok(())
+    }
+
+    /// Makes sure that tests which run again find the sources as they were, and what was compiled of them.
+    async fn restore(&self, toolchain: usize) -> Result<(), Done> {
+        let Some(workspace) = &self.workspace else { return Ok(()) };
+        self.release(workspace).await?;
+        workspace.restore_sources(toolchain).await.map_err(|error| Done::failed_on_host(&error))
+    }
+
+    /// Closes what the sandbox keeps open of a workspace.
+    async fn release(&self, workspace: &Workspace) -> Result<(), Done> {
+        let released = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        released.map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Hands the folder over to be removed, before the job's permit is given back.
@@ -206,7 +237,7 @@ impl Work for Job {
         match &done.outcome {
             Some(outcome) => {
                 plan::after(&mut self.queue, &step, outcome);
-                self.history.add(&self.shared, &step, outcome.clone());
+                self.history.add(&self.shared, &step, outcome, done.tests.as_ref());
                 if self.queue.is_empty() && self.repetitions < MOST_REPETITIONS {
                     self.queue = self.repetition();
                     self.repetitions += 1;

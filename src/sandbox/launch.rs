@@ -24,7 +24,7 @@ use super::outlet;
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
 use super::unlinked::Processes;
-use super::{Command, Console, Cores, End, Exit, Limits, Network, Outlet, Output, Owner, SandboxError, Usage};
+use super::{Command, Console, Cores, End, Exit, Limits, Network, Outlet, Output, SandboxError, Usage, User};
 use crate::stop::{Stop, StopLevel};
 
 /// What starting commands takes, the same for all cells of a sandbox.
@@ -46,8 +46,8 @@ pub(super) struct Launch<'a> {
     pub(super) command: &'a Command,
     pub(super) isolation: Isolation,
     pub(super) network: Network,
-    /// Who the command is to the host, if not maar's own user.
-    pub(super) owner: Option<Owner>,
+    /// Who the command is to the host.
+    pub(super) user: &'a User,
     /// Folders on the file systems that it writes to.
     pub(super) writes_to: Vec<&'a Path>,
     pub(super) stop: &'a Stop,
@@ -87,7 +87,7 @@ impl Launcher {
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
-        let Launch { label, limits, after, command, isolation, network, owner, writes_to, stop, console, outlet } =
+        let Launch { label, limits, after, command, isolation, network, user, writes_to, stop, console, outlet } =
             launch;
         let lease = match limits.cores {
             Cores::Shared => None,
@@ -115,11 +115,12 @@ impl Launcher {
             rlimits: Rlimits {
                 processes: limits_processes.then_some(processes + if measures_processes { ROOM } else { 0 }),
                 data: refuses_memory(counts_memory, after).then_some(limits.memory.as_u64()),
+                sharers: user.sharers(),
             },
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
-        let (pty, slave) = Pty::open(owner, console.as_deref()).map_err(SandboxError::Terminal)?;
+        let (pty, slave) = Pty::open(user.owner(), console.as_deref()).map_err(SandboxError::Terminal)?;
         let (third, outlet) = match outlet {
             None => (None, None),
             Some(Opening::Outside(listener, outlet)) => {

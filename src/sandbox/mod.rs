@@ -5,6 +5,7 @@
 mod capture;
 mod cgroup;
 mod console;
+mod copy;
 mod cores;
 mod disk;
 pub mod docker;
@@ -17,6 +18,7 @@ mod held_memory;
 mod held_processes;
 mod helper;
 mod host_memory;
+mod id_map;
 mod launch;
 pub mod native;
 mod outlet;
@@ -24,10 +26,12 @@ pub mod probe;
 mod process_tree;
 mod pty;
 mod remove;
+pub mod subordinate;
 mod supervise;
 mod tree;
 pub mod unconfined;
 mod unlinked;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -45,11 +49,15 @@ pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
 pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
+pub use self::users::User;
 use crate::owner::Owner;
 use crate::stop::Stop;
 
 /// The home folder of the user that commands are: private to each command, in memory.
 pub const HOME: &str = "/home/maar";
+
+/// The folders in memory that a command has to itself and loses at its end.
+const PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock", HOME];
 
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";
@@ -84,6 +92,8 @@ pub enum Cell {
 pub struct Spec {
     /// A word for the cell's cgroup; ASCII letters, digits and `-`.
     pub label: String,
+    /// Who commands are to the host, from [`Sandbox::user`]. Cells that share folders have the same.
+    pub user: User,
     /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
     /// have it one after another, after it is [released](Sandbox::release).
     pub scratch: PathBuf,
@@ -122,6 +132,16 @@ pub enum MountKind {
         /// Where changes go: an existing folder that outlives the cell, so that the next cell sees them.
         upper: PathBuf,
         /// An existing folder on the file system of `upper`, for the kernel's own use.
+        work: PathBuf,
+    },
+    /// As [`Overlay`](Self::Overlay), for a folder that commands may change in every way: its folders can be renamed too,
+    /// unless maar is an ordinary user and the folder is large.
+    Copy {
+        /// As that of an overlay.
+        lower: PathBuf,
+        /// As that of an overlay.
+        upper: PathBuf,
+        /// As that of an overlay.
         work: PathBuf,
     },
 }
@@ -256,7 +276,7 @@ impl Sandbox {
     pub async fn open(&self, spec: Spec) -> Result<Cell, SandboxError> {
         spec.check()?;
         match self {
-            Self::Native(native) => native.open(spec).map(Cell::Native),
+            Self::Native(native) => native.open(spec).await.map(Cell::Native),
             Self::Docker(docker) => docker.open(spec).await.map(|cell| Cell::Docker(Box::new(cell))),
             Self::Unconfined(unconfined) => unconfined.open(spec).await.map(Cell::Unconfined),
             #[cfg(test)]
@@ -264,14 +284,15 @@ impl Sandbox {
         }
     }
 
-    /// Who must own the files that commands change, writable folders and both sides of overlays; `None`: maar's user.
-    pub fn owner(&self) -> Option<Owner> {
+    /// A user for the commands of one job, who must own the files that they change, writable folders and both sides of
+    /// overlays. As root, no two jobs have the same user at once.
+    pub fn user(&self) -> User {
         match self {
-            Self::Native(native) => native.owner(),
-            Self::Docker(docker) => docker.owner(),
-            Self::Unconfined(_) => None,
+            Self::Native(native) => native.user(),
+            Self::Docker(docker) => docker.user(),
+            Self::Unconfined(_) => User::of_maar(),
             #[cfg(test)]
-            Self::Fake(fake) => fake.owner,
+            Self::Fake(fake) => User::shared(fake.owner),
         }
     }
 
@@ -309,6 +330,16 @@ impl Cell {
             Self::Unconfined(cell) => cell.path(at),
             #[cfg(test)]
             Self::Fake(_) => at.to_owned(),
+        }
+    }
+
+    /// Where commands find what is mounted at `at`, if they see the host's folders above it.
+    pub fn shows_folders_above(&self, at: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Native(_) | Self::Docker(_) => None,
+            Self::Unconfined(cell) => Some(cell.path(at)),
+            #[cfg(test)]
+            Self::Fake(_) => None,
         }
     }
 
@@ -424,7 +455,9 @@ impl Spec {
     fn written_folders(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().filter_map(|mount| match &mount.what {
             MountKind::ReadOnly(_) => None,
-            MountKind::Writable(folder) | MountKind::Overlay { upper: folder, .. } => Some(folder.as_path()),
+            MountKind::Writable(folder)
+            | MountKind::Overlay { upper: folder, .. }
+            | MountKind::Copy { upper: folder, .. } => Some(folder.as_path()),
         })
     }
 }
@@ -445,7 +478,8 @@ mod tests {
             cores: Cores::Shared,
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
-        Spec { label: label.to_owned(), scratch: "/s".into(), mounts, network: Network::Loopback, limits, after: None }
+        let (label, user) = (label.to_owned(), User::of_maar());
+        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits, after: None }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Searches for the best split of workers.
 //!
-//! More workers never make the modelled run longer, so the best split is the smallest: the fewest workers with which the
-//! run is hardly longer than with as many as the machine could use. Fewer crates are then on their way at a time, with
-//! less memory and disk.
+//! More workers never make the modelled run longer, so the best split is the smallest: the fewest workers with which
+//! the run is hardly longer than with as many as the machine could use. Fewer crates are then on their way at a time,
+//! with less memory and disk.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const SLACK: f64 = 1.01;
 
 /// How many crates per core a trial runs: enough that beginning and end hardly count.
 const CRATES_PER_CORE: usize = 50;
-/// What a trial runs at least, however few cores there are.
+/// The least number of crates in a trial, even with few cores.
 const CRATES: usize = 1000;
 
 /// The split, and how so many crates do with it. `machine.workers` is not looked at.

@@ -29,7 +29,7 @@ fn eventually<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
 /// The cargo that runs the tests of this crate, other than `before`.
 fn cargo_test(krate: &str, before: Option<Pid>) -> Option<Pid> {
     let is_cargo = |process: &Path| {
-        fs::read(process.join("cmdline")).is_ok_and(|line| line == b"cargo\0test\0--frozen\0--no-fail-fast\0")
+        fs::read(process.join("cmdline")).is_ok_and(|line| line.starts_with(b"cargo\0test\0--frozen\0--no-fail-fast\0"))
     };
     let name = format!("\"{krate}\"");
     let is_of_crate = |process: &Path| {

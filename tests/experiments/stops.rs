@@ -1,4 +1,4 @@
-//! Ctrl-C, twice, and a run that is killed: what is left, and how the next run goes on.
+//! Ctrl-C, twice, and a run that is killed: the files that stay, and how the next run goes on.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::world::{Running, World};
 /// Two crates that wait in their first op until someone lets them go, one after the other.
 struct Waiting {
     world: World,
-    /// Stands in the command line of whatever waits.
+    /// Marks the command lines of waiting processes.
     mark: String,
 }
 
@@ -22,7 +22,7 @@ impl Waiting {
         let experiment = format!(
             "cache = false\nname = \"stopped\"\ncrates = [\"first\", \"second\"]\nops = [\"prepare\", \"wait\", \"after\"]\n\
              toolchains = [\"stable\"]\nworkers = {{ build = 1, test = 1 }}\nin-flight = 1\n\
-             [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
+             [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /crate/target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
              [op.after]\nstage = \"test\"\nrun = [\"true\"]\n"
         );
         world.write("maar.toml", &experiment);
@@ -44,7 +44,7 @@ impl Waiting {
     /// Lets what waits now go, by a file that is written in its own cell.
     fn let_go(&self) {
         for process in self.processes() {
-            std::fs::write(process.join("root/target/go"), "").unwrap();
+            std::fs::write(process.join("root/crate/target/go"), "").unwrap();
         }
     }
 
@@ -55,7 +55,7 @@ impl Waiting {
         processes.filter(|process| String::from_utf8_lossy(&command_line(process)).contains(&self.mark)).collect()
     }
 
-    /// Lets these crates go as they come to wait, then the run must end well.
+    /// Lets these crates go once they wait, then the run must end well.
     fn to_the_end(&self, mut running: Running, crates: &[&str]) -> Vec<String> {
         for krate in crates {
             self.until_waits(&mut running, krate);
@@ -69,10 +69,10 @@ impl Waiting {
     }
 }
 
-/// What must be left.
+/// The expected remains.
 const NOTHING: [PathBuf; 0] = [];
 
-/// Waits for what can't be waited for otherwise. How long it takes proves nothing, that it never comes does.
+/// Polls for a condition that has no event. The time it takes proves nothing; a timeout fails the test.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {

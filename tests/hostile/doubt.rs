@@ -15,7 +15,7 @@ fn uncounted(script: &str) -> Attack {
 }
 
 fn without_cgroups(bench: &mut Bench) {
-    bench.sandbox = Sandbox::Native(Native::without_cgroups(Config { helper: helper() }));
+    bench.sandbox = Sandbox::Native(Native::without_cgroups(Config { helper: helper(), ..Config::default() }));
 }
 
 /// How a script ends in its first run, and why that is in doubt.

@@ -55,7 +55,7 @@ fn a_file_may_have_a_hole_of_any_size_and_what_it_holds_is_counted() {
 
 #[test]
 fn folders_of_any_depth_are_removed() {
-    // The arena removes what the attack made.
+    // The arena removes the attack's files.
     attack("/attack deep 3000").prints("made\n");
 }
 

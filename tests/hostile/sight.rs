@@ -1,4 +1,4 @@
-//! What is the host's, other crates' or the next op's, seen or changed from inside.
+//! Attempts to see or change things of the host, of other crates or of the next op from inside.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;

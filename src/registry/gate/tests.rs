@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::registry::{Config, Upstream};
 
-/// What came of one connection.
+/// The result of one connection.
 struct Talk {
     answer: String,
     denials: Vec<String>,
@@ -49,7 +49,7 @@ async fn talk(request: &str, allowed: &[&str]) -> Talk {
     Talk { answer: asking.await.unwrap(), denials }
 }
 
-/// Reads one answer, as long as it says it is. It is shorter where the gate hangs up.
+/// Reads one answer up to its declared length, or until the gate hangs up.
 fn answer_of(client: &mut Client) -> String {
     let mut answer = String::new();
     let mut byte = [0];
@@ -126,7 +126,7 @@ async fn only_the_registry_is_served_without_tls() {
     assert!(registry.answer.ends_with("{\"dl\":\"http://maar.invalid/dl\"}"), "{}", registry.answer);
     assert_eq!(registry.denials, Vec::<String>::new());
     for url in ["http://127.0.0.1:9/x.git", "http://me:secret@127.0.0.1:9/", "http://maar.invalid:9/config.json"] {
-        // Not even where it is allowed, as nobody can tell who answers.
+        // Not even where it is allowed, as the host that answers is unknown.
         let Talk { answer, denials } = talk(&get(url), &["127.0.0.1:9"]).await;
         assert_eq!(status(&answer), "403", "{url}");
         let [denial] = &denials[..] else { panic!("{url}: {denials:?}") };

@@ -39,7 +39,7 @@ impl Job {
                     let why = outcome.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
                     let words = format!("`{}` did not pass again before it{why}", step.op.name());
                     let outcome = Some(Outcome::Inconclusive(Cause::Host(words)));
-                    return add(before, Done { outcome, ..done }, doubt);
+                    return add(before, Done { outcome, tests: None, ..done }, doubt);
                 }
             }
         }
@@ -49,12 +49,18 @@ impl Job {
 
     /// Forgets what the first run wrote, and what ops before it did.
     async fn forget(&mut self, step: &Step) -> Result<(), Done> {
+        // Tests that are repeated alone ran from what an earlier attempt had compiled. Now they need binaries of their own
+        // attempt, which shares nothing, and so do those of the other toolchain.
+        if step.attempt > self.attempt {
+            return self.restart(step.attempt).await;
+        }
         let Some(workspace) = self.workspace.take() else { return Ok(()) };
-        let released = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        let released = self.release(&workspace).await;
         let forgotten = match step.toolchain {
             Some(toolchain) => {
                 let forgotten = workspace.forget(toolchain).await;
                 self.workspace = Some(workspace);
+                self.unshared.remove(&toolchain);
                 forgotten
             }
             // `prepare` makes the workspace, all of it.
@@ -63,7 +69,7 @@ impl Job {
                 Ok(())
             }
         };
-        released.map_err(|error| Done::failed_on_host(&error))?;
+        released?;
         forgotten.map_err(|error| Done::failed_on_host(&error))
     }
 }

@@ -11,7 +11,8 @@ use super::*;
 use crate::experiment::DEFAULT_LIMITS;
 use crate::home::Home;
 use crate::krate::{CrateId, Origin, Selected};
-use crate::ops::tests::tools;
+use crate::libtest::{TestResult, Tests};
+use crate::ops::tests::{tools, without_settings};
 use crate::ops::{CommandOp, Stage};
 use crate::outcome::{Cause, Failure, Outcome};
 use crate::plan::tests::experiment;
@@ -25,6 +26,7 @@ struct Play {
     dir: tempfile::TempDir,
     fake: Fake,
     ops: Vec<Op>,
+    toolchains: &'static [&'static str],
 }
 
 /// A job's steps with their outcomes, and its commands with the reason why each was run again.
@@ -33,6 +35,7 @@ struct Played {
     steps: Vec<(String, Option<Outcome>)>,
     commands: Vec<(String, Option<Doubt>)>,
     logs: Vec<String>,
+    tests: Vec<Option<Arc<Tests>>>,
 }
 
 const LOCKFILE: &str = "version = 3\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n";
@@ -41,7 +44,9 @@ const LOCKFILE: &str = "version = 3\n[[package]]\nname = \"a\"\nversion = \"1.0.
 fn written(spec: &Spec, at: &str) -> PathBuf {
     let mount = spec.mounts.iter().find(|mount| mount.at == Path::new(at)).unwrap();
     match &mount.what {
-        MountKind::Writable(path) | MountKind::Overlay { upper: path, .. } => path.clone(),
+        MountKind::Writable(path) | MountKind::Overlay { upper: path, .. } | MountKind::Copy { upper: path, .. } => {
+            path.clone()
+        }
         MountKind::ReadOnly(path) => panic!("{} is read-only", path.display()),
     }
 }
@@ -72,21 +77,21 @@ impl Play {
         let crate_dir = dir.path().join("crate");
         fs::create_dir(&crate_dir).unwrap();
         fs::write(crate_dir.join("Cargo.toml"), "[package]\nname = \"a\"\n").unwrap();
-        Self { dir, fake, ops: [&[Op::Prepare], ops].concat() }
+        Self { dir, fake, ops: [&[Op::Prepare], ops].concat(), toolchains: &["1.95.0"] }
     }
 
     fn setup(&self) -> Setup {
         let experiment = experiment(&self.ops);
-        let tools = tools(&self.fake, self.dir.path(), &["1.95.0"]);
+        let tools = tools(&self.fake, self.dir.path(), self.toolchains);
         let id = CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) };
-        let origin = Origin::Path { dir: self.dir.path().join("crate"), digest: String::new() };
+        let origin = Origin::Path { dir: self.dir.path().join("crate"), digest: String::new(), member: PathBuf::new() };
         let plans = plan::plan(&experiment, &tools.toolchains, [Selected { id, origin }]);
         Setup {
             experiment,
             tools,
             plans,
             finished: HashMap::new(),
-            repeated: HashMap::new(),
+            attempts: HashMap::new(),
             jobs: Home::open(Some(self.dir.path().join("home"))).unwrap().jobs().unwrap(),
             expectations: Expectations::default(),
             cores: 1,
@@ -105,6 +110,7 @@ impl Play {
             let Stepped { report, next: rest } = job.step(stop.clone()).await;
             next = rest;
             played.steps.push((name, report.done.outcome));
+            played.tests.push(report.done.tests);
             played.logs.push(String::from_utf8(report.done.output.head).unwrap());
         }
         let commands = self.fake.seen().into_iter().map(|(spec, command)| (command.argv[1].clone(), spec.after));
@@ -184,7 +190,7 @@ async fn the_second_run_finds_what_the_ops_before_it_made_and_nothing_of_the_fir
         run: ["own", "word"].map(str::to_owned).to_vec(),
     });
     let play = Play::new(&[own, Op::Test], |spec, command, times| {
-        let files = |name: &str| ["/crate", "/target"].map(|at| written(spec, at).join(name));
+        let files = |name: &str| ["/crate", "/crate/target"].map(|at| written(spec, at).join(name));
         let write = |name: &str| files(name).iter().for_each(|file| fs::write(file, "").unwrap());
         let found = |name: &str| files(name).map(|file| file.exists());
         let name = command.argv[1].as_str();
@@ -217,9 +223,11 @@ async fn an_op_whose_predecessor_does_not_pass_again_is_inconclusive() {
 
 #[tokio::test]
 async fn a_build_in_doubt_runs_again_before_its_parts_are_told_apart() {
-    let play = Play::new(&[Op::Build, Op::Test], |_, command, times| match (command.argv.join(" ").as_str(), times) {
-        ("cargo test --frozen --no-run", 0) => doubtful(End::Code(101), Doubt::Killed),
-        (_, _) => exit(End::Code(0), ""),
+    let play = Play::new(&[Op::Build, Op::Test], |_, command, times| {
+        match (without_settings(&command.argv).as_str(), times) {
+            ("cargo test --frozen --no-run", 0) => doubtful(End::Code(101), Doubt::Killed),
+            (_, _) => exit(End::Code(0), ""),
+        }
     });
     let played = play.run(Stop::never()).await;
     assert_eq!(played.steps[1], ("build".to_owned(), Some(Outcome::Passed)));
@@ -258,4 +266,81 @@ async fn nothing_is_run_once_more_while_everything_stops() {
     let played = play.run(stop).await;
     assert_eq!(played.steps[1], ("test".to_owned(), None));
     assert_eq!(played.commands.len(), 2);
+}
+
+/// A test `a` that comes to this, as `cargo test` prints it.
+fn printed(result: &str) -> String {
+    let (counts, failures) = match result {
+        "ok" => ("1 passed; 0 failed", ""),
+        _ => ("0 passed; 1 failed", "failures:\n    a\n\n"),
+    };
+    let end = if result == "ok" { "" } else { "error: test failed, to rerun pass `--lib`\n" };
+    format!(
+        "     Running unittests src/lib.rs (target/debug/deps/a-c93b59a92189d5d2)\n\nrunning 1 test\ntest a ... {result}\n\n\
+         {failures}test result: {result}. {counts}; 0 ignored; 0 measured; 0 filtered out; finished in 0.40s\n\n{end}"
+    )
+}
+
+/// The commands that repeat a test in which two toolchains differ: the toolchain, whether it was in doubt before, and
+/// whether the binaries of the first attempt are there. `doubtful`: the toolchain whose repetition is in doubt.
+async fn repetitions(doubtful: Option<&'static str>) -> (Vec<(String, bool, bool)>, Played) {
+    let seen: Arc<Mutex<Vec<(String, bool, bool)>>> = Arc::default();
+    let repeated = Arc::clone(&seen);
+    let mut play = Play::new(&[Op::Check, Op::Test], move |spec, command, _| {
+        if command.argv[1] != "test" {
+            return exit(End::Code(0), "");
+        }
+        let sysroot = spec.mounts.iter().find_map(|mount| match &mount.what {
+            MountKind::ReadOnly(path) if mount.at == Path::new("/toolchain") => path.file_name()?.to_str(),
+            _ => None,
+        });
+        let toolchain = sysroot.unwrap().to_owned();
+        let compiled = written(spec, "/crate/target").join("compiled");
+        if command.argv.iter().any(|word| word == "--exact") {
+            repeated.lock().unwrap().push((toolchain.clone(), spec.after.is_some(), compiled.exists()));
+            if doubtful == Some(&toolchain) && spec.after.is_none() {
+                // Killed before it printed anything else than this.
+                return Exit { doubt: Some(Doubt::Killed), ..exit(End::Signal(libc::SIGKILL), &printed("ok")) };
+            }
+        } else {
+            fs::write(compiled, "").unwrap();
+        }
+        match toolchain.as_str() {
+            "1.95.0" => exit(End::Code(0), &printed("ok")),
+            _ => exit(End::Code(101), &printed("FAILED")),
+        }
+    });
+    play.toolchains = &["1.95.0", "1.96.0"];
+    let played = play.run(Stop::never()).await;
+    let seen = seen.lock().unwrap().clone();
+    (seen, played)
+}
+
+#[tokio::test]
+async fn a_repeated_test_in_doubt_runs_again_as_itself_from_binaries_that_share_nothing() {
+    let ran = |toolchain: &str, after: bool, compiled: bool| (toolchain.to_owned(), after, compiled);
+    let (seen, _) = repetitions(None).await;
+    assert_eq!(seen, [ran("1.95.0", false, true), ran("1.96.0", false, true)]);
+
+    let (seen, played) = repetitions(Some("1.96.0")).await;
+    assert_eq!(seen, [ran("1.95.0", false, true), ran("1.96.0", false, true), ran("1.96.0", true, false)]);
+    assert_eq!(played.tests.last().unwrap().as_ref().unwrap().count(TestResult::Failed), 1, "of the second run");
+    assert_eq!(played.commands.iter().filter(|(command, _)| command == "check").count(), 2, "one for each toolchain");
+
+    // The other toolchain must not use what the first attempt compiled either, once these folders are gone.
+    let (seen, _) = repetitions(Some("1.95.0")).await;
+    assert_eq!(seen, [ran("1.95.0", false, true), ran("1.95.0", true, false), ran("1.96.0", false, false)]);
+}
+
+#[tokio::test]
+async fn an_op_that_could_not_be_run_again_has_no_results_of_another_ops_tests() {
+    let play = Play::new(&[Op::Test, Op::Check], |_, command, times| match (command.argv[1].as_str(), times) {
+        ("test", 1) => exit(End::Code(101), &printed("FAILED")),
+        ("test", _) => exit(End::Code(0), &printed("ok")),
+        ("check", _) => doubtful(End::Code(101), Doubt::Killed),
+        (_, _) => exit(End::Code(0), ""),
+    });
+    let played = play.run(Stop::never()).await;
+    let has_tests: Vec<bool> = played.tests.iter().map(Option::is_some).collect();
+    assert_eq!(has_tests, [false, true, false]);
 }

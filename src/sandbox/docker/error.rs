@@ -8,7 +8,7 @@ use super::Image;
 /// Why a container could not be had or kept. Never the crate's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
-    /// Nobody answers at the socket.
+    /// The socket doesn't answer.
     #[error(
         "the Docker daemon does not answer at {}: {cause}; start it (`sudo systemctl start docker`), or use \
          --sandbox native, which needs none",
@@ -29,8 +29,8 @@ pub enum DockerError {
     Denied(PathBuf),
     /// The daemon is elsewhere.
     #[error(
-        "DOCKER_HOST is `{}`, but containers see folders of this host, so that their daemon must run here: unset it, set \
-         it to such as unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon",
+        "DOCKER_HOST is `{}`, but maar mounts folders of this host, so the daemon must be local: unset it, use \
+         unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon",
         .0.escape_debug()
     )]
     Elsewhere(String),
@@ -39,7 +39,7 @@ pub enum DockerError {
         "rootless Docker maps users in a way that maar can't use; use --sandbox native, which is rootless by itself"
     )]
     Rootless,
-    /// There is no such image.
+    /// The image doesn't exist.
     #[error(
         "there is no local image `{0}`: `maar image build {0}` makes one from this host, or get it with `docker pull {0}`"
     )]
@@ -51,7 +51,7 @@ pub enum DockerError {
     Start {
         /// The image.
         image: Image,
-        /// What was heard of it.
+        /// Its last output.
         said: String,
     },
     /// The container died under the command.
@@ -60,12 +60,12 @@ pub enum DockerError {
     /// The daemon refused something.
     #[error("Docker failed to {doing}: {cause}")]
     Request {
-        /// What was asked, as a verb.
+        /// The request, as a verb.
         doing: &'static str,
         /// Its answer.
         cause: Box<bollard::errors::Error>,
     },
-    /// A file of the host's could not be put into the image.
+    /// A file of the host could not be put into the image.
     #[error("failed to read this host's files for the image: {0}")]
     Image(io::Error),
 }
