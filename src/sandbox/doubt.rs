@@ -66,7 +66,8 @@ impl Doubt {
     pub(super) fn of(signs: &Signs<'_>, counts: impl Fn(Controller) -> bool) -> Option<Self> {
         match signs.end {
             End::OutOfDisk => Some(Self::ShortDisk),
-            End::HostOutOfMemory => Some(Self::Killed),
+            // The host's kills may be others': a second run that is refused memory as the first would end like it.
+            End::HostOutOfMemory => signs.guess(counts).filter(|doubt| *doubt == Self::Memory).or(Some(Self::Killed)),
             End::Signal(signal) if !is_crash(signal) => Some(Self::Killed),
             End::Code(0)
             | End::TimedOut
@@ -84,10 +85,11 @@ impl Doubt {
 impl Signs<'_> {
     /// How the command ended and whether that is in doubt, after an earlier run that was in doubt for `after`.
     pub(super) fn weigh(self, after: Option<Doubt>, counts: impl Fn(Controller) -> bool) -> (End, Option<Doubt>) {
-        let is_failure = matches!(self.end, End::Code(1..) | End::Signal(_));
+        let has_ended = matches!(self.end, End::Code(_) | End::Signal(_) | End::HostOutOfMemory);
         let is_over = self.largest.is_some_and(|largest| largest > self.memory_limit);
-        // It was refused nothing this time, and what it held was measured.
-        if after == Some(Doubt::Memory) && is_failure && is_over && !counts(Controller::Memory) {
+        // It was refused nothing this time, and its largest process was measured: a controller would have ended it, even if
+        // it held that much for too short a time to be seen.
+        if after == Some(Doubt::Memory) && has_ended && is_over && !counts(Controller::Memory) {
             return (End::OutOfMemory, None);
         }
         (self.end, Doubt::of(&self, counts))
@@ -189,5 +191,25 @@ mod tests {
     fn a_short_disk_and_a_host_without_memory_are_in_doubt() {
         assert_eq!(doubt(End::OutOfDisk, "", ByteSize(0), &[]), Some(Doubt::ShortDisk));
         assert_eq!(doubt(End::HostOutOfMemory, "", ByteSize(0), &[]), Some(Doubt::Killed));
+        let refused = "memory allocation of 64 bytes failed";
+        assert_eq!(doubt(End::HostOutOfMemory, refused, ByteSize(0), &[]), Some(Doubt::Memory));
+        assert_eq!(doubt(End::HostOutOfMemory, refused, ByteSize(0), &[Controller::Memory]), Some(Doubt::Killed));
+    }
+
+    #[test]
+    fn a_second_run_that_held_more_than_it_may_is_over_the_limit_even_if_it_succeeded() {
+        let output = Output::default();
+        let weigh = |end, largest, after, counted: &[Controller]| {
+            let signs = Signs { end, output: &output, largest: Some(largest), memory_limit: LIMIT };
+            signs.weigh(after, |controller| counted.contains(&controller)).0
+        };
+        let (more, after) = (ByteSize::mib(101), Some(Doubt::Memory));
+        for end in [End::Code(0), End::Code(1), End::Signal(libc::SIGABRT), End::HostOutOfMemory] {
+            assert_eq!(weigh(end, more, after, &[]), End::OutOfMemory);
+            assert_eq!(weigh(end, LIMIT, after, &[]), end);
+            assert_eq!(weigh(end, more, None, &[]), end);
+            assert_eq!(weigh(end, more, after, &[Controller::Memory]), end);
+        }
+        assert_eq!(weigh(End::TimedOut, more, after, &[]), End::TimedOut);
     }
 }

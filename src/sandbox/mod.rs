@@ -230,7 +230,8 @@ pub enum End {
     TimedOut,
     /// It did nothing for [`Limits::idle_timeout`] and was killed.
     Idle,
-    /// The kernel killed one of its processes for lack of memory, and it did not succeed.
+    /// The kernel killed one of its processes for lack of memory, and it did not succeed. Where no controller counts
+    /// memory: it was seen to hold more than it may.
     OutOfMemory,
     /// The same, but it was the host that had no memory left: the command was within [`Limits::memory`].
     HostOutOfMemory,
