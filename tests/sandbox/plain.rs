@@ -136,6 +136,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("call fsmount", "mounting"),
     ("call fsconfig", "mounting"),
     ("call get_mempolicy", "memory of other processes' nodes, as Docker has it"),
+    ("call 206", "io_setup, of whose requests the whole host has few"),
     ("call io_uring_*", "a way around the filter, as Docker has it"),
     ("call kcmp", "comparing other processes"),
     ("call keyctl", "keys outlive a cell"),
