@@ -141,6 +141,7 @@ async fn in_cell(sandbox: &Sandbox, dir: &Path) {
         network: Network::Loopback,
         limits: LIMITS,
         live: None,
+        after: None,
     };
     let command = sandbox::Command {
         argv: vec!["/usr/bin/true".to_owned()],

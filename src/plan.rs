@@ -18,7 +18,7 @@ use crate::toolchain::Toolchain;
 mod fingerprint;
 mod forms;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use fingerprint::Particulars;
 pub use fingerprint::{BadFingerprint, Fingerprint};
@@ -113,6 +113,15 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
         wanted[place] |= leaves_files(&step.op) && (place + 1..steps.len()).any(needed);
     }
     steps.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(step, _)| step.clone()).collect()
+}
+
+/// The steps of the same toolchain before a step, in order: what its op may rest on. Tests that are repeated alone rest on
+/// none, for they do so only where no op changes the sources.
+pub fn earlier<'a>(plan: &'a CratePlan, step: &Step) -> impl Iterator<Item = &'a Step> + use<'a> {
+    let (toolchain, fingerprint) = (step.toolchain, step.fingerprint);
+    let rests = toolchain.is_some() && !matches!(step.op, Op::Retest(_));
+    let of_toolchain = plan.steps.iter().filter(move |earlier| rests && earlier.toolchain == toolchain);
+    of_toolchain.take_while(move |earlier| earlier.fingerprint != fingerprint)
 }
 
 /// Whether later ops may see what an op did to the crate's folder. What cargo leaves there, it can make again.

@@ -4,7 +4,6 @@
 
 mod job;
 mod pressure;
-mod removal;
 mod repetition;
 mod share;
 mod tracer;
@@ -19,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::compare::{self, OpResult, Verdict};
 use crate::experiment::Experiment;
 use crate::home::Jobs;
+use crate::ops::removal::{self, Removers};
 use crate::ops::{Done, Stage, Tools};
 use crate::outcome::Outcome;
 use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Pressure, Summary, Times};
@@ -29,7 +29,6 @@ use crate::stop::{Stop, StopLevel, Stopper};
 use crate::store::{Record, Store, StoreError, Writer};
 use crate::trace::{Trace, TraceError};
 use job::{Job, StepReport, Tag};
-use removal::Removers;
 use repetition::History;
 use share::Left;
 use tracer::Tracer;

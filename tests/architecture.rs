@@ -94,7 +94,7 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
 /// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 25] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 26] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
     ("cache/key.rs", &["fs::metadata", "fs::read_to_string"], "the host's toolchains, system folders and ids"),
@@ -136,7 +136,11 @@ const OTHER_DOORS: [(&str, &[&str], &str); 25] = [
         "a folder that cells see read-only",
     ),
     ("ops/prepare.rs", &["fs::read"], "the user's certificates"),
-    ("ops/workspace.rs", &["fs::chown", "fs::create_dir", "fs::read_dir"], "the job's own folder, which no cell sees"),
+    (
+        "ops/workspace.rs",
+        &["fs::chown", "fs::create_dir", "fs::read_dir", "fs::rename"],
+        "the job's own folder, which no cell sees",
+    ),
     (
         "sandbox/copy.rs",
         &[
@@ -170,6 +174,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 25] = [
         "the kernel's own files, and the state of files that are open",
     ),
     ("sandbox/live.rs", &["File::options", "fs::remove_file"], "the job's own folder, which no cell sees"),
+    ("sandbox/host_memory.rs", &["fs::read_to_string"], "the kernel's own files"),
     (
         "sandbox/native.rs",
         &["fs::create_dir", "fs::create_dir_all", "fs::read_dir", "fs::remove_dir"],
@@ -177,7 +182,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 25] = [
     ),
     ("sandbox/id_map.rs", &["fs::metadata", "fs::read_to_string"], "the kernel's own files"),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
-    ("sandbox/process_tree.rs", &["fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
+    ("sandbox/process_tree.rs", &["fs::metadata", "fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
     (
         "sandbox/subordinate.rs",
         &["File::open", "fs::read_to_string"],

@@ -22,6 +22,8 @@ const BUILD: &str = "build";
 
 /// How many files and folders one package's units may have.
 const MAX_ITEMS: usize = 50_000;
+/// The largest file that is shared, in bytes, holes included: the layers have a budget, and what compilers write is smaller.
+const MAX_FILE: u64 = 1 << 30;
 /// How deep folders may be nested.
 const MAX_DEPTH: usize = 64;
 /// How many names a folder of cargo's may hold: more than the largest workspaces have units.
@@ -160,6 +162,7 @@ impl Crop {
             return Err(Useless);
         }
         match target.look(path).map_err(|_| Useless)? {
+            Found::File { size, .. } if size > MAX_FILE => Err(Useless),
             Found::File { size, executable } => {
                 self.files.push(UnitFile { path: path.to_owned(), size, executable });
                 Ok(())

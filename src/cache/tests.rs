@@ -147,6 +147,20 @@ fn a_crate_gets_nothing_that_code_it_does_not_have_could_have_changed() {
 }
 
 #[test]
+fn a_unit_with_a_file_of_absurd_size_is_not_shared() {
+    let world = World::new();
+    let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B")]);
+    let mut files = fs::read_dir(upper.join("debug/deps")).unwrap().map(|entry| entry.unwrap().path());
+    let library = files.find(|path| fs::read_to_string(path).is_ok_and(|text| text == "A")).unwrap();
+    // A hole: it takes no room, and would count against the budget of all layers.
+    fs::File::options().write(true).open(library).unwrap().set_len(1 << 40).unwrap();
+    let mut base = world.base();
+    let both = graph(&[("a", &[]), ("b", &[])], &[]);
+    assert_eq!(world.open().take(&both, &Code::new(), &upper, &mut base).unwrap(), 1);
+    assert_eq!(libraries(&base), set(&["b=B"]));
+}
+
+#[test]
 fn a_cell_only_gives_units_of_packages_whose_code_it_was_made_for() {
     let world = World::new();
     let graph = graph(&[("pure", &[]), ("script", &[]), ("uses", &["script"])], &["script"]);

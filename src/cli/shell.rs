@@ -13,6 +13,7 @@ use super::{logs, sandbox, separation, signals, stored};
 use crate::compare::{self, CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
+use crate::ops::removal::Removal;
 use crate::ops::workspace::Workspace;
 use crate::ops::{Activity, Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -140,7 +141,8 @@ impl Visit<'_> {
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?;
+        let user = tools.sandbox.user();
+        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), user, Removal::at_once())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done
@@ -214,6 +216,7 @@ impl Visit<'_> {
             krate,
             toolchain: step.toolchain,
             limits: self.experiment.limits_of(&krate.id.name, &step.op.name()),
+            after: None,
             features: &settings.features,
             env: &settings.env,
             sharing: Sharing::Layers,

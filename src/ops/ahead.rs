@@ -94,7 +94,7 @@ pub(super) async fn compile(
         && workspace.read_source(Path::new("Cargo.toml")).is_ok_and(|manifest| cache::compiles_as_usual(&manifest));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
-    workspace.renew(&dirs.base, For::Cells)?;
+    workspace.renew(&dirs.base, For::Cells).await?;
     let path = dirs.base.clone();
     let work = Work { tools, workspace, order, toolchain, layers, dirs };
     // What other flags make of a dependency is another thing, which a base would only be in the way of.
@@ -106,7 +106,7 @@ pub(super) async fn compile(
     }
     if problem.is_some() {
         // What earlier ops wrote over a base is no folder of its own: the next one needs a base, too, if an empty one.
-        workspace.renew(&path, For::Cells)?;
+        workspace.renew(&path, For::Cells).await?;
     }
     let Spent { usage, tally } = spent;
     Ok(Some(Compiled { base: path, usage, tally, problem }))
@@ -244,9 +244,9 @@ impl Work<'_> {
 
     /// Compiles what isn't.
     async fn compile(&self, argv: &[String], progress: &mut Progress<'_>) -> Result<Completion, AheadError> {
-        self.workspace.renew(&self.dirs.ahead, For::Maar)?;
+        self.workspace.renew(&self.dirs.ahead, For::Maar).await?;
         let stand_in = stand_in(&self.dirs);
-        self.workspace.renew(&stand_in, For::Maar)?;
+        self.workspace.renew(&stand_in, For::Maar).await?;
         stand_in::write(&stand_in)?;
         let begun = Instant::now();
         // Less code comes first: what a package needs has no more of it than the package itself.
@@ -342,8 +342,8 @@ impl Work<'_> {
         let Self { tools, workspace, order, toolchain, layers, dirs } = self;
         let (stand_in, upper, work) = (stand_in(dirs), dirs.ahead.join("upper"), dirs.ahead.join("work"));
         let lower = dirs.ahead.join("base");
-        workspace.renew(&upper, For::Cells)?;
-        workspace.renew(&work, For::Cells)?;
+        workspace.renew(&upper, For::Cells).await?;
+        workspace.renew(&work, For::Cells).await?;
         if let Some(info) = layers.rustc_info() {
             let written = Door::open(&upper).and_then(|door| door.write(RUSTC_INFO, info, None));
             written.map_err(at("write", &upper.join(RUSTC_INFO)))?;
@@ -355,7 +355,7 @@ impl Work<'_> {
             let argv = argv.iter().cloned().chain([messages::AS_JSON.to_owned()]).collect();
             return Ok(cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv).await?);
         };
-        workspace.renew(&lower, For::Cells)?;
+        workspace.renew(&lower, For::Cells).await?;
         let (of_key, own, base, dir) = ((*layers).clone(), code.clone(), progress.base.clone(), lower.clone());
         blocking(move || of_key.lay_for(&own, &base, &dir)).await?;
         let ahead = Ahead { stand_in: &stand_in, base: &lower, upper: &upper, work: &work };

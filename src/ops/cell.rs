@@ -185,7 +185,7 @@ pub(crate) fn join(first: Exit, second: Exit) -> Exit {
     // Only commands of `prepare` are joined, which are cargo's own and print little.
     let head = [first.output.head, first.output.tail, second.output.head].concat();
     let dropped = first.output.dropped + second.output.dropped;
-    Exit { end: second.end, usage, output: Output { head, tail: second.output.tail, dropped } }
+    Exit { end: second.end, usage, output: Output { head, tail: second.output.tail, dropped }, doubt: second.doubt }
 }
 
 /// What two commands cost that ran one after the other.
@@ -262,6 +262,7 @@ fn spec(tools: &Tools, workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mou
         network,
         limits: order.limits,
         live: Some(Live { path: workspace.live(), heading: order.running(&tools.toolchains).to_line() }),
+        after: order.after,
     }
 }
 

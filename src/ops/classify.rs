@@ -10,7 +10,7 @@ mod resolution;
 
 use crate::outcome::{Cause, Failure, Outcome};
 use crate::registry::Denial;
-use crate::sandbox::{End, Limits, Output};
+use crate::sandbox::{End, Limits, Output, is_crash};
 pub(super) use printed::plain_text;
 
 /// Judges an op that builds or tests. `None`: it was stopped, so there is nothing to say.
@@ -55,6 +55,7 @@ pub(super) fn refused_manifest(end: End, output: &Output) -> Option<String> {
         | End::Flooded
         | End::OutOfProcesses
         | End::OutOfDisk
+        | End::HostOutOfMemory
         | End::Stopped => None,
     }
 }
@@ -63,7 +64,10 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
     let outcome = match end {
         End::Code(0) => Outcome::Passed,
         End::Code(code) => on_failure(code),
-        End::Signal(signal) => Outcome::Failed(Failure::Signal(signal)),
+        End::Signal(signal) if is_crash(signal) => Outcome::Failed(Failure::Signal(signal)),
+        End::Signal(signal) => {
+            Outcome::Inconclusive(Cause::Host(format!("{}, which maar did not send", Failure::Signal(signal))))
+        }
         End::TimedOut => Outcome::Inconclusive(Cause::TimedOut(limits.timeout)),
         End::Idle => Outcome::Inconclusive(Cause::Idle(limits.idle_timeout)),
         End::OutOfMemory => Outcome::Inconclusive(Cause::OutOfMemory(limits.memory)),
@@ -71,6 +75,9 @@ fn judge(end: End, limits: &Limits, on_failure: impl FnOnce(i32) -> Outcome) -> 
         End::Flooded => Outcome::Inconclusive(Cause::Flooded(limits.most_printed())),
         End::OutOfProcesses => Outcome::Inconclusive(Cause::OutOfProcesses(limits.pids)),
         End::OutOfDisk => Outcome::Inconclusive(Cause::OutOfDisk),
+        End::HostOutOfMemory => {
+            Outcome::Inconclusive(Cause::Host("no memory left on the host, which killed a process".to_owned()))
+        }
         End::Stopped => return None,
     };
     Some(outcome)

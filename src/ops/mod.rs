@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::krate::Selected;
 use crate::libtest::{self, Tests};
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
-use crate::sandbox::{Console, Exit, Limits, Output, Sandbox, Usage};
+use crate::sandbox::{Console, Doubt, Exit, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
@@ -33,11 +34,12 @@ mod doc;
 mod flags;
 mod manifest;
 mod prepare;
+pub mod removal;
 mod retest;
 pub mod settings;
 mod test;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod withheld;
 pub mod workspace;
 
@@ -143,6 +145,8 @@ pub struct Order<'a> {
     pub toolchain: Option<usize>,
     /// What each command may use.
     pub limits: Limits,
+    /// Why an earlier run of the op was in doubt, if this one repeats it.
+    pub after: Option<Doubt>,
     /// The features to build with.
     pub features: &'a Features,
     /// Variables of the user's own.
@@ -172,6 +176,8 @@ pub struct Done {
     pub lockfile: Option<Vec<u8>>,
     /// What became of the dependencies.
     pub dependencies: Tally,
+    /// Why the outcome may not be the crate's doing: a reason to run the op once more.
+    pub doubt: Option<Doubt>,
     /// What its tests came to, one by one.
     pub tests: Option<Arc<Tests>>,
 }
@@ -187,13 +193,15 @@ impl Done {
             output,
             lockfile: None,
             dependencies: Tally::default(),
+            doubt: None,
             tests: None,
         }
     }
 
     /// The host could not do what was needed.
-    pub fn failed_on_host(error: &dyn std::error::Error) -> Self {
-        Self::without_commands(Outcome::Inconclusive(Cause::Host(error.to_string())))
+    pub fn failed_on_host(error: &(dyn std::error::Error + 'static)) -> Self {
+        let doubt = is_short_of_space(error).then_some(Doubt::ShortDisk);
+        Self { doubt, ..Self::without_commands(Outcome::Inconclusive(Cause::Host(error.to_string()))) }
     }
 }
 
@@ -250,7 +258,7 @@ impl Op {
                     let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
                     exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
                 }
-                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, tests }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt, tests }
             }
             Err(error) => Done::failed_on_host(&error),
         }
@@ -311,6 +319,7 @@ impl Op {
                 output: Output::default(),
                 lockfile: None,
                 dependencies: Tally::default(),
+                doubt: None,
                 tests: None,
             },
             Err(error) => Done::failed_on_host(&error),
@@ -390,6 +399,19 @@ impl Op {
 
 /// The first cargo that has names for kinds of debug information: <https://github.com/rust-lang/cargo/pull/11958>.
 const NAMES_DEBUG_INFO: Version = Version::new(1, 71, 0);
+
+/// Whether a file could not be written because the disk is full.
+fn is_short_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref().is_some_and(is_full) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 /// Runs what blocks on a thread for that.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -18,12 +18,12 @@ use crate::ops::cell::{self, CellError};
 use crate::ops::classify::{self, plain_text};
 use crate::ops::withheld::LeftOut;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, LockfileMode, Order, Tools, blocking};
+use crate::ops::{Done, LockfileMode, Order, Tools, blocking, is_short_of_space};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
 use crate::registry::{BadChecksum, Denial, Gate, Package, RegistryError};
-use crate::sandbox::{Door, Exit, Found, Limits, Network, Output};
+use crate::sandbox::{Door, Doubt, Exit, Found, Limits, Network, Output};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -56,12 +56,17 @@ const REDIRECTING: [&str; 4] = [".cargo/config", ".cargo/config.toml", "rust-too
 pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
     let mut transcript = Transcript::default();
     let result = prepare(tools, workspace, order, &mut transcript).await;
+    let mut doubt = None;
     let (outcome, lockfile) = match result {
         Ok(Prepared::Ready(lockfile)) => (Some(Outcome::Passed), Some(lockfile)),
-        Ok(Prepared::Refused(outcome)) => (outcome, None),
+        Ok(Prepared::Refused(outcome)) => {
+            doubt = transcript.exit.as_ref().and_then(|exit| exit.doubt);
+            (outcome, None)
+        }
         Err(PrepareError::Stopped) => (None, None),
         Err(error) => {
             transcript.note(&format!("maar: {error}"));
+            doubt = is_short_of_space(&error).then_some(Doubt::ShortDisk);
             (Some(blame(error)), None)
         }
     };
@@ -69,7 +74,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
         Some(exit) => (exit.usage, exit.output),
         None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
     };
-    Done { outcome, usage, output, lockfile, dependencies: Tally::default(), tests: None }
+    Done { outcome, usage, output, lockfile, dependencies: Tally::default(), doubt, tests: None }
 }
 
 enum Prepared {

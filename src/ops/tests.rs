@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::removal::Removal;
 use super::*;
 use crate::krate::{CrateId, Origin};
 use crate::outcome::{Breakage, Failure};
@@ -35,7 +36,7 @@ fn limits() -> Limits {
 }
 
 /// What ops need, with a registry that answers nothing and keeps its files below `dir`.
-fn tools(fake: &Fake, dir: &Path, toolchains: &[&str]) -> Tools {
+pub(crate) fn tools(fake: &Fake, dir: &Path, toolchains: &[&str]) -> Tools {
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
     let registry =
         Registry::open(registry::Config { upstream, cache: dir.join("cache"), access: registry::Access::Online })
@@ -61,6 +62,7 @@ fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: 
         krate,
         toolchain,
         limits,
+        after: None,
         features: &Features::Default,
         env: const { &BTreeMap::new() },
         sharing: Sharing::Layers,
@@ -77,7 +79,8 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
     let fake =
         Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", without_settings(&command.argv))));
     let tools = tools(&fake, dir.path(), &["1.95.0"]);
-    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
+    let user = tools.sandbox.user();
+    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), user, Removal::at_once()).unwrap();
     let krate = krate(Origin::Registry { checksum: String::new() });
     let order = order(op, &krate, Some(0), limits());
     let done = Op::run(&tools, &workspace, &order).await;
@@ -85,7 +88,7 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
 }
 
 /// A command without the flags that are the same for all ops.
-fn without_settings(argv: &[String]) -> String {
+pub(crate) fn without_settings(argv: &[String]) -> String {
     let start = argv.iter().position(|word| word == "--jobs").unwrap_or(argv.len());
     let rest = argv[start..].iter().position(|word| word == "--").map_or(&[][..], |end| &argv[start + end..]);
     [&argv[..start], rest].concat().join(" ")
@@ -130,7 +133,8 @@ async fn variables_of_the_crates_reach_its_ops_and_not_prepare() {
         let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "/crate/x.so".to_owned())]);
         let toolchain = (op != Op::Prepare).then_some(0);
         let order = Order { env: &env, ..order(&op, &krate, toolchain, limits()) };
-        let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
+        let user = tools.sandbox.user();
+        let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), user, Removal::at_once()).unwrap();
         Op::run(&tools, &workspace, &order).await;
         let commands = fake.seen();
         assert!(!commands.is_empty(), "{op:?}");
@@ -155,7 +159,8 @@ async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>)
     let order = order(&Op::Prepare, &krate, None, Limits { timeout, ..limits() });
     let jobs = dir.path().join("jobs");
     std::fs::create_dir(&jobs).unwrap();
-    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
+    let user = tools.sandbox.user();
+    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), user, Removal::at_once()).unwrap();
     let done = Op::run(&tools, &workspace, &order).await;
     let given: Vec<Duration> = fake.seen().into_iter().map(|(spec, _)| spec.limits.timeout).collect();
     assert!(given.windows(2).all(|pair| pair[1] + TAKES <= pair[0]), "{given:?}");

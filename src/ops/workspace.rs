@@ -1,5 +1,7 @@
 //! The folder of one crate's job: all that survives between its steps. Dropping it frees the disk.
 //!
+//! What a step makes anew is not removed by it: the old folder gets another name and goes to the [`Removal`].
+//!
 //! ```text
 //! source/          the crate, pristine after `prepare`; lower layer of every toolchain's overlay
 //! cargo/home/      cargo's home: its configuration, and git checkouts where there are any
@@ -18,7 +20,9 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::removal::{Doomed, Removal};
 use crate::ops::withheld::LeftOut;
 use crate::outcome::Outcome;
 use crate::owner::Owner;
@@ -36,16 +40,20 @@ const LIVE: &str = "live";
 /// The folder of one crate's job.
 #[derive(Debug)]
 pub struct Workspace {
-    dir: PathBuf,
-    /// Who the job's commands are to the host. Given back when the folder is gone.
+    dir: Doomed,
+    /// Who the job's commands are to the host. Given back when the folder is gone, and all that was moved out of it.
     user: User,
     left_out: OnceLock<LeftOut>,
+    removal: Removal<Doomed>,
+    /// How many folders have been made anew.
+    renewals: AtomicU64,
 }
 
 /// A folder of a workspace that couldn't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to make {path}: {source}")]
+#[error("failed to {what} {path}: {source}")]
 pub struct WorkspaceError {
+    what: &'static str,
     path: PathBuf,
     source: io::Error,
 }
@@ -80,25 +88,26 @@ impl Workspace {
     /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `user`.
     ///
     /// `sources` is the shared store of unpacked dependencies.
-    pub fn new(jobs: &Path, sources: &Path, user: User) -> Result<Self, WorkspaceError> {
+    pub fn new(jobs: &Path, sources: &Path, user: User, removal: Removal<Doomed>) -> Result<Self, WorkspaceError> {
         let dir = tempfile::Builder::new()
             .prefix("job-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(jobs)
-            .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
+            .map_err(failed("make a folder in", jobs))?
             .keep();
-        let workspace = Self { dir, user, left_out: OnceLock::new() };
+        let dir = Doomed::new(dir, &user);
+        let workspace = Self { dir, user, removal, renewals: AtomicU64::new(0), left_out: OnceLock::new() };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
         let link = workspace.cargo().join("sources");
-        symlink(sources, &link).map_err(|source| WorkspaceError { path: link, source })?;
+        symlink(sources, &link).map_err(failed("make", &link))?;
         Ok(workspace)
     }
 
     /// The crate's sources. Made by whoever unpacks them.
     pub(crate) fn source(&self) -> PathBuf {
-        self.dir.join("source")
+        self.dir.path.join("source")
     }
 
     /// The crate's sources as a folder that a cell of `prepare` has written to.
@@ -148,7 +157,7 @@ impl Workspace {
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {
-        self.dir.join("cargo")
+        self.dir.path.join("cargo")
     }
 
     pub(crate) fn cargo_home(&self) -> PathBuf {
@@ -161,7 +170,7 @@ impl Workspace {
     }
 
     pub(crate) fn scratch(&self) -> PathBuf {
-        self.dir.join("scratch")
+        self.dir.path.join("scratch")
     }
 
     pub(crate) fn user(&self) -> &User {
@@ -170,7 +179,7 @@ impl Workspace {
 
     /// The output of the command that runs now, as it comes.
     pub(crate) fn live(&self) -> PathBuf {
-        self.dir.join(LIVE)
+        self.dir.path.join(LIVE)
     }
 
     pub(crate) fn owner(&self) -> Option<Owner> {
@@ -179,7 +188,7 @@ impl Workspace {
 
     /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
     pub(crate) fn toolchain(&self, index: usize) -> Result<ToolchainDirs, WorkspaceError> {
-        let dir = self.dir.join(index.to_string());
+        let dir = self.dir.path.join(index.to_string());
         let dirs = ToolchainDirs {
             upper: dir.join("upper"),
             work: dir.join("work"),
@@ -198,11 +207,17 @@ impl Workspace {
         Ok(dirs)
     }
 
-    /// Removes what ops left of any toolchain. No cell may be open.
-    pub(crate) fn restart(&self, toolchains: usize) -> Result<(), WorkspaceError> {
-        (0..toolchains)
-            .map(|index| self.dir.join(index.to_string()))
-            .try_for_each(|path| remove_folder(&path).map_err(|source| WorkspaceError { path, source }))
+    /// Forgets what ops left of any toolchain. No cell may be open.
+    pub(crate) async fn restart(&self, toolchains: usize) -> Result<(), WorkspaceError> {
+        for toolchain in 0..toolchains {
+            self.forget(toolchain).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what ops left of a toolchain. No cell may be open.
+    pub(crate) async fn forget(&self, toolchain: usize) -> Result<(), WorkspaceError> {
+        self.banish(&self.dir.path.join(toolchain.to_string())).await
     }
 
     /// Whether no op of a toolchain has changed the crate's sources. `false` where that can't be found out.
@@ -212,37 +227,111 @@ impl Workspace {
     }
 
     /// Takes back what ops of a toolchain changed of the crate's sources, and keeps what they compiled. No cell may be open.
-    pub(crate) fn restore_sources(&self, index: usize) -> Result<(), WorkspaceError> {
+    pub(crate) async fn restore_sources(&self, index: usize) -> Result<(), WorkspaceError> {
         let dirs = self.toolchain(index)?;
-        [&dirs.upper, &dirs.work].into_iter().try_for_each(|path| self.renew(path, For::Cells))
+        self.renew(&dirs.upper, For::Cells).await?;
+        self.renew(&dirs.work, For::Cells).await
     }
 
     /// Makes an empty folder, whatever was there before.
-    pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
-        remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;
+    pub(crate) async fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
+        self.banish(path).await?;
         match made_for {
             For::Cells => self.make_owned(path),
             For::Maar => self.make(path),
         }
     }
 
+    /// Hands itself over to be removed.
+    pub async fn retire(self) {
+        self.removal.take(self.dir).await;
+    }
+
+    /// Moves a folder out of the workspace, so that whoever removes the one is not in the way of whoever removes the other.
+    async fn banish(&self, path: &Path) -> Result<(), WorkspaceError> {
+        let mut elsewhere = self.dir.path.clone().into_os_string();
+        elsewhere.push(format!("-old-{}", self.renewals.fetch_add(1, Ordering::Relaxed)));
+        let elsewhere = PathBuf::from(elsewhere);
+        match fs::rename(path, &elsewhere) {
+            Ok(()) => {
+                self.removal.offer(Doomed::new(elsewhere, &self.user)).await;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Its owner may have closed it, in a cell.
+            Err(_) => remove_folder(path).map_err(failed("remove", path)),
+        }
+    }
+
     fn make(&self, path: &Path) -> Result<(), WorkspaceError> {
-        fs::create_dir(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })
+        fs::create_dir(path).map_err(failed("make", path))
     }
 
     fn make_owned(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.make(path)?;
         match self.owner() {
-            Some(Owner { uid, gid }) => std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                .map_err(|source| WorkspaceError { path: path.to_owned(), source }),
+            Some(Owner { uid, gid }) => {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed("change the owner of", path))
+            }
             None => Ok(()),
         }
     }
 }
 
-impl Drop for Workspace {
-    fn drop(&mut self) {
-        // What can't be removed now is swept by the next run.
-        let _ = remove_folder(&self.dir);
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
+    let path = path.to_owned();
+    move |source| WorkspaceError { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_made_anew_is_removed_by_others_unless_they_have_too_much_to_do() {
+        let jobs = tempfile::tempdir().unwrap();
+        let (removal, waiting) = Removal::stuck(2);
+        let workspace = Workspace::new(jobs.path(), Path::new("/sources"), User::shared(None), removal).unwrap();
+        let dirs = workspace.toolchain(0).unwrap();
+        let write = |folder: &Path| fs::write(folder.join("file"), "").unwrap();
+        let folders = || fs::read_dir(jobs.path()).unwrap().count();
+
+        write(&dirs.target);
+        workspace.renew(&dirs.target, For::Cells).await.unwrap();
+        assert!(dirs.target.exists() && !dirs.target.join("file").exists());
+        workspace.forget(0).await.unwrap();
+        assert!(!dirs.target.exists());
+        assert_eq!(folders(), 3, "nothing is removed yet");
+        // The queue is full.
+        let dirs = workspace.toolchain(0).unwrap();
+        write(&dirs.target);
+        workspace.restart(1).await.unwrap();
+        assert!(!dirs.target.exists());
+        assert_eq!(folders(), 3);
+
+        let doomed: Vec<Doomed> = std::iter::from_fn(|| waiting.try_recv().ok()).collect();
+        assert!(doomed[0].path.join("file").exists());
+        drop(doomed);
+        assert_eq!(folders(), 1);
+        drop(waiting);
+        workspace.retire().await;
+        assert_eq!(folders(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_jobs_user_is_given_back_after_the_last_folder_that_it_owns_is_removed() {
+        let jobs = tempfile::tempdir().unwrap();
+        let (removal, waiting) = Removal::stuck(2);
+        let user = User::shared(None);
+        let workspace = Workspace::new(jobs.path(), Path::new("/sources"), user.clone(), removal).unwrap();
+        workspace.toolchain(0).unwrap();
+        workspace.forget(0).await.unwrap();
+        workspace.retire().await;
+
+        let doomed: Vec<Doomed> = std::iter::from_fn(|| waiting.try_recv().ok()).collect();
+
+        assert_eq!((doomed.len(), user.holders()), (2, 3));
+        drop(doomed);
+        assert_eq!(user.holders(), 1);
     }
 }

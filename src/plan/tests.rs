@@ -10,7 +10,7 @@ use crate::krate::CrateId;
 use crate::ops::{CommandOp, Features, LockfileMode, Stage};
 use crate::outcome::{Cause, Failure};
 
-fn experiment(ops: &[Op]) -> Experiment {
+pub(crate) fn experiment(ops: &[Op]) -> Experiment {
     Experiment {
         name: "test".to_owned(),
         toolchains: Vec::new(),

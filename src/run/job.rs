@@ -2,20 +2,25 @@
 //!
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
+mod once_more;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Setup;
-use super::removal::Removal;
 use super::repetition::{self, History};
 use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
+use crate::ops::removal::{Doomed, Removal};
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Activity, Done, Op, Order, Sharing, Tally};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
+use crate::sandbox::Doubt;
 use crate::schedule;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
@@ -45,7 +50,7 @@ pub(super) struct Job {
     /// How many packages its lockfile has, once there is one.
     packages: Option<u32>,
     left: Left,
-    removal: Removal<Workspace>,
+    removal: Removal<Doomed>,
     activity: Activity,
 }
 
@@ -70,7 +75,7 @@ impl Job {
         shared: &Arc<Setup>,
         krate: usize,
         left: Left,
-        removal: &Removal<Workspace>,
+        removal: &Removal<Doomed>,
         reader: &Store,
     ) -> Option<Self> {
         let queue = shared.left(krate);
@@ -95,26 +100,34 @@ impl Job {
         })
     }
 
+    /// Does a step: runs its op, and once more if the failure may be somebody else's doing.
     async fn carry_out(&mut self, step: &Step, stop: Stop) -> Done {
+        if let Err(done) = self.make_ready(step).await {
+            return done;
+        }
+        let done = self.run_op(step, None, stop.clone()).await;
+        match done.doubt.filter(|_| done.outcome.is_some()) {
+            Some(doubt) => self.once_more(step, doubt, done, stop).await,
+            None => done,
+        }
+    }
+
+    /// Makes the folders that a step begins with.
+    async fn make_ready(&mut self, step: &Step) -> Result<(), Done> {
+        self.make_workspace().map_err(|error| Done::failed_on_host(&error))?;
+        match (&step.op, step.toolchain) {
+            (Op::Retest(_), Some(toolchain)) if self.unshared.contains(&toolchain) => self.restore(toolchain).await,
+            _ if step.attempt > self.attempt => self.restart(step.attempt).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs the op of a step; `after`: why an earlier run of it was in doubt.
+    async fn run_op(&mut self, step: &Step, after: Option<Doubt>, stop: Stop) -> Done {
         if let Err(error) = self.make_workspace() {
             return Done::failed_on_host(&error);
         }
         let workspace = self.workspace.as_ref().expect("it was made above");
-        match (&step.op, step.toolchain) {
-            (Op::Retest(_), Some(toolchain)) if self.unshared.contains(&toolchain) => {
-                if let Err(done) = self.restore(workspace, toolchain).await {
-                    return done;
-                }
-            }
-            _ if step.attempt > self.attempt => {
-                if let Err(done) = self.restart(workspace).await {
-                    return done;
-                }
-                self.attempt = step.attempt;
-                self.unshared.clear();
-            }
-            _ => {}
-        }
         let lockfile = match &self.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
             Err(error) => return Done::failed_on_host(error),
@@ -129,6 +142,7 @@ impl Job {
             krate,
             toolchain: step.toolchain,
             limits: self.left.limits(limits, step.op.stage(), *cores),
+            after,
             features: &settings.features,
             env: &settings.env,
             sharing: if self.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
@@ -148,7 +162,8 @@ impl Job {
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
             let Setup { tools, jobs, .. } = &*self.shared;
-            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?);
+            let (sources, user) = (tools.registry.sources_dir(), tools.sandbox.user());
+            self.workspace = Some(Workspace::new(jobs.dir(), sources, user, self.removal.clone())?);
         }
         Ok(())
     }
@@ -160,19 +175,29 @@ impl Job {
         repetition::due(&plans[self.krate], tools.toolchains.len(), attempts)
     }
 
-    /// Makes sure that a repetition finds nothing that was left before.
-    async fn restart(&self, workspace: &Workspace) -> Result<(), Done> {
-        let tools = &self.shared.tools;
-        let released = tools.sandbox.release(&workspace.scratch()).await;
-        released.map_err(|error| Done::failed_on_host(&error))?;
-        workspace.restart(tools.toolchains.len()).map_err(|error| Done::failed_on_host(&error))
+    /// Makes sure that an attempt finds nothing that was left before.
+    async fn restart(&mut self, attempt: u32) -> Result<(), Done> {
+        if let Some(workspace) = &self.workspace {
+            self.release(workspace).await?;
+            let toolchains = self.shared.tools.toolchains.len();
+            workspace.restart(toolchains).await.map_err(|error| Done::failed_on_host(&error))?;
+        }
+        self.attempt = attempt;
+        self.unshared.clear();
+        Ok(())
     }
 
     /// Makes sure that tests which run again find the sources as they were, and what was compiled of them.
-    async fn restore(&self, workspace: &Workspace, toolchain: usize) -> Result<(), Done> {
+    async fn restore(&self, toolchain: usize) -> Result<(), Done> {
+        let Some(workspace) = &self.workspace else { return Ok(()) };
+        self.release(workspace).await?;
+        workspace.restore_sources(toolchain).await.map_err(|error| Done::failed_on_host(&error))
+    }
+
+    /// Closes what the sandbox keeps open of a workspace.
+    async fn release(&self, workspace: &Workspace) -> Result<(), Done> {
         let released = self.shared.tools.sandbox.release(&workspace.scratch()).await;
-        released.map_err(|error| Done::failed_on_host(&error))?;
-        workspace.restore_sources(toolchain).map_err(|error| Done::failed_on_host(&error))
+        released.map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Hands the folder over to be removed, before the job's permit is given back.
@@ -180,7 +205,7 @@ impl Job {
         let Some(workspace) = self.workspace else { return };
         // What can't be given up now goes when maar does.
         let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
-        self.removal.take(workspace).await;
+        workspace.retire().await;
     }
 }
 

@@ -79,6 +79,10 @@ static DISKS: Mutex<BTreeMap<u64, Shortage>> = Mutex::new(BTreeMap::new());
 const MEMORY: Duration = Duration::from_secs(10);
 /// How long before a command begins a shortage still concerns it.
 const BEFORE: Duration = Duration::from_secs(1);
+/// How long somebody waits for a shortage to end. Whoever fills a disk for longer than this goes on doing so.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often they look.
+const WAITING_LOOK: Duration = Duration::from_millis(250);
 
 impl Shortage {
     fn new(left: u64, now: Instant) -> Self {
@@ -109,6 +113,19 @@ enum Count {
     Unknown,
 }
 
+/// Returns when the file system of a folder has not been short of space for a moment, or when that takes too long.
+pub async fn until_roomy(folder: &Path) {
+    let begun = Instant::now();
+    let folders = [folder.to_owned()];
+    while begun.elapsed() < PATIENCE {
+        let now = Instant::now();
+        if look(&folders).into_iter().flatten().all(|short_at| now.duration_since(short_at) > BEFORE) {
+            return;
+        }
+        tokio::time::sleep(WAITING_LOOK).await;
+    }
+}
+
 impl Allowance {
     /// The folders, all together, may hold `limit`.
     pub(super) fn new(folders: &[&Path], processes: Processes, limit: ByteSize) -> Self {
@@ -123,7 +140,7 @@ impl Allowance {
         let mut rest = Duration::ZERO;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            self.look();
+            look(&self.folders);
             if !is_due(self.shrunk(), self.limit, counted.elapsed(), rest) {
                 continue;
             }
@@ -145,23 +162,7 @@ impl Allowance {
     /// Whether the host has next to no space, or no files, left for one of the folders, or had while it was asked.
     pub(super) fn is_host_full(&self) -> bool {
         let from = self.begun.checked_sub(BEFORE).unwrap_or(self.begun);
-        self.look().into_iter().flatten().any(|short_at| short_at >= from)
-    }
-
-    /// Looks at the file systems, and returns when each was last short of space.
-    fn look(&self) -> Vec<Option<Instant>> {
-        let now = Instant::now();
-        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let statuses = self.folders.iter().filter_map(|folder| statvfs(folder).ok());
-        let noted = statuses.map(|status| {
-            // Some file systems make room for files as they go and report no number of them.
-            let has_files = status.files() == 0 || status.files_available() > 0;
-            let left = if has_files { bytes_left(&status).as_u64() } else { 0 };
-            let disk = disks.entry(status.filesystem_id()).or_insert_with(|| Shortage::new(left, now));
-            disk.note(left, now);
-            disk.short_at
-        });
-        noted.collect()
+        look(&self.folders).into_iter().flatten().any(|short_at| short_at >= from)
     }
 
     /// What has gone from the file systems since the folders were counted.
@@ -179,6 +180,22 @@ impl Allowance {
             Ok(Count::Within) | Err(_) => false,
         }
     }
+}
+
+/// Looks at the file systems of some folders, and returns when each was last short of space.
+fn look(folders: &[PathBuf]) -> Vec<Option<Instant>> {
+    let now = Instant::now();
+    let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let statuses = folders.iter().filter_map(|folder| statvfs(folder).ok());
+    let noted = statuses.map(|status| {
+        // Some file systems make room for files as they go and report no number of them.
+        let has_files = status.files() == 0 || status.files_available() > 0;
+        let left = if has_files { bytes_left(&status).as_u64() } else { 0 };
+        let disk = disks.entry(status.filesystem_id()).or_insert_with(|| Shortage::new(left, now));
+        disk.note(left, now);
+        disk.short_at
+    });
+    noted.collect()
 }
 
 /// Whether folders are to be counted, so long after the last time, of which `rest` is to be rested.

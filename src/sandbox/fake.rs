@@ -61,5 +61,6 @@ pub fn exit(end: End, printed: &str) -> Exit {
         end,
         usage: Usage { wall: Duration::from_secs(1), ..Usage::default() },
         output: Output { head: printed.as_bytes().to_vec(), ..Output::default() },
+        doubt: None,
     }
 }

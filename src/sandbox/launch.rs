@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Child;
@@ -14,12 +15,14 @@ use tokio::process::Child;
 use super::cgroup::{Cgroups, Controller, KEEPERS};
 use super::cores::{CorePool, Lease};
 use super::disk::Allowance;
+use super::doubt::{Doubt, Signs};
 use super::held_memory::MemoryWatch;
+use super::held_processes::{ProcessWatch, ROOM};
 use super::helper::protocol::{self, ARGV0, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
+use super::host_memory::HostKills;
 use super::outlet;
 use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
-use super::suspect;
 use super::unlinked::Processes;
 use super::{Command, Console, Cores, End, Exit, Limits, Live, Network, Outlet, Output, SandboxError, Usage, User};
 use crate::stop::{Stop, StopLevel};
@@ -38,6 +41,8 @@ pub(super) struct Launcher {
 pub(super) struct Launch<'a> {
     pub(super) label: &'a str,
     pub(super) limits: &'a Limits,
+    /// What was in doubt about an earlier run.
+    pub(super) after: Option<Doubt>,
     pub(super) command: &'a Command,
     pub(super) isolation: Isolation,
     pub(super) network: Network,
@@ -84,7 +89,7 @@ impl Launcher {
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
-        let Launch { label, limits, command, isolation, network, user, writes_to, stop, console, live, outlet } =
+        let Launch { label, limits, after, command, isolation, network, user, writes_to, stop, console, live, outlet } =
             launch;
         let lease = match limits.cores {
             Cores::Shared => None,
@@ -96,6 +101,12 @@ impl Launcher {
         let cores = lease.as_ref().map(Lease::cores).unwrap_or_default();
         let group = self.cgroups.open(label, limits, cores)?;
         let has_own_user = matches!(isolation, Isolation::Namespaces(_));
+        let (counts_memory, counts_processes) =
+            (self.cgroups.has(Controller::Memory), self.cgroups.has(Controller::Pids));
+        // Outside a user namespace the number counts whatever else the user runs.
+        let limits_processes = has_own_user && !counts_processes;
+        let measures_processes = limits_processes && after == Some(Doubt::Processes);
+        let processes = u64::from(limits.pids) + KEEPERS;
         let job = Job {
             cgroups: group.entrances(),
             cores: cores.to_vec(),
@@ -104,12 +115,8 @@ impl Launcher {
             input: Input::of(console.as_deref()),
             command: command.clone(),
             rlimits: Rlimits {
-                // Outside a user namespace the number counts whatever else the user runs.
-                // Where the controller counts, it also says that it refused one.
-                processes: (has_own_user && !self.cgroups.has(Controller::Pids))
-                    .then_some(u64::from(limits.pids) + KEEPERS),
-                data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
-                file: limits.disk.as_u64(),
+                processes: limits_processes.then_some(processes + if measures_processes { ROOM } else { 0 }),
+                data: refuses_memory(counts_memory, after).then_some(limits.memory.as_u64()),
                 sharers: user.sharers(),
             },
         };
@@ -129,15 +136,18 @@ impl Launcher {
         let (mut control, child) = self.spawn(slave, third)?;
         // A helper that dies early is noticed when its report is missing.
         let _ = control.write_all(&job).await;
-        let processes = match (group.list(), child.id()) {
+        let helper = child.id();
+        let who = match (group.list(), helper) {
             (Some(list), _) => Processes::Listed(list),
             (None, helper) => Processes::Below(helper.unwrap_or(u32::MAX)),
         };
-        let counts_memory = self.cgroups.has(Controller::Memory);
-        let memory = child.id().filter(|_| has_own_user && !counts_memory);
+        let memory = helper.filter(|_| has_own_user && !counts_memory);
         let memory = memory.map(|helper| MemoryWatch { helper, limit: limits.memory });
-        let mut disk = Allowance::new(&writes_to, processes, limits.disk);
-        let cpu = CpuMeter::new(&group, child.id());
+        let measured = helper.filter(|_| measures_processes);
+        let measured = measured.map(|helper| ProcessWatch { helper, limit: processes });
+        let mut disk = Allowance::new(&writes_to, who, limits.disk);
+        let cpu = CpuMeter::new(&group, helper);
+        let host = HostKills::begin(counts_memory);
         let watch = supervise::watch(Watched {
             pty,
             control,
@@ -148,25 +158,31 @@ impl Launcher {
             live,
             disk: &mut disk,
             memory,
+            processes: measured,
             limits,
             stop,
             label,
         });
         let watched = outlet::during(outlet, watch).await?;
 
-        let (ooms, refused) = (group.oom_kills(), group.refused_processes());
+        let counts = Counts {
+            ooms: group.oom_kills(),
+            reached: group.has_reached_memory(),
+            refused: group.refused_processes(),
+            ooms_of_host: host.since(),
+        };
         let (peak_memory, metered_cpu) = (group.peak_memory(), group.cpu());
         group.remove().await?;
-        let (ended, cpu) = match watched.report {
-            Some(Report::Ended { ended, cpu }) => (ended, metered_cpu.unwrap_or(cpu)),
+        let (ended, cpu, largest) = match watched.report {
+            Some(Report::Ended { ended, cpu, largest }) => (ended, metered_cpu.unwrap_or(cpu), largest.map(ByteSize)),
             Some(Report::Failed(fault)) => return Err(fault.into()),
             // Even the helper can be the kernel's choice when the group's memory is used up.
-            None => (Ended::Killed, metered_cpu.unwrap_or_default()),
+            None => (Ended::Killed, metered_cpu.unwrap_or_default(), None),
         };
-        let counts = Counts { ooms, refused };
         let end = end_of(watched.killed_for, ended, counts, &mut disk).await?;
-        let end = suspect::reconsider(end, &watched.output, |controller| self.cgroups.has(controller));
-        Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
+        let signs = Signs { end, output: &watched.output, largest, memory_limit: limits.memory };
+        let (end, doubt) = signs.weigh(after, |controller| self.cgroups.has(controller));
+        Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output, doubt })
     }
 
     /// Starts the helper. `outlet` is where it sends the listener of an outlet.
@@ -197,10 +213,14 @@ fn host_listener(listener: std::net::TcpListener) -> io::Result<outlet::Source> 
     tokio::net::TcpListener::from_std(listener).map(outlet::Source::Host)
 }
 
-/// What the kernel refused a command, as far as controllers count it.
+/// What the kernel refused a command, as far as it counts that.
 pub(super) struct Counts {
     /// How many of its processes were killed for lack of memory.
     pub(super) ooms: u64,
+    /// Whether it ever had as much memory as it may.
+    pub(super) reached: bool,
+    /// How many processes of the whole host were killed for lack of memory meanwhile, where nobody counts its own.
+    pub(super) ooms_of_host: u64,
     /// How many processes or threads it was refused.
     pub(super) refused: u64,
 }
@@ -215,10 +235,11 @@ pub(super) async fn end_of(
     Ok(match (killed_for, ended) {
         (Some(reason), _) => reason,
         (None, Ended::Code(0)) => End::Code(0),
-        (None, _) if counts.ooms > 0 => End::OutOfMemory,
+        (None, _) if counts.ooms > 0 && counts.reached => End::OutOfMemory,
+        // By the limit of a group around it, or for lack of memory on the host.
+        (None, _) if counts.ooms > 0 || counts.ooms_of_host > 0 => End::HostOutOfMemory,
         (None, _) if counts.refused > 0 => End::OutOfProcesses,
         (None, Ended::Killed) => return Err(SandboxError::HelperLost),
-        (None, Ended::Signal(libc::SIGXFSZ)) => End::OverDisk,
         (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_exceeded().await => End::OverDisk,
         (None, Ended::Code(_) | Ended::Signal(_)) if disk.is_host_full() => End::OutOfDisk,
         (None, Ended::Code(code)) => End::Code(code),
@@ -228,5 +249,11 @@ pub(super) async fn end_of(
 
 /// How a command ended that was to stop before it had any cores.
 pub(super) fn not_begun() -> Exit {
-    Exit { end: End::Stopped, usage: Usage::default(), output: Output::default() }
+    Exit { end: End::Stopped, usage: Usage::default(), output: Output::default(), doubt: None }
+}
+
+/// Whether each process is refused more private memory than the limit: where nothing counts memory, unless that is what
+/// an earlier run was in doubt about.
+pub(super) fn refuses_memory(is_counted: bool, after: Option<Doubt>) -> bool {
+    !is_counted && after != Some(Doubt::Memory)
 }

@@ -9,12 +9,15 @@ mod copy;
 mod cores;
 mod disk;
 pub mod docker;
+mod doubt;
 mod error;
 #[cfg(test)]
 pub mod fake;
 mod files;
 mod held_memory;
+mod held_processes;
 mod helper;
+mod host_memory;
 mod id_map;
 mod launch;
 mod live;
@@ -26,7 +29,6 @@ mod pty;
 mod remove;
 pub mod subordinate;
 mod supervise;
-mod suspect;
 mod tree;
 pub mod unconfined;
 mod unlinked;
@@ -41,6 +43,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cgroup::memory_limit;
 pub use self::console::Console;
+pub use self::disk::until_roomy;
+pub use self::doubt::{Doubt, is_crash};
 pub use self::error::{Fault, Remains, SandboxError, Step};
 pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
@@ -103,6 +107,9 @@ pub struct Spec {
     pub limits: Limits,
     /// Where the output of running commands can be followed, if it can.
     pub live: Option<Live>,
+    /// Why an earlier run of the same commands was in doubt, if this one repeats it. Where no controller counts what it
+    /// may have been refused, this run gets more than its limit, and is ended when it is seen to use more.
+    pub after: Option<Doubt>,
 }
 
 /// Something of the host's that a cell sees.
@@ -169,8 +176,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How much output is kept: half of it from the beginning, half from the end. [`Limits::ALL_OUTPUT`] keeps it whole.
     pub output: ByteSize,
-    /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB. Also how large
-    /// any of its files may be, holes included.
+    /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB, and a hole for
+    /// nothing.
     pub disk: ByteSize,
     /// Whether others run on its cores.
     pub cores: Cores,
@@ -223,6 +230,8 @@ pub struct Exit {
     pub usage: Usage,
     /// What it printed to stdout and stderr, which are one pseudo-terminal.
     pub output: Output,
+    /// Why its failure may not be its own: a reason to run it once more, with this as [`Spec::after`].
+    pub doubt: Option<Doubt>,
 }
 
 /// How a command ended.
@@ -237,8 +246,11 @@ pub enum End {
     TimedOut,
     /// It did nothing for [`Limits::idle_timeout`] and was killed.
     Idle,
-    /// The kernel killed one of its processes for lack of memory, and it did not succeed.
+    /// The kernel killed one of its processes for lack of memory, and it did not succeed. Where no controller counts
+    /// memory: it was seen to hold more than it may.
     OutOfMemory,
+    /// The same, but it was the host that had no memory left: the command was within [`Limits::memory`].
+    HostOutOfMemory,
     /// It was refused a process or thread because it had [`Limits::pids`], and did not succeed.
     OutOfProcesses,
     /// Its folders came to hold more than [`Limits::disk`], and it did not succeed.
@@ -448,6 +460,14 @@ impl Spec {
         Ok(())
     }
 
+    /// How large each of its private folders in memory may grow, in bytes. They report to nobody that they are full.
+    fn private_space(&self) -> u64 {
+        /// Where only what is measured ends a command, there is room for more than its limit.
+        const ROOM: u64 = 4;
+        let memory = self.limits.memory.as_u64();
+        if self.after == Some(Doubt::Memory) { memory.saturating_mul(ROOM) } else { memory }
+    }
+
     /// The folders of the host that commands write to.
     fn written_folders(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().filter_map(|mount| match &mount.what {
@@ -476,7 +496,7 @@ mod tests {
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
         let (label, user) = (label.to_owned(), User::of_maar());
-        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits, live: None }
+        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits, after: None, live: None }
     }
 
     #[test]

@@ -106,17 +106,18 @@ impl NativeCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        let Spec { label, limits, mounts, network, user, live, .. } = &self.spec;
+        let Spec { label, limits, mounts, network, user, after, live, .. } = &self.spec;
         let namespaces = Namespaces {
             identity: self.sandbox.users.identity(user),
             roots: self.sandbox.users.roots(),
             root: self.root.clone(),
             mounts: mounts.clone(),
-            memory: limits.memory.as_u64(),
+            memory: self.spec.private_space(),
         };
         let launch = Launch {
             label,
             limits,
+            after: *after,
             command,
             isolation: Isolation::Namespaces(namespaces),
             network: *network,

@@ -129,6 +129,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
             cores: Cores::Shared,
         },
         live: None,
+        after: None,
     };
     if trial == Trial::Overlay {
         let what = MountKind::Overlay { lower: folder("lower")?, upper: folder("upper")?, work: folder("work")? };

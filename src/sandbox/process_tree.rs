@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,32 @@ pub(super) fn descendants(ancestor: u32) -> Vec<u32> {
         }
     }
     found.into_iter().collect()
+}
+
+/// Whether the descendants of a process have more than so many threads. Asks for no more than it takes to know.
+pub(super) fn has_more_threads(ancestor: u32, limit: u64) -> bool {
+    let (mut found, mut ahead, mut count) = (HashSet::new(), vec![ancestor], 0u64);
+    while let Some(process) = ahead.pop() {
+        let Some(children) = children(process) else {
+            let processes = all();
+            let threads = below(ancestor, &processes).into_iter().map(|process| threads(process.id));
+            return threads.fold(0, u64::saturating_add) > limit;
+        };
+        for child in children.into_iter().filter(|&child| found.insert(child)) {
+            count = count.saturating_add(threads(child));
+            if count > limit {
+                return true;
+            }
+            ahead.push(child);
+        }
+    }
+    false
+}
+
+/// How many threads a process has: the kernel shows each as a folder, and counts these as links.
+fn threads(process: u32) -> u64 {
+    let folder = std::fs::metadata(format!("/proc/{process}/task"));
+    folder.map_or(0, |folder| folder.nlink().saturating_sub(2))
 }
 
 /// The children of a process; `None`: the kernel doesn't list them. One that is gone has none.
@@ -149,6 +176,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
         };
         assert!(found.contains(&shell.id()) && found.len() >= 4, "{found:?}");
+        assert!(has_more_threads(std::process::id(), 2) && !has_more_threads(std::process::id(), 100));
         for process in descendants(shell.id()).into_iter().chain([shell.id()]) {
             let pid = nix::unistd::Pid::from_raw(process.cast_signed());
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();

@@ -13,6 +13,7 @@ use super::console::{Console, Did};
 use super::disk::Allowance;
 use super::error::Remains;
 use super::held_memory::MemoryWatch;
+use super::held_processes::ProcessWatch;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::live::{Copying, Live};
 use super::process_tree;
@@ -53,6 +54,8 @@ pub(super) struct Watched<'a> {
     pub(super) disk: &'a mut Allowance,
     /// What it may hold in memory, where no controller counts that.
     pub(super) memory: Option<MemoryWatch>,
+    /// How many processes it may have, where that is measured.
+    pub(super) processes: Option<ProcessWatch>,
     pub(super) limits: &'a Limits,
     pub(super) stop: &'a Stop,
     pub(super) label: &'a str,
@@ -88,12 +91,27 @@ enum Event {
     TimedOut,
     OverDisk,
     OverMemory,
+    OverProcesses,
     Stopped,
 }
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, kills, mut console, live, disk, memory, limits, stop, label } = watched;
+    let Watched {
+        pty,
+        control,
+        mut child,
+        cpu,
+        kills,
+        mut console,
+        live,
+        disk,
+        memory,
+        processes,
+        limits,
+        stop,
+        label,
+    } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -119,6 +137,13 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         }
     });
 
+    let mut processes_exceeded = std::pin::pin!(async {
+        match processes {
+            Some(processes) => processes.exceeded().await,
+            None => std::future::pending().await,
+        }
+    });
+
     let killed_for = loop {
         let event = tokio::select! {
             // After a host that stood still several come at once. Then a command that has ended has ended, and one that has
@@ -129,6 +154,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             () = &mut timeout => Event::TimedOut,
             () = &mut disk_exceeded => Event::OverDisk,
             () = &mut memory_exceeded => Event::OverMemory,
+            () = &mut processes_exceeded => Event::OverProcesses,
             did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
             read = pty.read(&mut buffer), if is_open => Event::Printed(read),
             _ = looks.tick() => Event::Look,
@@ -165,6 +191,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             Event::TimedOut => break Some(End::TimedOut),
             Event::OverDisk => break Some(End::OverDisk),
             Event::OverMemory => break Some(End::OutOfMemory),
+            Event::OverProcesses => break Some(End::OutOfProcesses),
             Event::Stopped => break Some(End::Stopped),
         }
     };

@@ -99,6 +99,7 @@ impl UnconfinedCell {
         let launch = Launch {
             label: &self.spec.label,
             limits: &self.spec.limits,
+            after: self.spec.after,
             command,
             isolation: Isolation::None,
             network: self.spec.network,

@@ -101,6 +101,12 @@ impl User {
         }
     }
 
+    /// How many values and clones hold this user.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// A user without a lock.
     #[cfg(test)]
     pub(crate) fn shared(owner: Option<Owner>) -> Self {

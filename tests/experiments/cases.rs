@@ -58,10 +58,6 @@ impl Case {
         }
     }
 
-    pub(crate) fn needs_memory_limit(&self) -> bool {
-        self.verdict.contains("needs more memory")
-    }
-
     /// The end of its verdict that an outcome other than a pass must have as reason.
     pub(crate) fn has_reason(&self, reason: &str) -> bool {
         let (_, words) = self.verdict.split_once(": ").unwrap_or_default();
@@ -316,11 +312,24 @@ fn limits() -> Vec<Case> {
             .settings("limits = { disk = \"32MiB\" }")
             .gets("inconclusive: build@stable: needs more disk space than 32.0 MiB"),
         case(krate("floods").lib(FLOOD)).settings("limits = { output = \"64KiB\" }").gets("pass"),
+        // A hole takes no room, wherever it is.
+        case(krate("makes-a-hole").lib(HOLE)).settings("limits = { disk = \"256MiB\" }").gets("pass"),
     ]
 }
 
 /// Sixteen bytes that turn out not to be a manifest only when all are read.
 const HUGE_MANIFEST: &str = "[[b]]\n[[c]]\nd=0\n";
+
+const HOLE: &str = r#"
+#[test]
+fn makes_holes() {
+    for folder in [".", env!("CARGO_MANIFEST_DIR"), "/tmp"] {
+        let path = std::path::Path::new(folder).join("hole");
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 40);
+    }
+}
+"#;
 
 /// Stays, because a command's memory is sampled from time to time.
 const FILL: &str = r#"

@@ -13,6 +13,7 @@ mod asked;
 mod blame;
 mod cases;
 mod commands;
+mod doubt;
 mod edited_lists;
 mod fidelity;
 mod git_host;

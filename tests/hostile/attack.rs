@@ -75,6 +75,7 @@ fn main() {
         "threads" => threads(),
         "files" => files(),
         "memory" => memory(),
+        "reserve" => reserve(),
         "memfd" => memfd(),
         "deep" => deep(argument.parse().expect("a number of levels")),
         "calls" => CALLS.iter().for_each(|(name, number)| tell(name, unsafe { syscall(*number, 0, 0, 0, 0, 0, 0) })),
@@ -200,6 +201,12 @@ fn files() {
     }
     drop(open);
     println!("refused");
+}
+
+/// Asks for a gigabyte and uses none of it.
+fn reserve() {
+    let reserved: Vec<u8> = Vec::with_capacity(1 << 30);
+    println!("reserved {}", std::hint::black_box(&reserved).capacity() >> 20);
 }
 
 fn memory() {

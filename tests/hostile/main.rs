@@ -14,6 +14,7 @@ mod bench;
 #[path = "../docker/setup.rs"]
 #[allow(dead_code, reason = "another suite's, which uses all of it")]
 mod docker;
+mod doubt;
 mod ground;
 mod neighbours;
 mod outlet;

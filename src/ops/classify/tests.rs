@@ -56,6 +56,9 @@ fn limits_are_inconclusive_even_when_tests_failed_before() {
         (End::OverDisk, "inconclusive: needs more disk space than 1.0 GiB"),
         (End::OutOfProcesses, "inconclusive: needs more than 100 processes and threads"),
         (End::OutOfDisk, "inconclusive: no space left on the host's disk"),
+        (End::HostOutOfMemory, "inconclusive: host: no memory left on the host, which killed a process"),
+        (End::Signal(9), "inconclusive: host: killed by SIGKILL, which maar did not send"),
+        (End::Signal(15), "inconclusive: host: killed by SIGTERM, which maar did not send"),
         (End::Flooded, "inconclusive: printed more than 256.0 MiB"),
     ] {
         assert_eq!(reason_of_command(end, failed), reason);
@@ -434,4 +437,10 @@ fn a_manifest_is_refused_only_before_anything_is_compiled_or_run() {
     assert_eq!(refused(End::Code(1), refusal), None);
     let cut = Output { dropped: 1, ..output(refusal) };
     assert_eq!(refused_manifest(End::Code(101), &cut), None);
+}
+
+#[test]
+fn a_command_that_crashes_has_failed() {
+    assert_eq!(reason_of_command(End::Signal(11), ""), "failed: killed by SIGSEGV");
+    assert_eq!(reason_of_command(End::Signal(6), ""), "failed: killed by SIGABRT");
 }

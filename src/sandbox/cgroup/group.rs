@@ -27,6 +27,9 @@ const LEAST_CPU_QUOTA: i64 = 1000;
 /// What limits the buffers of TCP with version 1.
 const TCP_MEMORY: &str = "memory.kmem.tcp.limit_in_bytes";
 
+/// The most memory that the kernel takes at once, in bytes: a large page. A group is full when it has less left.
+const LARGEST_REQUEST: u64 = 2 << 20;
+
 /// How many processes are in a group besides the command: the two that keep it.
 pub(crate) const KEEPERS: u64 = 2;
 
@@ -201,6 +204,21 @@ impl Group {
             Version::Two => entry(&member.folder.join("memory.events"), "oom_kill"),
         });
         kills.unwrap_or(0)
+    }
+
+    /// Whether the group ever used as much memory as it may; `true` where the kernel doesn't count that. A process that is
+    /// killed in a group that didn't was killed for lack of memory elsewhere.
+    pub(crate) fn has_reached_memory(&self) -> bool {
+        let has_reached = |member: &Member| match member.version {
+            // The count of refusals, `memory.failcnt`, stays 0 on recent kernels.
+            Version::One => {
+                let peak = number(&member.folder.join("memory.max_usage_in_bytes"))?;
+                let limit = number(&member.folder.join("memory.limit_in_bytes"))?;
+                Some(peak.saturating_add(LARGEST_REQUEST) > limit)
+            }
+            Version::Two => entry(&member.folder.join("memory.events"), "oom").map(|times| times > 0),
+        };
+        self.with_memory().and_then(has_reached).unwrap_or(true)
     }
 
     /// How often the kernel has refused a process or thread because the group had as many as it may.
@@ -411,6 +429,22 @@ mod tests {
             assert_eq!(group.peak_memory(), Some(ByteSize::kib(4)));
             assert_eq!(group.oom_kills(), 2);
         }
+    }
+
+    #[test]
+    fn a_kill_within_the_limit_is_told_from_one_at_the_limit() {
+        let reached = |version, files: &[(&str, &str)]| {
+            let (_dir, member) = member(version, &[Controller::Memory], files);
+            Group::new(vec![member], Maker::Others).has_reached_memory()
+        };
+        let one = |peak| [("memory.max_usage_in_bytes", peak), ("memory.limit_in_bytes", "67108864\n")];
+        assert!(!reached(Version::One, &one("60000000\n")));
+        assert!(reached(Version::One, &one("67104768\n")));
+        assert!(reached(Version::One, &one("67108864\n")));
+        assert!(reached(Version::One, &[]));
+        assert!(!reached(Version::Two, &[("memory.events", "max 9\noom 0\noom_kill 1\n")]));
+        assert!(reached(Version::Two, &[("memory.events", "max 9\noom 1\noom_kill 1\n")]));
+        assert!(reached(Version::Two, &[]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
 use bollard::query_parameters::{AttachContainerOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder};
+use bytesize::ByteSize;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -16,12 +17,13 @@ use super::door::{Door, Folder, Steward};
 use super::{DockerError, Shared, request};
 use crate::sandbox::cgroup::{Controller, Entrances, Group};
 use crate::sandbox::disk::Allowance;
+use crate::sandbox::doubt::Signs;
 use crate::sandbox::helper::protocol::{self, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
-use crate::sandbox::launch::{Counts, end_of, not_begun};
+use crate::sandbox::host_memory::HostKills;
+use crate::sandbox::launch::{Counts, end_of, not_begun, refuses_memory};
 use crate::sandbox::outlet;
 use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
-use crate::sandbox::suspect;
 use crate::sandbox::unlinked::Processes;
 use crate::sandbox::{Command, Console, Cores, Exit, MountKind, Outlet, Owner, SandboxError, Spec, Usage};
 use crate::stop::{Stop, StopLevel};
@@ -95,7 +97,7 @@ impl Container {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        let Spec { label, limits, .. } = spec;
+        let Spec { label, limits, after, .. } = spec;
         let lease = match limits.cores {
             Cores::Shared => None,
             Cores::Own => tokio::select! {
@@ -103,6 +105,7 @@ impl Container {
                 () = stop.reached(StopLevel::Kill) => return Ok(not_begun()),
             },
         };
+        let counts_memory = shared.daemon.counts(Controller::Memory);
         let job = Job {
             cgroups: Entrances::default(),
             cores: lease.as_ref().map(|lease| lease.cores().to_vec()).unwrap_or_default(),
@@ -113,8 +116,7 @@ impl Container {
             // Containers of one user share the kernel's count of its processes, so that it can't limit one of them.
             rlimits: Rlimits {
                 processes: None,
-                data: (!shared.daemon.counts(Controller::Memory)).then_some(limits.memory.as_u64()),
-                file: limits.disk.as_u64(),
+                data: refuses_memory(counts_memory, *after).then_some(limits.memory.as_u64()),
                 sharers: spec.user.sharers(),
             },
         };
@@ -134,6 +136,7 @@ impl Container {
         let ready = tokio::time::timeout(CLEANING, self.steward.ready());
         ready.await.map_err(|_| DockerError::Lost)?.map_err(|_| DockerError::Lost)?;
         let (ooms_before, refused_before) = (self.group.oom_kills(), self.group.refused_processes());
+        let host = HostKills::begin(counts_memory);
         let peak_before = if self.group.forget_peak() { None } else { self.group.peak_memory() };
         self.steward.hand([Some(&theirs), Some(&slave), third.as_ref()]).map_err(|_| DockerError::Lost)?;
         drop((theirs, slave, third));
@@ -155,6 +158,7 @@ impl Container {
             live: spec.live.as_ref(),
             disk: &mut disk,
             memory: None,
+            processes: None,
             limits,
             stop,
             label,
@@ -163,22 +167,26 @@ impl Container {
         self.group.recall();
         let counts = Counts {
             ooms: self.group.oom_kills().saturating_sub(ooms_before),
+            // An earlier command of the container may have been the one that did.
+            reached: self.group.has_reached_memory(),
             refused: self.group.refused_processes().saturating_sub(refused_before),
+            ooms_of_host: host.since(),
         };
         // A peak that an earlier command reached tells nothing of this one.
         let peak_memory = self.group.peak_memory().filter(|peak| peak_before.is_none_or(|before| *peak > before));
 
-        let (ended, cpu) = match watched.report {
-            Some(Report::Ended { ended, cpu }) => (ended, cpu),
+        let (ended, cpu, largest) = match watched.report {
+            Some(Report::Ended { ended, cpu, largest }) => (ended, cpu, largest.map(ByteSize)),
             Some(Report::Failed(fault)) => return Err(fault.into()),
-            None => (Ended::Killed, Duration::ZERO),
+            None => (Ended::Killed, Duration::ZERO, None),
         };
         let end = end_of(watched.killed_for, ended, counts, &mut disk).await.map_err(|error| match error {
             SandboxError::HelperLost => DockerError::Lost.into(),
             other => other,
         })?;
-        let end = suspect::reconsider(end, &watched.output, |controller| shared.daemon.counts(controller));
-        Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output })
+        let signs = Signs { end, output: &watched.output, largest, memory_limit: limits.memory };
+        let (end, doubt) = signs.weigh(*after, |controller| shared.daemon.counts(controller));
+        Ok(Exit { end, usage: Usage { wall: watched.wall, cpu, peak_memory }, output: watched.output, doubt })
     }
 
     /// Ends it and waits until the daemon has cleared it away.

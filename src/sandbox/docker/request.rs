@@ -107,7 +107,7 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
         memory_swap: Some(memory),
         // The steward counts too.
         pids_limit: Some(i64::from(limits.pids) + 1),
-        shm_size: Some(memory),
+        shm_size: Some(i64::try_from(spec.private_space()).unwrap_or(i64::MAX)),
         tmpfs: Some(private_folders(spec, common.owner(&spec.user))),
         mounts: Some(mounts),
         // Nothing is printed there: commands have a terminal of their own.
@@ -117,7 +117,7 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
 }
 
 fn private_folders(spec: &Spec, Owner { uid, gid }: Owner) -> HashMap<String, String> {
-    let size = spec.limits.memory.as_u64();
+    let size = spec.private_space();
     // Docker makes /dev/shm itself.
     let folders = PRIVATE.iter().filter(|folder| **folder != "/dev/shm");
     folders
@@ -219,6 +219,7 @@ mod tests {
             network,
             limits,
             live: None,
+            after: None,
         };
         let common = Common {
             image: Image::default(),

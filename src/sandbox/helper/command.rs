@@ -77,7 +77,8 @@ fn limit(rlimits: Rlimits) -> nix::Result<()> {
     // core(5), `do_coredump` of the kernel.
     set(Resource::RLIMIT_CORE, 1, 1)?;
     set(Resource::RLIMIT_NOFILE, 1024, 65_536)?;
-    set(Resource::RLIMIT_FSIZE, rlimits.file, rlimits.file)?;
+    // A file may have holes of any size: what it takes is counted, and the disk is limited as a whole.
+    set(Resource::RLIMIT_FSIZE, libc::RLIM_INFINITY, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20)?;
     // Pending signals, timers among them, and the queues of POSIX.

@@ -79,7 +79,7 @@ fn run(job: &Job, mut streams: Streams) -> Result<Report, Fault> {
     if !job.cores.is_empty() {
         pin(&job.cores).map_err(|errno| Fault::new(Step::Cores, errno))?;
     }
-    let before = cpu_of_children()?;
+    let before = usage_of_children()?;
     let ended = match &job.isolation {
         Isolation::Namespaces(namespaces) => cell::run(job, namespaces, streams)?,
         Isolation::None => {
@@ -88,15 +88,27 @@ fn run(job: &Job, mut streams: Streams) -> Result<Report, Fault> {
             subreaper::run(job, streams)?
         }
     };
-    Ok(Report::Ended { ended, cpu: cpu_of_children()?.saturating_sub(before) })
+    let after = usage_of_children()?;
+    let largest = (after.largest > before.largest).then_some(after.largest);
+    Ok(Report::Ended { ended, cpu: after.cpu.saturating_sub(before.cpu), largest })
 }
 
-/// User and system time of all that were waited for. Descendants count in full: each was waited for by its parent, by
+/// What all children used that were waited for.
+struct ChildUsage {
+    /// User and system time.
+    cpu: Duration,
+    /// The most memory that one of them held, in bytes.
+    largest: u64,
+}
+
+/// The usage of all that were waited for. Descendants count in full: each was waited for by its parent, by
 /// init or by the subreaper.
-fn cpu_of_children() -> Result<Duration, Fault> {
+fn usage_of_children() -> Result<ChildUsage, Fault> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|errno| Fault::new(Step::Fork, errno))?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Duration::from_micros(micros.unsigned_abs()))
+    // The kernel reports kibibytes.
+    let largest = usage.max_rss().unsigned_abs().saturating_mul(1024);
+    Ok(ChildUsage { cpu: Duration::from_micros(micros.unsigned_abs()), largest })
 }
 
 /// Keeps this process, and those that it will start, on these cores.

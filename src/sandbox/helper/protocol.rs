@@ -94,8 +94,6 @@ pub(crate) struct Rlimits {
     pub(crate) processes: Option<u64>,
     /// Private memory of one process, in bytes.
     pub(crate) data: Option<u64>,
-    /// How large a file may be written, in bytes.
-    pub(crate) file: u64,
     /// Into how many parts the limits that the kernel counts by user are divided: so many cells may have the same user.
     pub(crate) sharers: u64,
 }
@@ -109,6 +107,8 @@ pub(crate) enum Report {
         ended: Ended,
         /// User and system time of all its processes.
         cpu: Duration,
+        /// The most memory that one of its processes held, in bytes, unless that of an earlier command hides it.
+        largest: Option<u64>,
     },
     /// It could not be run.
     Failed(Fault),

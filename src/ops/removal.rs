@@ -1,24 +1,48 @@
-//! Removes the folders of finished jobs, beside the workers: a hostile tree takes minutes, and a worker has better to do.
+//! Removes what jobs have written, beside the workers: a hostile tree takes minutes, and a worker has better to do.
 //!
 //! As many folders as crates may be in progress can wait, so that the disk stays bounded; then jobs wait for their turn.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use crate::sandbox::{User, remove_folder};
+
 /// How many folders are removed at one time: removing is the disk's work, and others want it too.
 const THREADS: usize = 2;
 
+/// A folder that nobody needs any more. Dropping it removes it with all that is in it, which can take minutes.
+#[derive(Debug)]
+pub struct Doomed {
+    pub(super) path: PathBuf,
+    /// Who owns files in it. No other job may become that user before they are gone.
+    _user: User,
+}
+
+impl Doomed {
+    pub(super) fn new(path: PathBuf, user: &User) -> Self {
+        Self { path, _user: user.clone() }
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        // What can't be removed now is swept by the next run.
+        let _ = remove_folder(&self.path);
+    }
+}
+
 /// Takes what is to be removed: dropping a `T` does that. Clones go to the same threads.
 #[derive(Debug)]
-pub(super) struct Removal<T> {
+pub struct Removal<T> {
     queue: async_channel::Sender<T>,
 }
 
 /// The threads that remove.
 #[derive(Debug)]
-pub(super) struct Removers {
+pub struct Removers {
     threads: JoinSet<()>,
     spent: Arc<Mutex<Duration>>,
 }
@@ -30,7 +54,7 @@ impl<T> Clone for Removal<T> {
 }
 
 /// Starts the threads, in whose queue so many can wait. They end when all clones of the first value are gone.
-pub(super) fn start<T: Send + 'static>(most: usize) -> (Removal<T>, Removers) {
+pub fn start<T: Send + 'static>(most: usize) -> (Removal<T>, Removers) {
     let (queue, waiting) = async_channel::bounded::<T>(most.max(1));
     let spent = Arc::new(Mutex::new(Duration::ZERO));
     let mut threads = JoinSet::new();
@@ -49,16 +73,39 @@ pub(super) fn start<T: Send + 'static>(most: usize) -> (Removal<T>, Removers) {
 }
 
 impl<T> Removal<T> {
+    /// One without threads: whoever hands something over removes it.
+    pub fn at_once() -> Self {
+        let (queue, _) = async_channel::bounded(1);
+        Self { queue }
+    }
+
+    /// One whose threads are busy for ever: what so many hand over waits at the other end.
+    #[cfg(test)]
+    pub(super) fn stuck(most: usize) -> (Self, async_channel::Receiver<T>) {
+        let (queue, waiting) = async_channel::bounded(most);
+        (Self { queue }, waiting)
+    }
+
     /// Hands over what is to be removed, as soon as there is room in the queue.
-    pub(super) async fn take(&self, old: T) {
+    pub async fn take(&self, old: T) {
         // Without threads, dropping the error removes it here.
         let _ = self.queue.send(old).await;
     }
 }
 
+impl<T: Send + 'static> Removal<T> {
+    /// Hands over what is to be removed if there is room in the queue, else has it removed before this returns: who has
+    /// more to do must not wait for what others leave.
+    pub async fn offer(&self, old: T) {
+        let Err(refused) = self.queue.try_send(old) else { return };
+        // A panic in there is the removal's own.
+        let _ = tokio::task::spawn_blocking(move || drop(refused.into_inner())).await;
+    }
+}
+
 impl Removers {
     /// Waits until everything is removed, and returns how long that kept the threads busy.
-    pub(super) async fn finish(mut self) -> Duration {
+    pub async fn finish(mut self) -> Duration {
         while self.threads.join_next().await.is_some() {}
         *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
