@@ -97,6 +97,14 @@ pub enum RegistryError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// A query has no answer.
+    #[error("`{query}`: {reason}")]
+    Query {
+        /// The query, as the user wrote it.
+        query: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// A task of maar's own panicked.
     #[error("a task of the registry panicked: {0}")]
     Panic(String),
@@ -120,6 +128,7 @@ impl RegistryError {
             Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
             Self::TooLarge { .. } => Outcome::Broken(Breakage::Archive(text)),
             Self::Manifest { .. } => Outcome::Broken(Breakage::Manifest(text)),
+            Self::Query { .. } => Outcome::Inconclusive(Cause::Host(text)),
             Self::Unpack { source, .. } => match &**source {
                 UnpackError::Io { source, .. } => of_host(source, text),
                 _ => Outcome::Broken(Breakage::Archive(text)),

@@ -22,7 +22,10 @@ const MAX_MANIFEST: u64 = 1 << 20;
 pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Selected, RegistryError> {
     let (name, wanted) = match selection {
         Selection::Newest(name) | Selection::Matching(name, _) => (name, None),
-        Selection::Exact(name, version) => (name, Some(version.clone())),
+        Selection::Exact(name, version) | Selection::Locked(name, version, _) => (name, Some(version.clone())),
+        Selection::Query(_) | Selection::Not(_) => {
+            return Err(RegistryError::Query { query: selection.to_string(), reason: "it is not one crate".to_owned() });
+        }
         Selection::Path(dir) => {
             let dir = dir.clone();
             // A folder that can't be built is one broken crate, and no reason to keep the others from running.
@@ -55,10 +58,10 @@ fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, 
         None => "every version is yanked".to_owned(),
     };
     match selection {
-        Selection::Newest(_) | Selection::Path(_) => {
+        Selection::Newest(_) | Selection::Path(_) | Selection::Query(_) | Selection::Not(_) => {
             newest_of_all.ok_or_else(|| format!("every version of `{name}` is yanked"))
         }
-        Selection::Exact(_, version) => {
+        Selection::Exact(_, version) | Selection::Locked(_, version, _) => {
             entry.find(version).ok_or_else(|| format!("`{name}` has no version {version}; {}", the_newest()))
         }
         Selection::Matching(_, requirement) => {
