@@ -24,7 +24,10 @@ pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Sele
         Selection::Newest(name) | Selection::Matching(name, _) => (name, None),
         Selection::Exact(name, version) | Selection::Locked(name, version, _) => (name, Some(version.clone())),
         Selection::Query(_) | Selection::Not(_) => {
-            return Err(RegistryError::Query { query: selection.to_string(), reason: "it is not one crate".to_owned() });
+            return Err(RegistryError::Query {
+                query: selection.to_string(),
+                reason: "it is not one crate".to_owned(),
+            });
         }
         Selection::Path(dir) => {
             let dir = dir.clone();
@@ -46,6 +49,27 @@ pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Sele
         },
         Err(text) => missing(&entry.name, text),
     })
+}
+
+/// See [`super::Registry::versions`].
+pub(super) async fn versions(index: &Index, name: &CrateName) -> Result<Vec<Selected>, RegistryError> {
+    let missing = |text| Selected { id: CrateId { name: name.clone(), version: None }, origin: Origin::Missing(text) };
+    let Some(entry) = index.entry(name).await? else {
+        return Ok(vec![missing(no_such_crate(index, name).await?)]);
+    };
+    let mut versions: Vec<&Published> = entry.versions.iter().filter(|published| !published.yanked).collect();
+    if versions.iter().any(|published| published.version.pre.is_empty()) {
+        versions.retain(|published| published.version.pre.is_empty());
+    }
+    if versions.is_empty() {
+        return Ok(vec![missing(format!("every version of `{name}` is yanked"))]);
+    }
+    versions.sort_unstable_by(|one, other| other.version.cmp(&one.version));
+    let selected = versions.into_iter().map(|Published { version, checksum, .. }| Selected {
+        id: CrateId { name: entry.name.clone(), version: Some(version.clone()) },
+        origin: Origin::Registry { checksum: checksum.to_string() },
+    });
+    Ok(selected.collect())
 }
 
 /// The version that a selection means, or in words that there is none.

@@ -18,6 +18,7 @@ mod files;
 mod tests;
 
 pub use error::SelectError;
+pub(super) use files::MAX_LIST;
 pub use files::Reach;
 
 /// One thing that a user selected, before the registry was asked.
