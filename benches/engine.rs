@@ -68,6 +68,7 @@ fn experiment() -> Experiment {
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
         allow_hosts: Vec::new(),
+        as_of: None,
     }
 }
 

@@ -5,6 +5,7 @@
 mod account;
 mod judge;
 mod report;
+mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
 
@@ -26,6 +27,7 @@ pub use report::{
     Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
     report_crate,
 };
+pub use retry::{Retry, retries};
 
 /// All that is known of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
-use crate::registry::AllowedHost;
 use crate::registry::select::Selection;
+use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::docker::Image;
 use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
@@ -45,7 +45,7 @@ pub struct Experiment {
     pub name: String,
     /// The toolchains, the baseline first. Empty: the active one.
     pub toolchains: Vec<ToolchainSpec>,
-    /// Which crates, in the order written; list and lock files are already read.
+    /// Which crates, in the order written; list and lock files are already read, queries are not answered.
     #[serde(skip)]
     pub crates: Vec<Selection>,
     /// The op list of every crate that has none of its own.
@@ -69,6 +69,9 @@ pub struct Experiment {
     /// Hosts that crates may fetch from although their address is not public.
     #[serde(default)]
     pub allow_hosts: Vec<AllowedHost>,
+    /// The moment as of which crates and their dependencies are resolved; none: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// Whether crates share compiled dependencies.
     pub cache: Caching,
     /// How much room those take at the end of a run at most.

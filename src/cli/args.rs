@@ -12,7 +12,7 @@ use crate::experiment::{self, Caching, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
 use crate::ops::OpName;
 use crate::progress;
-use crate::registry::AllowedHost;
+use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::Cores;
 use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
@@ -80,9 +80,22 @@ pub struct RunOptions {
     /// Compare this toolchain, repeatable, the first is the baseline [default: the active one]
     #[arg(short, long = "toolchain", value_name = "SPEC", help_heading = "What to run")]
     pub toolchains: Vec<ToolchainSpec>,
-    /// Select crates, repeatable: NAME, NAME@VERSION, path:DIR, list:FILE or lock:FILE
+    /// Select crates, repeatable: NAME, NAME@REQ, !NAME, path:DIR, list:FILE, lock:FILE, top:N, rdeps:NAME and more
+    ///
+    /// NAME@* (every version), used:N, dependents:N, random:N, rdeps+:NAME (transitive), category:SLUG, keyword:WORD,
+    /// where:REGEX (over downloaded sources), retry:EXPERIMENT, all. `!NAME` leaves a crate out. docs/selections.md has
+    /// each form with its source and order.
     #[arg(short, long, value_name = "SELECTION", help_heading = "What to run")]
     pub crates: Vec<String>,
+    /// Take popularity, dependents and dates from this dump of the registry's database [default: fetch it]
+    #[arg(long, value_name = "FILE", help_heading = "What to run")]
+    pub dump: Option<PathBuf>,
+    /// Resolve crates and their dependencies as of this day, such as 2026-06-01
+    #[arg(long, value_name = "DATE", help_heading = "What to run")]
+    pub as_of: Option<AsOf>,
+    /// Print the crates and what they would take, and run nothing
+    #[arg(long, help_heading = "What to run")]
+    pub dry_run: bool,
     /// Run these ops, in this order [default: prepare,build,test]
     #[arg(long, value_name = "OPS", value_delimiter = ',', help_heading = "What to run")]
     pub ops: Option<Vec<String>>,
@@ -331,6 +344,8 @@ pub enum Format {
     Json,
     /// For issues and pull requests
     Markdown,
+    /// The regressed and inconclusive crates, as a list for `maar run -c list:FILE`
+    Retry,
     /// For the terminal
     #[default]
     Text,
@@ -383,6 +398,7 @@ impl RunOptions {
             image: self.image.clone(),
             allow_hosts: self.allow_hosts.clone(),
             cache: self.no_cache.then_some(Caching::Off),
+            as_of: self.as_of.clone(),
         }
     }
 }

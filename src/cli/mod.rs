@@ -19,6 +19,7 @@ mod closing;
 mod completions;
 mod components;
 mod doctor;
+mod dry_run;
 pub mod exit;
 mod image;
 mod logs;

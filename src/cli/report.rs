@@ -10,7 +10,7 @@ use super::args::{Format, ReportArgs};
 use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
-use crate::report::{html, json, markdown, text};
+use crate::report::{html, json, markdown, retry, text};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -36,6 +36,14 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     };
     match args.format {
         Format::Html => unreachable!("written above"),
+        Format::Retry => {
+            let lockfile = |retry: &compare::Retry<'_>| {
+                let lockfile = retry.prepare.map(|prepare| store.lockfile(&args.name, &prepare)).transpose()?;
+                Ok(lockfile.flatten())
+            };
+            let folder = args.output.as_ref().map(|path| path.with_added_extension("lockfiles"));
+            retry::write(&compare::retries(&results, &report), &lockfile, folder.as_deref(), out)?;
+        }
         Format::Json => json::write(&report, out)?,
         Format::Markdown => markdown::write(&report, &log, out)?,
         Format::Text => text::write(&report, closing::columns(), out)?,

@@ -1,26 +1,30 @@
 //! `maar run`: from a file and flags to a table, a report and an exit code.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
-use super::exit::Exit;
-use super::{closing, components, sandbox, select, signals};
+use super::exit::{Exit, Misuse};
+use super::select::{Chosen, Earlier, LockfileOf};
+use super::{closing, components, dry_run, sandbox, select, signals};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Caching, Host, Loaded};
+use crate::experiment::{self, Caching, Experiment, Host, Loaded};
 use crate::home::Home;
 use crate::host;
-use crate::krate::{CrateName, Selected};
+use crate::krate::{CrateId, CrateName, Selected};
 use crate::ops::{self, Tools};
-use crate::plan;
+use crate::plan::{self, CratePlan};
+use crate::printable::one_line;
 use crate::progress::{self, Progress, Update};
-use crate::registry::{self, Gate, Registry, Upstream};
+use crate::registry::lockfile::Lockfile;
+use crate::registry::{self, Gate, Registry, Upstream, Watch};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
@@ -48,7 +52,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 
     let trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
-    let notes = sandbox.unenforced(experiment.cores());
+    let mut notes = sandbox.unenforced(experiment.cores());
     if options.require_limits && !notes.is_empty() {
         bail!(
             "this host doesn't enforce every limit, as --require-limits demands:\n  {}\n\
@@ -56,15 +60,30 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
             notes.join("\n  ")
         );
     }
-    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
+    let config = registry::Config { upstream: Upstream::configured()?, cache: home.cache() };
+    let registry = Registry::open_as_of(config, experiment.as_of.clone())?;
     let mut store = Store::open(&home.database())?;
-    let pins = if options.fresh { Vec::new() } else { store.pins(&experiment.name)? };
-    let selected = tokio::select! {
-        selected = select::select(&registry, &experiment.crates, &pins) => selected?,
+    let earlier = if options.fresh { Earlier::default() } else { earlier(&store, &experiment)? };
+    let watch = watch(options.progress);
+    let sources = select::Sources { registry: &registry, store: &store, dump: options.dump.as_deref(), watch: &watch };
+    let chosen = tokio::select! {
+        chosen = select::select(&sources, &experiment.crates, &earlier) => chosen?,
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
-    let (selections, crates): (Vec<String>, Vec<Selected>) = selected.into_iter().unzip();
+    drop(earlier);
+    notes.extend(chosen.notes().map(str::to_owned));
+    let Chosen { crates, queries, lockfiles } = chosen;
+    let (selections, crates): (Vec<String>, Vec<Selected>) = crates.into_iter().unzip();
     let plans = plan::plan(&experiment, &toolchains, crates);
+    let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
+    let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
+    if options.dry_run {
+        let finished = &store.finished(&experiment.name)?;
+        let (plans, expectations) = (&plans, &expectations);
+        let ahead = dry_run::Ahead { experiment: &experiment, plans, finished, expectations, notes: &notes };
+        dry_run::write(&ahead, out)?;
+        return Ok(Exit::Fine);
+    }
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
@@ -75,7 +94,9 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         settings: serde_json::to_string(&experiment).context("failed to write the settings down")?,
         notes: notes.clone(),
         crates: selections.into_iter().zip(&plans).collect(),
+        queries,
     })?;
+    bring_lockfiles(&mut store, &experiment.name, &plans, &lockfiles)?;
     let finished = store.finished(&experiment.name)?;
     let repeated = store.repeated(&experiment.name)?;
 
@@ -89,8 +110,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let tools = Tools { sandbox, registry, gate, toolchains, layers, cargo_bin };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
-    let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
-    let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     let (cores, memory) = (host::cores(), host::memory());
     let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
@@ -114,6 +133,54 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
         (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
     })
+}
+
+/// What earlier runs chose, unless they chose as of another moment.
+fn earlier(store: &Store, experiment: &Experiment) -> anyhow::Result<Earlier> {
+    let settings = store.settings(&experiment.name)?;
+    let before = settings.and_then(|settings| serde_json::from_str::<Experiment>(&settings).ok());
+    match before.is_none_or(|before| before.as_of == experiment.as_of) {
+        true => Ok(Earlier { pins: store.pins(&experiment.name)?, queries: store.queries(&experiment.name)? }),
+        false => bail!(Misuse(format!(
+            "experiment `{}` chose its versions as of another moment: give this one another --name, or start over with \
+             --fresh",
+            experiment.name
+        ))),
+    }
+}
+
+/// Shows what takes a while before anything runs.
+fn watch(progress: progress::Kind) -> Watch {
+    Arc::new(move |text: &str| match progress {
+        progress::Kind::None => {}
+        progress::Kind::Auto | progress::Kind::Bars | progress::Kind::Plain | progress::Kind::Json => {
+            // Where stderr is closed, nobody waits for it.
+            let _ = writeln!(anstream::stderr(), "{}", one_line(text));
+        }
+    })
+}
+
+/// Gives crates the lockfiles that they bring along, unless this experiment has made some of its own.
+fn bring_lockfiles(
+    store: &mut Store,
+    experiment: &str,
+    plans: &[CratePlan],
+    lockfiles: &HashMap<CrateId, LockfileOf>,
+) -> anyhow::Result<()> {
+    for plan in plans {
+        let Some(lockfile) = lockfiles.get(&plan.krate.id) else { continue };
+        let Some(prepare) = plan.steps.iter().find(|step| step.toolchain.is_none()) else { continue };
+        match lockfile {
+            LockfileOf::Step(other, made_by) => {
+                store.adopt_lockfile((experiment, prepare.fingerprint), (other, *made_by))?;
+            }
+            LockfileOf::File(path) => {
+                let text = Lockfile::read_text(path)?;
+                store.keep_lockfile(experiment, prepare.fingerprint, text.as_bytes())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

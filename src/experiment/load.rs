@@ -13,8 +13,8 @@ use super::trust::{self, Trust};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
 use super::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
-use crate::registry::AllowedHost;
-use crate::registry::select::Reach;
+use crate::registry::select::{Reach, Selection};
+use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
@@ -56,6 +56,8 @@ pub struct Overrides {
     pub allow_hosts: Vec<AllowedHost>,
     /// `--no-cache`.
     pub cache: Option<Caching>,
+    /// `--as-of`.
+    pub as_of: Option<AsOf>,
 }
 
 /// What the defaults and checks depend on besides the user.
@@ -222,7 +224,12 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
             .crates
             .iter()
             .filter_map(|text| problems.check(&place, raw::select(text, folder, Reach::Anywhere)));
-        raw.crates = selected.flatten().collect();
+        let selected: Vec<Selection> = selected.flatten().collect();
+        // Exclusions alone are taken off the file's crates.
+        if !selected.iter().all(|selection| matches!(selection, Selection::Not(_))) {
+            raw.crates.clear();
+        }
+        raw.crates.extend(selected);
     }
     if let Some(ops) = &overrides.ops {
         raw.ops = Some(raw.vocabulary.list(&in_flag("--ops", ops, problems), problems));
@@ -237,6 +244,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     raw.image = overrides.image.clone().or(raw.image);
     raw.allow_hosts.extend(overrides.allow_hosts.iter().cloned());
     raw.cache = overrides.cache.unwrap_or(raw.cache);
+    raw.as_of = overrides.as_of.clone().or(raw.as_of.take());
     Overridden { raw, skipped }
 }
 
@@ -280,6 +288,7 @@ impl Overridden {
             sandbox: raw.sandbox.with(raw.image.unwrap_or_default()),
             allow_hosts: raw.allow_hosts,
             cache: raw.cache,
+            as_of: raw.as_of,
             cache_budget: raw.cache_budget.unwrap_or(DEFAULT_CACHE_BUDGET),
         }
     }

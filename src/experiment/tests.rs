@@ -101,6 +101,7 @@ fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
         crate_settings: BTreeMap::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        as_of: None,
         allow_hosts: Vec::new(),
         cache: Caching::On,
         cache_budget: ByteSize::gib(20),

@@ -25,6 +25,7 @@ fn experiment(ops: &[Op]) -> Experiment {
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
         allow_hosts: Vec::new(),
+        as_of: None,
         cache: Caching::On,
         cache_budget: ByteSize(0),
     }

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags};
 
 pub use error::StoreError;
-pub use plan::ExperimentRecord;
+pub use plan::{AnsweredQuery, ExperimentRecord};
 pub use read::Overview;
 pub use runs::{RunCost, RunId};
 pub use writer::{Record, Writer};

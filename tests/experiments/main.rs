@@ -18,6 +18,7 @@ mod layers;
 mod mounts;
 mod network;
 mod planted;
+mod selections;
 mod shell;
 mod stops;
 mod strangers;

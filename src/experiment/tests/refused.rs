@@ -246,7 +246,7 @@ fn names_of_experiments_stay_within_a_folder() {
 
 #[test]
 fn something_is_selected() {
-    let such = "such as \"itoa\", \"semver@1\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
+    let such = "such as \"itoa\", \"semver@1\", \"top:100\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
     assert_eq!(problems("crates = []"), [format!("1:10 []: no crate is selected; {such}")]);
     assert_eq!(
         problems("ops = []"),

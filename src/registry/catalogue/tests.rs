@@ -12,12 +12,16 @@ use super::*;
 use crate::registry::query;
 use crate::registry::select::{Chain, Query};
 
+/// A version of it: number, when it was published, whether it is yanked, downloads and dependencies.
+type KrateVersion = (String, String, bool, u64, Vec<Dep>);
+/// Name, requirement and kind.
+type Dep = (String, String, u8);
+
 /// A crate of a dump.
 #[derive(Clone)]
 pub(super) struct Krate {
     name: String,
-    /// Number, when it was published, whether it is yanked, downloads, dependencies as name, requirement and kind.
-    versions: Vec<(String, String, bool, u64, Vec<(String, String, u8)>)>,
+    versions: Vec<KrateVersion>,
     categories: Vec<String>,
     keywords: Vec<String>,
 }
@@ -331,7 +335,7 @@ mod plain {
 
     pub(super) type Id = (String, Version);
 
-    pub(super) fn newest<'k>(krate: &'k Krate, fits: impl Fn(&Version) -> bool) -> Option<(&'k str, Version)> {
+    pub(super) fn newest(krate: &Krate, fits: impl Fn(&Version) -> bool) -> Option<(&str, Version)> {
         let versions = krate.versions.iter().filter(|version| !version.2);
         let versions = versions.map(|version| version.0.parse::<Version>().unwrap()).filter(|version| fits(version));
         Some((&krate.name, versions.max_by_key(|version| (version.pre.is_empty(), version.clone()))?))
