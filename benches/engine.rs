@@ -65,6 +65,7 @@ fn experiment() -> Experiment {
         limits: DEFAULT_LIMITS,
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),
+        crate_patterns: Vec::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
         allow_hosts: Vec::new(),

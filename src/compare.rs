@@ -3,6 +3,7 @@
 //! What a run took is in `compare/account.rs`; what a verdict means is in `compare/judge.rs`; what a report holds is in `compare/report.rs`.
 
 mod account;
+mod expected;
 mod judge;
 mod report;
 mod retry;
@@ -21,6 +22,7 @@ use crate::plan::Step;
 use crate::toolchain::Toolchain;
 
 pub use account::{PoolReport, RunRecord, RunReport, Span};
+pub use expected::expect_failures;
 pub use judge::{Deciding, Judgement, Standing, judge};
 pub(crate) use report::timestamp;
 pub use report::{

@@ -114,8 +114,27 @@ pub enum Origin {
     Missing(String),
     /// A folder of the user's that holds no package that anybody could build, and why.
     Unusable(String),
+    /// The user skips it, and this says why.
+    Skipped {
+        /// Why.
+        reason: String,
+        /// Where its sources are.
+        source: Box<Origin>,
+    },
     /// The registry can't say at the moment; why not. A later run asks again.
     Unavailable(String),
+}
+
+impl Origin {
+    /// Where the sources come from, whether or not the user skips the crate.
+    pub fn source(&self) -> &Self {
+        match self {
+            Self::Skipped { source, .. } => source.source(),
+            Self::Registry { .. } | Self::Path { .. } | Self::Missing(_) | Self::Unusable(_) | Self::Unavailable(_) => {
+                self
+            }
+        }
+    }
 }
 
 /// A crate that a selection names, with its origin.

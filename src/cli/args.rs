@@ -60,6 +60,11 @@ pub enum Command {
     Cache(CacheArgs),
     /// List every op with its stage and what it runs
     Ops(OpsArgs),
+    /// Check an experiment file, and that the crates it names exist
+    CheckConfig(CheckConfigArgs),
+    /// Print the configuration of another tool as lines of a maar.toml
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -326,6 +331,29 @@ pub struct GcArgs {
 pub struct OpsArgs {
     /// The experiment whose own ops to list too [default: ./maar.toml]
     pub file: Option<PathBuf>,
+}
+
+/// `maar check-config`.
+#[derive(Debug, Args)]
+pub struct CheckConfigArgs {
+    /// The experiment [default: ./maar.toml, else the built-in demo]
+    pub file: Option<PathBuf>,
+    /// Suggest names from this dump of the registry's database
+    #[arg(long, value_name = "FILE")]
+    pub dump: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar import`.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Print what crater's config.toml says of crates: skip, skip-tests, quiet, broken
+    CraterConfig {
+        /// The configuration
+        file: PathBuf,
+    },
 }
 
 /// `maar completions`.

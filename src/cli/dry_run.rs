@@ -63,7 +63,10 @@ fn line(krate: &Selected) -> String {
     match &krate.origin {
         Origin::Registry { .. } => krate.id.to_string(),
         Origin::Path { dir, .. } => format!("path:{}", dir.display()),
-        Origin::Missing(why) | Origin::Unusable(why) | Origin::Unavailable(why) => {
+        Origin::Skipped { reason: why, .. }
+        | Origin::Missing(why)
+        | Origin::Unusable(why)
+        | Origin::Unavailable(why) => {
             format!("# {}: {}", krate.id, one_line(why))
         }
     }

@@ -16,7 +16,7 @@ use crate::report::{html, json, markdown, retry, text};
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
     let results = stored::results(&store, &args.name)?;
-    let report = compare::compare(&results);
+    let report = stored::report(&store, &results)?;
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));

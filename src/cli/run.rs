@@ -12,7 +12,7 @@ use bytesize::ByteSize;
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
 use super::select::{Chosen, Earlier, LockfileOf};
-use super::{closing, components, dry_run, sandbox, select, signals};
+use super::{closing, components, dry_run, sandbox, select, signals, stored};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Caching, Experiment, Host, Loaded};
@@ -43,7 +43,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
 }
 
 async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Loaded { experiment, toolchains } = loaded;
+    let Loaded { mut experiment, toolchains, notes: of_file } = loaded;
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
@@ -71,9 +71,11 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
     drop(earlier);
+    notes.extend(of_file);
     notes.extend(chosen.notes().map(str::to_owned));
     let Chosen { crates, queries, lockfiles } = chosen;
     let (selections, crates): (Vec<String>, Vec<Selected>) = crates.into_iter().unzip();
+    experiment.apply_patterns(crates.iter().map(|krate| &krate.id.name));
     let plans = plan::plan(&experiment, &toolchains, crates);
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
@@ -119,7 +121,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     store.end_run(begun, RunCost { wall: summary.wall, removal, downloaded })?;
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
-    let report = compare::compare(&results);
+    let report = stored::report(&store, &results)?;
     progress.finish(report.runs.last());
     let page = closing::write_html(&store, &home, &report);
     if options.progress != progress::Kind::Json {

@@ -242,14 +242,14 @@ async fn retry(
     lockfiles: &mut HashMap<CrateId, LockfileOf>,
 ) -> anyhow::Result<Vec<Selected>> {
     let results = stored::results(sources.store, experiment)?;
-    let report = compare::compare(&results);
+    let report = stored::report(sources.store, &results)?;
     let mut selected = Vec::new();
     for retry in compare::retries(&results, &report) {
         // A folder may have changed, and a registry may answer now.
         let again = match &retry.krate.origin {
             Origin::Registry { .. } => retry.krate.clone(),
             Origin::Path { dir, .. } => sources.registry.select(&Selection::Path(dir.clone())).await?,
-            Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => {
+            Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => {
                 let name = retry.krate.id.name.clone();
                 let selection = match retry.krate.id.version.clone() {
                     Some(version) => Selection::Exact(name, version),

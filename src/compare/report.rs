@@ -69,6 +69,9 @@ pub struct CrateReport {
     pub verdict: Verdict,
     /// Why, in one line, such as `build@nightly: does not compile: E0554`; none when there is nothing to explain.
     pub verdict_reason: Option<String>,
+    /// Whether its failure is expected: it is marked `broken`.
+    #[serde(skip_serializing_if = "is_news")]
+    pub expected: bool,
     /// What came of it on each toolchain.
     pub results: Vec<ToolchainReport>,
     /// The steps whose logs show why, the most telling first.
@@ -176,7 +179,7 @@ pub fn conclude(report: &Report) -> Conclusion {
         _ => &[Verdict::Regressed],
     };
     // What was found stays true, whatever else could not be found out.
-    if counts_as_failure.iter().any(|verdict| report.summary.count(*verdict) > 0) {
+    if report.crates.iter().any(|krate| !krate.expected && counts_as_failure.contains(&krate.verdict)) {
         Conclusion::Regressions
     } else if report.crates.iter().any(host_failed) {
         Conclusion::HostFailed
@@ -200,6 +203,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             }
         }
         (None, Origin::Missing(what) | Origin::Unusable(what) | Origin::Unavailable(what)) => Some(what.clone()),
+        (None, Origin::Skipped { reason, .. }) => Some(reason.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => {
             flaky.and_then(|step| explain(&krate.steps[step], toolchains)).map(|reason| format!("flaky: {reason}"))
         }
@@ -210,12 +214,15 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     CrateReport {
         name: id.name.clone(),
         version: id.version.clone(),
-        source: match origin {
-            Origin::Registry { .. } | Origin::Missing(_) | Origin::Unavailable(_) => Source::Registry,
+        source: match origin.source() {
+            Origin::Registry { .. } | Origin::Skipped { .. } | Origin::Missing(_) | Origin::Unavailable(_) => {
+                Source::Registry
+            }
             Origin::Path { .. } | Origin::Unusable(_) => Source::Path,
         },
         verdict: judgement.verdict,
         verdict_reason,
+        expected: false,
         evidence: telling.into_iter().flatten().map(|step| krate.steps[step].0.log_id()).collect(),
         results: toolchains
             .iter()
@@ -228,6 +235,11 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             })
             .collect(),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_news(expected: &bool) -> bool {
+    !expected
 }
 
 /// What speaks against relying on the reason, in a few words.

@@ -9,6 +9,7 @@ use super::name;
 use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
+use super::settings::CrateTables;
 use super::trust::{self, Trust};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
 use super::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
@@ -78,6 +79,8 @@ pub struct Loaded {
     pub experiment: Experiment,
     /// Its toolchains, the baseline first; never empty.
     pub toolchains: Vec<Toolchain>,
+    /// What the user should know of the file.
+    pub notes: Vec<String>,
 }
 
 /// Reads and checks an experiment: the file, else the `maar.toml` of the working directory, else the built-in demo.
@@ -108,7 +111,8 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
         (None, Some(file), None) => name::of_file(file),
         (None, None, None) => name::DEFAULT.to_owned(),
     };
-    Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains })
+    let notes = overridden.raw.crate_settings.expired.clone();
+    Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains, notes })
 }
 
 /// The ops of the user's own that a file defines: the file, else the `maar.toml` of the working directory.
@@ -272,12 +276,15 @@ impl Overridden {
         ops.retain(|op| !raw.skip.contains(op) && !skipped.contains(op));
         let limits = raw.limits.over(DEFAULT_LIMITS);
         let workers = raw.workers.over(Workers::for_host(cores, limits.cpus));
-        let settings = raw.crate_settings.into_iter().map(|(name, settings)| (name, settings.over(&ops, &skipped)));
+        let CrateTables { named, patterns, expired: _ } = raw.crate_settings;
+        let settings = named.into_iter().map(|(name, settings)| (name, settings.over(&ops, &skipped)));
+        let patterns = patterns.into_iter().map(|(pattern, settings)| (pattern, settings.over(&ops, &skipped)));
         Experiment {
             name,
             toolchains: raw.toolchains.into_iter().map(|spec| spec.value).collect(),
             crates: raw.crates,
             crate_settings: settings.collect(),
+            crate_patterns: patterns.collect(),
             ops,
             workers,
             in_flight: raw.in_flight.unwrap_or_else(|| workers.in_flight()),

@@ -8,12 +8,11 @@ use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
 use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
-use super::settings::{self, RawSettings};
+use super::settings::{self, CrateTables};
 use super::trust::{Trust, Weakening};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
 use super::{Caching, LimitsPatch, SandboxName, limits, name};
-use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Reach, Selection};
 use crate::registry::{AllowedHost, AsOf, BadAsOf, BadHost};
@@ -41,7 +40,7 @@ pub(super) struct RawExperiment {
     pub(super) limits: LimitsPatch,
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
-    pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
+    pub(super) crate_settings: CrateTables,
     /// What doesn't count unless a flag overrides it.
     pub(super) weakenings: Vec<Weakening>,
 }

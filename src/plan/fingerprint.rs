@@ -76,7 +76,7 @@ impl Fingerprint {
             sources: match &krate.origin {
                 Origin::Registry { checksum } => Some(checksum),
                 Origin::Path { digest, .. } => Some(digest),
-                Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => None,
+                Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => None,
             },
             command: op.argv(&settings.features),
             op,

@@ -100,6 +100,11 @@ impl Catalogue {
         format!("{}, {days} {} old", day(self.taken), if days == 1 { "day" } else { "days" })
     }
 
+    /// The names of all crates.
+    pub fn names(&self) -> Vec<CrateName> {
+        self.crates.iter().map(|listed| listed.name.clone()).collect()
+    }
+
     pub(super) fn crates(&self) -> &[Listed] {
         &self.crates
     }

@@ -33,7 +33,7 @@ pub fn write(
                 let lockfile = lockfile.map(|path| format!(" lockfile:{}", path.display())).unwrap_or_default();
                 writeln!(out, "{}{lockfile} # {why}", retry.krate.id)?;
             }
-            Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => {
+            Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => {
                 writeln!(out, "{} # {why}", retry.krate.id)?;
             }
         }

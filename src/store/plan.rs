@@ -235,7 +235,9 @@ fn insert_plan(transaction: &Transaction<'_>, id: i64, record: &ExperimentRecord
         insert_crate.execute(params![id, position as i64, selection, selected])?;
         // A query pins all of its crates, in order.
         if !queries.contains(selection.as_str()) {
-            pin.execute(params![id, selection, selected])?;
+            // A crate that is skipped now keeps its version for a run that doesn't skip it.
+            let pinned = Selected { id: plan.krate.id.clone(), origin: plan.krate.origin.source().clone() };
+            pin.execute(params![id, selection, json(&pinned)?])?;
         }
         for (place, step) in plan.steps.iter().enumerate() {
             insert_step.execute(params![

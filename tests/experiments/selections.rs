@@ -196,3 +196,52 @@ fn a_retried_crate_keeps_its_version_and_its_lockfile() {
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.stderr.contains("no experiment is named `frist`; did you mean `first`?"), "{}", unknown.stderr);
 }
+
+#[test]
+fn a_skip_list_is_in_the_report_with_its_reasons_and_its_crates_keep_their_versions() {
+    let world =
+        World::new([krate("gpu"), krate("aws-a").lib("compile_error!(\"no\");"), krate("aws-b"), krate("fine")]);
+    let crates = "name = \"marked\"\ncrates = [\"gpu\", \"aws-a\", \"aws-b\", \"fine\"]\nskip = [\"test\"]\n";
+    let marks = "[crate.gpu]\nskip = \"needs a GPU\"\n[crate.\"aws-*\"]\nbroken = true\n\
+                 [crate.fine]\nskip = { reason = \"old\", until = 2001-01-01 }\n";
+    world.write("maar.toml", &format!("{crates}{marks}"));
+    let ran = world.run(&[]);
+    assert_eq!(ran.code, Some(0), "an expected failure is no news: {}", ran.stderr);
+    let verdicts = world.verdicts("marked");
+    assert_eq!(verdicts[0], "gpu@1.0.0 skipped: needs a GPU");
+    assert!(verdicts[1].starts_with("aws-a@1.0.0 build-fail: "), "{}", verdicts[1]);
+    assert_eq!(verdicts[2..], ["aws-b@1.0.0 pass: healed: it is marked `broken` and passes", "fine@1.0.0 pass"]);
+    let report = world.report("marked");
+    assert_eq!(report["crates"][1]["expected"], true);
+    assert!(report["notes"].to_string().contains("the skip of `fine` ended on 2001-01-01: old"), "{}", report["notes"]);
+    world.registry.publish(&Fixture::new("gpu", "2.0.0"));
+    world.write("maar.toml", crates);
+    assert_eq!(world.run(&[]).code, Some(1));
+    assert_eq!(world.verdicts("marked")[0], "gpu@1.0.0 pass");
+}
+
+#[test]
+fn a_configuration_is_checked_with_the_names_in_it() {
+    let world = popular();
+    let good =
+        "crates = [\"a\", \"rdeps:b\", \"!c\", \"path:mine\"]\n[crate.a]\nquiet = true\n[crate.mine]\nskip = \"x\"";
+    world.write("mine/Cargo.toml", "[package]\nname = \"mine\"\nversion = \"0.1.0\"");
+    world.write("maar.toml", good);
+    let fine = world.maar(&["check-config"]);
+    assert_eq!((fine.code, fine.stdout.as_str()), (Some(0), "maar.toml: fine, 4 selections\n"), "{}", fine.stderr);
+    world.write(
+        "bad.toml",
+        "crates = [\"a\", \"gone\", \"!nix\"]\n[crate.serde]\nskip = \"x\"\n[crate.A]\nquiet = true",
+    );
+    let bad = world.maar(&["check-config", "bad.toml"]);
+    assert_eq!(bad.code, Some(2));
+    let expected = "error: `gone`: no crate named `gone` in the registry\n       `!nix`: no crate named `nix` in the registry\n       \
+                    `[crate.serde]`: no crate named `serde` in the registry\n";
+    assert_eq!(bad.stderr, expected);
+    world.write("typo.toml", "crates = [\"a\"]\n[crate.a]\nquite = true");
+    let typo = world.maar(&["check-config", "typo.toml"]);
+    assert!(typo.stderr.contains("did you mean `quiet`?"), "{}", typo.stderr);
+    world.write("config.toml", "[crates]\na = { skip = true } # no network\n");
+    let imported = world.maar(&["import", "crater-config", "config.toml"]);
+    assert_eq!(imported.stdout, "# From crater's configuration.\n\n[crate.a]\nskip = \"no network\"\n");
+}

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Each problem of the file as `LINE:COLUMN TEXT: MESSAGE; HELP`, where TEXT is what is underlined.
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     let error = load_text(text, &Overrides::default()).expect_err("the file was accepted");
     let shown = error.problems().iter().map(|problem| match &problem.place {
         Place::File(span) => {
