@@ -3,8 +3,9 @@
 //! Processes share them through the file system. Only adding takes a lock, and only for as long as files are renamed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -23,7 +24,6 @@ use crate::sandbox::{Door, remove_folder};
 #[derive(Debug, Clone)]
 pub struct Layers {
     dir: PathBuf,
-    owner: Option<Owner>,
     known: Arc<Mutex<Known>>,
     claims: Claims,
     rustc_info: Arc<OnceLock<Vec<u8>>>,
@@ -42,6 +42,8 @@ struct Known {
 #[derive(Debug, Clone)]
 pub struct Base {
     dir: PathBuf,
+    /// Who the cells over it are, if not maar's own user.
+    owner: Option<Owner>,
     /// What may not be laid under the units that are there already: they were made without it.
     occupied: BTreeSet<String>,
     laid: BTreeMap<Id, Arc<Layer>>,
@@ -58,9 +60,9 @@ const MAX_RUSTC_INFO: u64 = 64 << 10;
 const NOTES: &str = "notes";
 
 impl Base {
-    /// An empty base in `dir`, for a target folder whose own changes are in `upper`.
-    pub fn new(dir: PathBuf, upper: &Path) -> Result<Self, CacheError> {
-        Ok(Self { dir, occupied: harvest::units_in(upper)?, laid: BTreeMap::new() })
+    /// An empty base in `dir`, for a target folder whose own changes are in `upper`, in cells that are `owner`.
+    pub fn new(dir: PathBuf, upper: &Path, owner: Option<Owner>) -> Result<Self, CacheError> {
+        Ok(Self { dir, owner, occupied: harvest::units_in(upper)?, laid: BTreeMap::new() })
     }
 
     /// The folder.
@@ -86,17 +88,19 @@ impl Base {
 }
 
 impl Layers {
-    /// Opens the layers of a key in `cache`, which are made if absent. `owner` is who cells are.
-    pub fn open(cache: &Path, key: &Key, owner: Option<Owner>) -> Result<Self, CacheError> {
+    /// Opens the layers of a key in `cache`, which are made if absent.
+    pub fn open(cache: &Path, key: &Key) -> Result<Self, CacheError> {
         let dir = cache.join(key.name());
         let notes = dir.join(NOTES);
         fs::create_dir_all(&notes).map_err(CacheError::io("make", &notes))?;
+        // Every job's user may write to the files of layers, and no other user of the host.
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(CacheError::io("close", &dir))?;
         let path = dir.join(KEY);
         if !path.exists() {
             fs::write(&path, key.text()).map_err(CacheError::io("write", &path))?;
         }
         let (known, claims, rustc_info) = Default::default();
-        Ok(Self { dir, owner, known, claims, rustc_info })
+        Ok(Self { dir, known, claims, rustc_info })
     }
 
     /// What this process is compiling for them now.
@@ -133,7 +137,7 @@ impl Layers {
             if !is_founded || base.laid.contains_key(&id) || base.has_unit_of(&layer) {
                 continue;
             }
-            match layer.link(&self.folder(id), &base.dir, self.owner)? {
+            match layer.link(&self.folder(id), &base.dir, base.owner)? {
                 Linked::All => drop(base.laid.insert(id, layer)),
                 Linked::Nothing => self.known.lock().unwrap_or_else(PoisonError::into_inner).forget(id),
             }
@@ -149,7 +153,7 @@ impl Layers {
         let allowed = base.laid.iter().filter(|(_, layer)| layer.code.is_subset(code));
         for (id, layer) in allowed {
             // One that is gone is compiled again.
-            let (Linked::All | Linked::Nothing) = layer.link(&self.folder(*id), dir, self.owner)?;
+            let (Linked::All | Linked::Nothing) = layer.link(&self.folder(*id), dir, base.owner)?;
         }
         Ok(())
     }
@@ -191,7 +195,7 @@ impl Layers {
                 refused.extend(versions);
                 continue;
             }
-            taken.insert(self.add(layer, upper)?, versions);
+            taken.insert(self.add(layer, upper, base.owner)?, versions);
             count += names.len();
         }
         self.lay(graph, base)?;
@@ -223,14 +227,14 @@ impl Layers {
         base.laid.keys().for_each(|id| note_use(&self.folder(*id)));
     }
 
-    fn add(&self, mut layer: Layer, upper: &Path) -> Result<Id, CacheError> {
+    fn add(&self, mut layer: Layer, upper: &Path, from: Option<Owner>) -> Result<Id, CacheError> {
         let id = next_id(&self.dir)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back must not make a layer older than what it was compiled against.
         let needed = layer.needs.iter().filter_map(|need| known.layers.get(need)).map(|need| need.made).max();
         layer.made = needed.map_or(layer.made, |made| made.max(layer.made));
         let new = self.dir.join(NEW);
-        layer.write(&new, upper)?;
+        layer.write(&new, upper, from)?;
         let folder = self.folder(id);
         fs::rename(&new, &folder).map_err(CacheError::io("make", &folder))?;
         known.insert(id, layer);

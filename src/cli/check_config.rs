@@ -16,7 +16,7 @@ use crate::krate::{CrateName, Origin};
 use crate::nearest::did_you_mean;
 use crate::printable::one_line;
 use crate::registry::select::{Query, Selection};
-use crate::registry::{self, Registry, Upstream};
+use crate::registry::{self, Access, Registry, Upstream};
 use crate::toolchain;
 
 /// Checks a file: first by itself, then its names against the registry.
@@ -41,13 +41,17 @@ pub(super) fn run(args: &CheckConfigArgs, out: &mut dyn Write) -> anyhow::Result
 /// The names of a file that the registry doesn't have, in words.
 async fn wrong_names(loaded: &Loaded, args: &CheckConfigArgs) -> anyhow::Result<Vec<String>> {
     let home = Home::open(args.home.folder.clone())?;
-    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
+    let registry = Registry::open(registry::Config {
+        upstream: Upstream::configured()?,
+        cache: home.cache(),
+        access: Access::Online,
+    })?;
     let mut known = Vec::new();
     let mut wrong = Vec::new();
     let mut asked: BTreeMap<&CrateName, String> = BTreeMap::new();
     for selection in &loaded.experiment.crates {
         match selection {
-            Selection::Path(_) => known.push(registry.select(selection).await?.id.name),
+            Selection::Path { .. } => known.push(registry.select(selection).await?.id.name),
             Selection::Newest(_) | Selection::Matching(..) | Selection::Exact(..) | Selection::Locked(..) => {
                 let selected = registry.select(selection).await?;
                 match selected.origin {

@@ -62,7 +62,8 @@ pub(super) fn write(ahead: &Ahead<'_>, out: &mut dyn Write) -> io::Result<()> {
 fn line(krate: &Selected) -> String {
     match &krate.origin {
         Origin::Registry { .. } => krate.id.to_string(),
-        Origin::Path { dir, .. } => format!("path:{}", dir.display()),
+        Origin::Path { dir, member, .. } if member.as_os_str().is_empty() => format!("path:{}", dir.display()),
+        Origin::Path { dir, member, .. } => format!("path:{}", dir.join(member).display()),
         Origin::Skipped { reason: why, .. }
         | Origin::Missing(why)
         | Origin::Unusable(why)

@@ -11,8 +11,10 @@ use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
+use super::remarks::{SelectedBy, remarks};
+use super::reused::{Reused, reused};
 use super::select::{Chosen, Earlier, LockfileOf};
-use super::{closing, components, dry_run, sandbox, select, signals, stored};
+use super::{closing, components, dry_run, sandbox, select, separation, signals, stored};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Caching, Experiment, Host, Loaded};
@@ -24,7 +26,7 @@ use crate::plan::{self, CratePlan};
 use crate::printable::one_line;
 use crate::progress::{self, Progress, Update};
 use crate::registry::lockfile::Lockfile;
-use crate::registry::{self, Gate, Registry, Upstream, Watch};
+use crate::registry::{self, Access, Gate, Registry, Upstream, Watch};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
@@ -38,6 +40,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
     let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
     components::check(&loaded)?;
+    separation::seek(&loaded.experiment.sandbox, &loaded.toolchains, &options.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))
 }
@@ -47,6 +50,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
+    jobs.name(&experiment.name)?;
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
@@ -60,10 +64,11 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
             notes.join("\n  ")
         );
     }
-    let config = registry::Config { upstream: Upstream::configured()?, cache: home.cache() };
+    let access = if options.offline { Access::Offline } else { Access::Online };
+    let config = registry::Config { upstream: Upstream::configured()?, cache: home.cache(), access };
     let registry = Registry::open_as_of(config, experiment.as_of.clone())?;
     let mut store = Store::open(&home.database())?;
-    let earlier = if options.fresh { Earlier::default() } else { earlier(&store, &experiment)? };
+    let earlier = earlier(&store, &experiment, options)?;
     let watch = watch(options.progress);
     let sources = select::Sources { registry: &registry, store: &store, dump: options.dump.as_deref(), watch: &watch };
     let chosen = tokio::select! {
@@ -76,12 +81,15 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let Chosen { crates, queries, lockfiles } = chosen;
     let (selections, crates): (Vec<String>, Vec<Selected>) = crates.into_iter().unzip();
     experiment.apply_patterns(crates.iter().map(|krate| &krate.id.name));
-    let plans = plan::plan(&experiment, &toolchains, crates);
+    let mut plans = plan::plan(&experiment, &toolchains, crates);
+    let finished = if options.fresh { HashMap::new() } else { store.finished(&experiment.name)? };
+    plan::adopt(&mut plans, &experiment, &toolchains, &finished);
+    let selected_by = if options.crates.is_empty() { SelectedBy::File } else { SelectedBy::Flags };
+    notes.extend(remarks(&experiment, &toolchains, &plans, selected_by));
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     if options.dry_run {
-        let finished = &store.finished(&experiment.name)?;
-        let (plans, expectations) = (&plans, &expectations);
+        let (plans, finished, expectations) = (&plans, &finished, &expectations);
         let ahead = dry_run::Ahead { experiment: &experiment, plans, finished, expectations, notes: &notes };
         dry_run::write(&ahead, out)?;
         return Ok(Exit::Fine);
@@ -99,8 +107,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         queries,
     })?;
     bring_lockfiles(&mut store, &experiment.name, &plans, &lockfiles)?;
-    let finished = store.finished(&experiment.name)?;
-    let repeated = store.repeated(&experiment.name)?;
+    let attempts = store.attempts(&experiment.name)?;
 
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
     let index = Upstream::configured()?.index;
@@ -113,42 +120,58 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
     let (cores, memory) = (host::cores(), host::memory());
-    let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
+    let setup = Setup { experiment, tools, plans, finished, attempts, jobs, expectations, cores, memory, trace };
+    let reused = reused(&setup, &store.started(&name)?);
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
-    let (ran, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    let (ran, progress) = run_rest(setup, options, (notes, reused), &home, (stopper, stop.clone())).await?;
     let run::Ran { summary, removal } = ran;
     let downloaded = ByteSize(registry.downloaded_bytes());
     store.end_run(begun, RunCost { wall: summary.wall, removal, downloaded })?;
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
-    let report = stored::report(&store, &results)?;
+    let mut report = stored::report(&store, &results)?;
+    if let Some(run) = report.runs.last_mut() {
+        run.count_stopped(summary.pools.iter().map(|pool| pool.busy));
+    }
     progress.finish(report.runs.last());
+    let (stopped, conclusion) = (stop.level(), compare::conclude(&report, options.fail_on.as_deref()));
     let page = closing::write_html(&store, &home, &report);
     if options.progress != progress::Kind::Json {
         // A reader that has seen enough changes nothing about what was found.
-        let _ = closing::write(&report, page.as_deref().ok(), stop.level(), out);
+        let closing = closing::Closing { report: &report, page: page.as_deref().ok(), reused, conclusion, stopped };
+        let _ = closing.write(out);
     }
     page?;
-    Ok(match (stop.level(), compare::conclude(&report)) {
+    Ok(match (stopped, conclusion) {
         (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,
         (StopLevel::Run, Conclusion::Clean) => Exit::Fine,
-        (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
+        (StopLevel::Run, Conclusion::Failures) => Exit::Regressed,
         (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
+        (StopLevel::Run, Conclusion::SomeUntested(_)) => Exit::SomeUntested,
+        (StopLevel::Run, Conclusion::NothingTested(_)) => Exit::NothingTested,
     })
 }
 
-/// What earlier runs chose, unless they chose as of another moment.
-fn earlier(store: &Store, experiment: &Experiment) -> anyhow::Result<Earlier> {
+/// What earlier runs chose, if this one keeps to it.
+///
+/// Lockfiles of another moment would go on under `--update`, so that it changes nothing about the refusal.
+fn earlier(store: &Store, experiment: &Experiment, options: &RunOptions) -> anyhow::Result<Earlier> {
+    if options.fresh {
+        return Ok(Earlier::default());
+    }
     let settings = store.settings(&experiment.name)?;
     let before = settings.and_then(|settings| serde_json::from_str::<Experiment>(&settings).ok());
-    match before.is_none_or(|before| before.as_of == experiment.as_of) {
-        true => Ok(Earlier { pins: store.pins(&experiment.name)?, queries: store.queries(&experiment.name)? }),
-        false => bail!(Misuse(format!(
+    if before.is_some_and(|before| before.as_of != experiment.as_of) {
+        bail!(Misuse(format!(
             "experiment `{}` chose its versions as of another moment: give this one another --name, or start over with \
              --fresh",
             experiment.name
-        ))),
+        )));
     }
+    if options.update {
+        return Ok(Earlier::default());
+    }
+    Ok(Earlier { pins: store.pins(&experiment.name)?, queries: store.queries(&experiment.name)? })
 }
 
 /// Shows what takes a while before anything runs.
@@ -189,7 +212,7 @@ fn bring_lockfiles(
 async fn run_rest(
     setup: Setup,
     options: &RunOptions,
-    notes: Vec<String>,
+    (notes, reused): (Vec<String>, Option<Reused>),
     home: &Home,
     stop: (stop::Stopper, Stop),
 ) -> anyhow::Result<(run::Ran, Progress)> {
@@ -202,6 +225,10 @@ async fn run_rest(
     let mut progress = Progress::new(options.progress, ahead);
     for note in notes {
         progress.update(Update::Note(note));
+    }
+    // Other kinds of progress end with the closing table, which has it.
+    if let (progress::Kind::Json, Some(reused)) = (options.progress, reused) {
+        progress.update(Update::Note(reused.in_words()));
     }
     let reader = Store::open(&home.database())?;
     let writer = reader.writer()?;

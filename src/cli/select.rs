@@ -15,7 +15,7 @@ use crate::krate::{CrateId, Origin, Selected};
 use crate::plan::Fingerprint;
 use crate::printable::crates;
 use crate::registry::select::{Exclusion, Query, Selection};
-use crate::registry::{Catalogue, Registry, RegistryError, Watch};
+use crate::registry::{Access, Catalogue, Registry, RegistryError, Watch};
 use crate::store::{AnsweredQuery, Store};
 
 /// How many index files are asked for at one time; more only wait for the client's permits.
@@ -83,7 +83,7 @@ pub(super) async fn select(
             Selection::Not(exclusion) => exclusions.push(exclusion),
             Selection::Query(query) => {
                 let text = query.to_string();
-                let known = earlier.queries.iter().find(|answered| answered.query == text);
+                let known = earlier.queries.iter().chain(&chosen.queries).find(|answered| answered.query == text);
                 let answered = match known {
                     Some(answered) => answered.clone(),
                     None => answer(sources, query, &catalogue, &mut chosen.lockfiles).await?,
@@ -95,7 +95,7 @@ pub(super) async fn select(
             | Selection::Matching(..)
             | Selection::Exact(..)
             | Selection::Locked(..)
-            | Selection::Path(_) => {
+            | Selection::Path { .. } => {
                 let Some(selected) = singles.remove(&place) else { continue };
                 if let Selection::Locked(_, _, path) = selection {
                     chosen.lockfiles.insert(selected.id.clone(), LockfileOf::File(path.clone()));
@@ -173,7 +173,10 @@ fn told(watch: &Watch, done: usize, count: usize) {
 async fn look_up(registry: &Registry, selection: &Selection) -> Result<Selected, RegistryError> {
     match (registry.select(selection).await, selection.krate()) {
         (Err(error), Some(id)) => {
-            registry.check().await?;
+            // Offline, the others are in the cache or not, each by itself.
+            if registry.access() == Access::Online {
+                registry.check().await?;
+            }
             Ok(Selected { id, origin: Origin::Unavailable(error.to_string()) })
         }
         (result, _) => result,
@@ -248,7 +251,11 @@ async fn retry(
         // A folder may have changed, and a registry may answer now.
         let again = match &retry.krate.origin {
             Origin::Registry { .. } => retry.krate.clone(),
-            Origin::Path { dir, .. } => sources.registry.select(&Selection::Path(dir.clone())).await?,
+            Origin::Path { dir, member, .. } => {
+                // The workspace was found within reach then, and is looked for no further up now.
+                let folder = Selection::Path { dir: dir.join(member), top: Some(dir.clone()) };
+                sources.registry.select(&folder).await?
+            }
             Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => {
                 let name = retry.krate.id.name.clone();
                 let selection = match retry.krate.id.version.clone() {
@@ -307,7 +314,10 @@ mod tests {
 
     fn folder(dir: &str) -> (String, Selected) {
         let id = CrateId { name: "a".parse().unwrap(), version: Some(semver::Version::new(1, 0, 0)) };
-        (format!("path:{dir}"), Selected { id, origin: Origin::Path { dir: dir.into(), digest: dir.to_owned() } })
+        (
+            format!("path:{dir}"),
+            Selected { id, origin: Origin::Path { dir: dir.into(), digest: dir.to_owned(), member: "".into() } },
+        )
     }
 
     #[test]

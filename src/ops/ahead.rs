@@ -72,7 +72,7 @@ pub fn layers(
     match sandbox {
         Sandbox::Native(_) => {
             let key = |toolchain| Key::new(toolchain, index, SHARED.build_env(toolchains));
-            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
+            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain))).collect()
         }
         // A container is kept from op to op, so that its folders can't be laid anew for each.
         Sandbox::Docker(_) | Sandbox::Unconfined(_) => Ok(Vec::new()),
@@ -91,7 +91,7 @@ pub(super) async fn compile(
     // Variables of a crate's own can change what any dependency becomes, and so can its manifest, on a nightly.
     let may_share = order.sharing == Sharing::Layers
         && order.env.is_empty()
-        && workspace.read_source("Cargo.toml").is_ok_and(|manifest| cache::compiles_as_usual(&manifest));
+        && workspace.read_source(Path::new("Cargo.toml")).is_ok_and(|manifest| cache::compiles_as_usual(&manifest));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells)?;
@@ -118,7 +118,7 @@ fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
         Op::Build => &["build"],
         // `cargo test` itself would stop at the first package that is refused. With examples and benches, all would be
         // compiled a second time for crates whose profile has `panic = "abort"`, which tests don't.
-        Op::BuildTests | Op::Test => &["build", "--tests"],
+        Op::BuildTests | Op::Test | Op::Retest(_) => &["build", "--tests"],
         Op::Check => &["check", "--all-targets"],
         Op::Doc => &["check"],
         Op::Prepare | Op::Clippy | Op::Command(_) => return None,
@@ -129,10 +129,11 @@ fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
 }
 
 /// What a note is about: the same crate, lockfile and command have the same dependencies.
-fn subject(workspace: &Workspace, argv: &[String]) -> Result<String, AheadError> {
+fn subject(workspace: &Workspace, member: &Path, argv: &[String]) -> Result<String, AheadError> {
     let mut digest = Sha256::new();
-    for name in ["Cargo.toml", "Cargo.lock"] {
+    for name in [Path::new("Cargo.toml"), Path::new("Cargo.lock"), &member.join("Cargo.toml")] {
         let text = workspace.read_source(name).map_err(at("read", &workspace.source().join(name)))?;
+        digest.update(name.as_os_str().as_encoded_bytes());
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text);
     }
@@ -194,7 +195,7 @@ impl Work<'_> {
             blocking(move || layers.note_uses(&base)).await;
             return Ok(());
         };
-        let subject = subject(workspace, &argv)?;
+        let subject = subject(workspace, order.krate.member(), &argv)?;
         let note = layers.noted(&subject, &progress.base).and_then(|note| Note::parse(&note));
         let is_noted = note.is_some();
         let mut completion = Completion::Whole;
@@ -228,12 +229,13 @@ impl Work<'_> {
     /// Lays what is there.
     async fn lay(&self) -> Result<(Arc<Graph>, Base), AheadError> {
         let path = self.workspace.source().join("Cargo.lock");
-        let lockfile = self.workspace.read_source("Cargo.lock").map_err(at("read", &path))?;
+        let lockfile = self.workspace.read_source(Path::new("Cargo.lock")).map_err(at("read", &path))?;
         let lockfile = Lockfile::parse(&lockfile, &path)?;
         let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
+        let owner = self.workspace.owner();
         let laid = blocking(move || {
             let graph = Arc::new(Graph::new(&lockfile, &vendor));
-            let mut base = Base::new(dirs.base, &dirs.target)?;
+            let mut base = Base::new(dirs.base, &dirs.target, owner)?;
             layers.lay(&graph, &mut base)?;
             Ok::<_, CacheError>((graph, base))
         });

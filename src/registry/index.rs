@@ -1,7 +1,7 @@
 //! The sparse index: which versions of a crate there are.
 //!
-//! Every file is asked for once per run, however many need it, and kept on disk with its ETag for the next run. What a
-//! run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
+//! Every file is requested once per run, for all crates that need it, and kept on disk with its ETag for the next run.
+//! What a run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,14 @@ use crates_index::{IndexConfig, SparseIndex};
 use semver::Version;
 use serde::Deserialize;
 
+use super::Access;
 use super::as_of::AsOf;
 use super::error::RegistryError;
 use super::flight::Flights;
 use super::http::{Encoding, Http, Reply};
 use super::package::{Checksum, Package};
 use super::packed::{MAX_UNPACKED, Packed};
+use super::stand_in;
 use super::upstream::IndexUrl;
 use crate::krate::CrateName;
 
@@ -32,11 +34,13 @@ pub(super) struct Index {
     cache: PathBuf,
     /// What was published later is not there.
     as_of: Option<AsOf>,
+    /// Where the tarballs are, by which offline the versions are chosen.
+    tarballs: PathBuf,
     /// By path below the index; none for a file that doesn't exist.
     files: Flights<String, Option<Packed>>,
 }
 
-/// What the index says of one crate.
+/// The index entry of one crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// The name as published, which may differ in case from the one that was asked for.
@@ -73,7 +77,7 @@ impl Index {
     /// A client that keeps files below `cache`.
     pub(super) fn open(
         url: &IndexUrl,
-        cache: &Path,
+        (cache, tarballs): (&Path, &Path),
         http: Arc<Http>,
         as_of: Option<AsOf>,
     ) -> Result<Self, RegistryError> {
@@ -81,7 +85,7 @@ impl Index {
         let cache = cache.join(Checksum::of(url.as_str()).short());
         std::fs::create_dir_all(&cache).map_err(RegistryError::io("create", &cache))?;
         let layout = SparseIndex::at_path(cache.clone(), url.to_string());
-        Ok(Self { http, layout, cache, as_of, files: Flights::default() })
+        Ok(Self { http, layout, cache, as_of, tarballs: tarballs.to_owned(), files: Flights::default() })
     }
 
     /// The configuration of the registry.
@@ -105,15 +109,34 @@ impl Index {
         let path = self.path_of(name);
         let Some(file) = self.file(&path).await? else { return Ok(None) };
         let url = format!("{}{path}", self.layout.url());
-        let raw = unpack(&url, &file)?;
-        let Some(as_of) = &self.as_of else { return Ok(Some(raw)) };
-        let lines = lines_of(&raw, as_of)
-            .map_err(|version| RegistryError::Undated { url, package: format!("{name}-{version}") })?;
-        // A crate that had no version yet wasn't there.
-        Ok(Some(lines).filter(|lines| !lines.is_empty()))
+        let mut raw = unpack(&url, &file)?;
+        if let Some(as_of) = &self.as_of {
+            raw = lines_of(&raw, as_of)
+                .map_err(|version| RegistryError::Undated { url, package: format!("{name}-{version}") })?;
+            // A crate that had no version yet wasn't there.
+            if raw.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(match self.http.access() {
+            Access::Online => raw,
+            Access::Offline => self.cached_versions(raw),
+        }))
     }
 
-    /// What the index says of a crate; none if there is no such crate.
+    /// The lines of the versions whose tarballs are in the cache, so that cargo chooses among these, too. Where there are
+    /// none, all lines: of an optional package or one for another platform, no tarball may be needed.
+    fn cached_versions(&self, raw: Vec<u8>) -> Vec<u8> {
+        let is_cached = |line: &&[u8]| {
+            let line = serde_json::from_slice::<Line>(line).ok();
+            let checksum = line.and_then(|line| line.cksum.parse::<Checksum>().ok());
+            checksum.is_some_and(|checksum| self.tarballs.join(format!("{checksum}.crate")).exists())
+        };
+        let cached: Vec<&[u8]> = raw.split_inclusive(|&byte| byte == b'\n').filter(is_cached).collect();
+        if cached.is_empty() { raw } else { cached.concat() }
+    }
+
+    /// The index entry of a crate; `None` for an unknown crate.
     pub(super) async fn entry(&self, name: &CrateName) -> Result<Option<Entry>, RegistryError> {
         let Some(raw) = self.raw(name).await? else { return Ok(None) };
         let entry = parse(name, &raw).map_err(|reason| RegistryError::Malformed {
@@ -123,13 +146,20 @@ impl Index {
         Ok(Some(entry))
     }
 
-    /// One published version; none if there is no such version. Only its build metadata may be left out.
+    /// One published version; `None` for an unknown one. Only its build metadata may be left out.
     pub(super) async fn package(&self, name: &CrateName, version: &Version) -> Result<Option<Package>, RegistryError> {
         let entry = self.entry(name).await?;
         Ok(entry.and_then(|entry| {
             let Published { version, checksum, .. } = entry.find(version)?.clone();
             Some(Package { name: entry.name, version, checksum })
         }))
+    }
+
+    /// All that the index says of one version; none if it doesn't say anything that is understood.
+    pub(super) async fn line(&self, package: &Package) -> Result<Option<stand_in::Line>, RegistryError> {
+        let raw = self.raw(&package.name).await?.unwrap_or_default();
+        let lines = raw.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        Ok(lines.into_iter().find(|line: &stand_in::Line| line.vers == package.version))
     }
 
     /// Where the tarball of a package is.
@@ -168,13 +198,16 @@ impl Index {
         let url = format!("{}{path}", self.layout.url());
         let kept = self.cache.join(path);
         let known = read_kept(&kept);
+        if let (Access::Offline, Some((_, file))) = (self.http.access(), &known) {
+            return Ok(Some(file.clone()));
+        }
         let etag = known.as_ref().map(|(etag, _)| etag.as_str());
         let reply = match self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await {
             Err(RegistryError::NotFound { .. }) => return Ok(None),
             reply => reply?,
         };
         let (file, etag) = match reply {
-            // Only said where a tag was sent, so that the file is known.
+            // Only answered where a tag was sent, so that the file is known.
             Reply::Unchanged => return Ok(known.map(|(_, file)| file)),
             Reply::File { body, encoding: Encoding::Identity, etag } => (Packed::pack(&body), etag),
             Reply::File { body, encoding: Encoding::Gzip, etag } => (Packed::from_gzip(body), etag),

@@ -36,7 +36,12 @@ pub(super) async fn selected(index: &Index, tarballs: &Path, pattern: &str) -> R
     let mut selected = Vec::new();
     for package in found.await?? {
         // A tarball says itself what it is called, and may lie.
-        if index.package(&package.name, &package.version).await?.as_ref() == Some(&package) {
+        let known = match index.package(&package.name, &package.version).await {
+            // Its file of the index is not in the cache.
+            Err(RegistryError::Offline { .. }) => None,
+            known => known?,
+        };
+        if known.as_ref() == Some(&package) {
             let Package { name, version, checksum } = package;
             let origin = Origin::Registry { checksum: checksum.to_string() };
             selected.push(Selected { id: CrateId { name, version: Some(version) }, origin });

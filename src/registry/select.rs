@@ -14,12 +14,14 @@ use crate::nearest::nearest;
 
 mod error;
 mod files;
+mod meant;
 #[cfg(test)]
 mod tests;
 
 pub use error::SelectError;
 pub(super) use files::MAX_LIST;
 pub use files::Reach;
+pub use meant::meant_version;
 
 /// One thing that a user selected, before the registry was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,13 @@ pub enum Selection {
     Exact(CrateName, Version),
     /// `NAME@1.2.3 lockfile:FILE`, in a list: this very version, with the dependencies of an earlier run.
     Locked(CrateName, Version, PathBuf),
-    /// `path:DIR`: the folder, absolute.
-    Path(PathBuf),
+    /// `path:DIR`.
+    Path {
+        /// The folder, absolute.
+        dir: PathBuf,
+        /// How far up its workspace may be; none: anywhere above.
+        top: Option<PathBuf>,
+    },
     /// Crates that the registry, its dump or an earlier experiment has to name.
     Query(Query),
     /// `!NAME`: a crate that no other selection brings in.
@@ -127,7 +134,7 @@ impl Selection {
         let (name, version) = match self {
             Self::Newest(name) | Self::Matching(name, _) => (name, None),
             Self::Exact(name, version) | Self::Locked(name, version, _) => (name, Some(version)),
-            Self::Path(_) | Self::Query(_) | Self::Not(_) => return None,
+            Self::Path { .. } | Self::Query(_) | Self::Not(_) => return None,
         };
         Some(CrateId { name: name.clone(), version: version.cloned() })
     }
@@ -155,7 +162,7 @@ impl fmt::Display for Selection {
             Self::Matching(name, requirement) => write!(f, "{name}@{requirement}"),
             Self::Exact(name, version) => write!(f, "{name}@{version}"),
             Self::Locked(name, version, lockfile) => write!(f, "{name}@{version} lockfile:{}", lockfile.display()),
-            Self::Path(dir) => write!(f, "path:{}", dir.display()),
+            Self::Path { dir, .. } => write!(f, "path:{}", dir.display()),
             Self::Query(query) => query.fmt(f),
             Self::Not(exclusion) => write!(f, "!{exclusion}"),
         }
@@ -214,12 +221,17 @@ pub fn parse(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>
         return Ok(vec![krate(text, base, reach)?]);
     };
     let rest = rest.trim();
-    let known = PREFIXES.into_iter().find(|&known| known == prefix).ok_or_else(|| unknown(prefix))?;
+    let Some(known) = PREFIXES.into_iter().find(|&known| known == prefix) else {
+        return Err(match crate_name(text) {
+            Err(error) if is_version(prefix, rest) => error,
+            Ok(_) | Err(_) => unknown(prefix),
+        });
+    };
     if rest.is_empty() {
         return Err(SelectError::Empty { prefix: known });
     }
     Ok(match known {
-        "path" => vec![Selection::Path(files::crate_dir(&reach.check(base.join(rest))?)?)],
+        "path" => vec![files::folder(base.join(rest), reach)?],
         "list" if is_url(rest) => {
             let url = reach.check_url(rest)?;
             vec![Selection::Query(Query::List(url))]
@@ -236,6 +248,13 @@ pub fn parse(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>
 /// When a line selects nothing; `url` names the list.
 pub fn parse_fetched(text: &str, url: &str) -> Result<Vec<Selection>, SelectError> {
     files::lines(text, Path::new(url), Path::new("/"), Reach::Nowhere)
+}
+
+/// Whether `serde:1.0.200` rather than `tpo:100` is meant.
+fn is_version(prefix: &str, rest: &str) -> bool {
+    prefix.parse::<CrateName>().is_ok()
+        && rest.parse::<VersionReq>().is_ok()
+        && (rest.contains('.') || nearest(prefix, PREFIXES).is_none())
 }
 
 fn is_url(text: &str) -> bool {
@@ -257,8 +276,8 @@ fn krate(text: &str, base: &Path, reach: Reach<'_>) -> Result<Selection, SelectE
     if text == "all" {
         return Ok(Selection::Query(Query::All));
     }
-    let Some((name, version)) = text.split_once('@') else { return Ok(Selection::Newest(text.parse()?)) };
-    let name: CrateName = name.parse()?;
+    let Some((name, version)) = text.split_once('@') else { return Ok(Selection::Newest(crate_name(text)?)) };
+    let name = crate_name(name)?;
     if let Some((version, lockfile)) = version.split_once(" lockfile:") {
         let bad = |source| SelectError::Version { text: shortened(version), source };
         let lockfile = reach.check(base.join(lockfile.trim()))?;
@@ -274,16 +293,20 @@ fn krate(text: &str, base: &Path, reach: Reach<'_>) -> Result<Selection, SelectE
     }
 }
 
+fn crate_name(text: &str) -> Result<CrateName, SelectError> {
+    text.parse().map_err(|source| SelectError::Name { source, meant: meant::meant(text) })
+}
+
 fn requirement(text: &str) -> Result<VersionReq, SelectError> {
     text.parse().map_err(|source| SelectError::Version { text: shortened(text), source })
 }
 
 /// `NAME` or `NAME@REQ`. A whole version is that very one.
 fn named(text: &str) -> Result<(CrateName, Option<VersionReq>), SelectError> {
-    let Some((name, version)) = text.split_once('@') else { return Ok((text.parse()?, None)) };
+    let Some((name, version)) = text.split_once('@') else { return Ok((crate_name(text)?, None)) };
     let exact = version.parse::<Version>().map(|version| format!("={version}"));
     let requirement = requirement(exact.as_deref().unwrap_or(version))?;
-    Ok((name.parse()?, Some(requirement)))
+    Ok((crate_name(name)?, Some(requirement)))
 }
 
 fn exclusion(text: &str) -> Result<Exclusion, SelectError> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::Serialize;
 
 use super::{Store, StoreError, epoch_millis, packed};
@@ -204,13 +204,8 @@ impl Store {
 
 fn insert_query(transaction: &Transaction<'_>, id: i64, answered: &AnsweredQuery) -> rusqlite::Result<()> {
     let AnsweredQuery { query, note, crates } = answered;
-    let known = transaction
-        .query_row("SELECT id FROM queries WHERE experiment = ? AND query = ?", params![id, query], |_| Ok(()))
-        .optional()?;
-    if known.is_some() {
-        // A query is answered once.
-        return Ok(());
-    }
+    // The answer is the former one, except under `--update`.
+    transaction.execute("DELETE FROM queries WHERE experiment = ? AND query = ?", params![id, query])?;
     transaction.execute("INSERT INTO queries (experiment, query, note) VALUES (?, ?, ?)", params![id, query, note])?;
     let query = transaction.last_insert_rowid();
     let mut insert = transaction.prepare("INSERT INTO answers (query, position, selected) VALUES (?, ?, ?)")?;

@@ -245,3 +245,50 @@ fn a_configuration_is_checked_with_the_names_in_it() {
     let imported = world.maar(&["import", "crater-config", "config.toml"]);
     assert_eq!(imported.stdout, "# From crater's configuration.\n\n[crate.a]\nskip = \"no network\"\n");
 }
+
+#[test]
+fn update_answers_a_query_again_and_the_new_answer_stays() {
+    let world = popular();
+    world.write("maar.toml", "name = \"top\"\ncrates = [\"top:2\"]\nskip = [\"test\"]");
+    assert_eq!(world.run(&["--dump", "dump"]).code, Some(0));
+    let fixtures = [(krate("a"), 20), (krate("b"), 1), (krate("c").dep("a", "1"), 30)];
+    fs::write(world.path("dump"), dump(&fixtures)).unwrap();
+
+    for args in [&["--update", "--dump", "dump"][..], &[]] {
+        let ran = world.run(args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(world.verdicts("top"), ["c@1.0.0 pass", "a@1.0.0 pass"], "{args:?}");
+    }
+}
+
+#[test]
+fn offline_the_kept_dump_answers_and_without_one_nothing_is_fetched() {
+    let world = popular();
+    world.registry.serve("/db-dump.tar.gz", fs::read(world.path("dump")).unwrap());
+    let ran = world.maar(&["run", "-c", "b", "--skip", "test"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let refused = world.maar(&["run", "-c", "top:1", "--dry-run", "--offline"]);
+    assert_eq!(refused.code, Some(3), "{}", refused.stdout);
+    assert!(refused.stderr.contains("--offline fetches nothing"), "{}", refused.stderr);
+    assert_eq!(world.registry.file_requests("/db-dump.tar.gz"), 0);
+    assert_eq!(world.maar(&["run", "-c", "top:1", "--dry-run"]).code, Some(0));
+    let requests = world.registry.all_requests();
+
+    let ran = world.maar(&["run", "-c", "top:1", "--skip", "test", "--offline"]);
+
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(world.registry.all_requests(), requests);
+}
+
+#[test]
+fn a_pattern_that_matches_is_not_remarked_on_and_one_that_does_not_is() {
+    let world = popular();
+    world.write("maar.toml", "crates = [\"a\"]\n[crate.\"a*\"]\nskip = [\"test\"]\n[crate.\"x-*\"]\nskip = [\"test\"]");
+    let ran = world.maar(&["run", "--dry-run"]);
+    assert!(
+        ran.stdout.contains("# `[crate.\"x-*\"]` has no effect, as it matches no selected crate"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("a*"), "{}", ran.stdout);
+}

@@ -66,9 +66,9 @@ mod tests {
     #[test]
     fn units_are_found_in_cargos_messages_between_whatever_else_is_printed() {
         let text = r#"       Fresh itoa v1.0.18
-{"reason":"compiler-artifact","package_id":"x","filenames":["/target/debug/deps/libitoa-0123456789abcdef.rlib","/target/debug/deps/libitoa-0123456789abcdef.rmeta"],"executable":null,"fresh":true}
-{"reason":"compiler-artifact","filenames":["/target/debug/build/libc-1111111111111111/build-script-build"],"fresh":true}
-{"reason":"build-script-executed","linked_libs":[],"env":[],"out_dir":"/target/debug/build/libc-2222222222222222/out"}
+{"reason":"compiler-artifact","package_id":"x","filenames":["/crate/target/debug/deps/libitoa-0123456789abcdef.rlib","/crate/target/debug/deps/libitoa-0123456789abcdef.rmeta"],"executable":null,"fresh":true}
+{"reason":"compiler-artifact","filenames":["/crate/target/debug/build/libc-1111111111111111/build-script-build"],"fresh":true}
+{"reason":"build-script-executed","linked_libs":[],"env":[],"out_dir":"/crate/target/debug/build/libc-2222222222222222/out"}
 {"reason":"compiler-artifact","filenames":["/elsewhere/debug/deps/liba-3333333333333333.rlib"]}
 {"reason":"build-finished","success":false}
 {"filenames":

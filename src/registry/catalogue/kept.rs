@@ -14,12 +14,12 @@ use bytesize::ByteSize;
 use tempfile::NamedTempFile;
 
 use super::{Catalogue, dump};
-use crate::registry::Watch;
 use crate::registry::as_of::AsOf;
 use crate::registry::error::RegistryError;
 use crate::registry::http::Http;
 use crate::registry::index::Index;
 use crate::registry::package::Checksum;
+use crate::registry::{Access, Watch};
 
 /// The largest dump that is fetched; that of the default registry has 1.2 GB.
 const MAX_DUMP: ByteSize = ByteSize::gib(16);
@@ -83,6 +83,14 @@ impl Dumps {
         });
         if age.is_some_and(|age| age < FRESH_FOR) {
             return Ok(path);
+        }
+        // The note on a query tells the age of the dump.
+        match (self.http.access(), age) {
+            (Access::Online, _) => {}
+            (Access::Offline, Some(_)) => return Ok(path),
+            (Access::Offline, None) => {
+                return Err(RegistryError::NoDump { reason: RegistryError::Offline { url }.to_string() });
+            }
         }
         match (self.fetch(&url, &path, watch).await, age) {
             (Ok(()), _) => Ok(path),

@@ -20,8 +20,13 @@ pub enum SelectError {
         nearest: &'static str,
     },
     /// The name of the crate is invalid.
-    #[error(transparent)]
-    Name(#[from] BadCrateName),
+    #[error("{source}{}", .meant.as_ref().map(|meant| format!("; {meant}")).unwrap_or_default())]
+    Name {
+        /// Why.
+        source: BadCrateName,
+        /// What the user may have meant, and how that is written.
+        meant: Option<String>,
+    },
     /// What follows the `@` is neither a version nor a requirement.
     #[error("`{text}` is neither a version such as `1.2.3` nor a requirement such as `1` or `^1.2`: {source}")]
     Version {
@@ -144,7 +149,7 @@ impl SelectError {
             Self::Outside { .. } | Self::Elsewhere { .. } => true,
             Self::Line { source, .. } => source.is_outside(),
             Self::Prefix { .. }
-            | Self::Name(_)
+            | Self::Name { .. }
             | Self::Version { .. }
             | Self::Empty { .. }
             | Self::Count { .. }

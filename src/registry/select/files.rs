@@ -45,7 +45,19 @@ impl Reach<'_> {
     }
 }
 
-pub(super) fn crate_dir(dir: &Path) -> Result<PathBuf, SelectError> {
+/// The selection of a folder, with its workspace as far up as the selection may reach.
+pub(super) fn folder(dir: PathBuf, reach: Reach<'_>) -> Result<Selection, SelectError> {
+    let dir = crate_dir(&reach.check(dir)?)?;
+    let top = match reach {
+        Reach::Anywhere => None,
+        // A folder that can't be found holds no workspace.
+        Reach::Below(folder) => Some(folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
+        Reach::Nowhere => Some(dir.clone()),
+    };
+    Ok(Selection::Path { dir, top })
+}
+
+fn crate_dir(dir: &Path) -> Result<PathBuf, SelectError> {
     let dir = dir.canonicalize().map_err(|source| SelectError::Read { path: dir.to_owned(), source })?;
     if dir.join("Cargo.toml").is_file() { Ok(dir) } else { Err(SelectError::NoManifest { dir }) }
 }

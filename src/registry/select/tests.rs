@@ -64,6 +64,30 @@ fn what_selects_nothing_says_why() {
 }
 
 #[test]
+fn what_is_written_otherwise_elsewhere_is_pointed_at_the_way_it_is_written_here() {
+    for (text, meant) in [
+        ("./mine", "a folder is selected with `path:./mine`"),
+        ("../mine", "a folder is selected with `path:../mine`"),
+        ("/home/me/mine", "a folder is selected with `path:/home/me/mine`"),
+        ("mine/", "a folder is selected with `path:mine/`"),
+        (".", "a folder is selected with `path:.`"),
+        ("~/mine", "a folder is selected with `path:~/mine`"),
+        ("serde-1.0.200", "did you mean `serde@1.0.200`?"),
+        ("x86-64-1.0.0-rc.1", "did you mean `x86-64@1.0.0-rc.1`?"),
+        ("serde 1.0.200", "did you mean `serde@1.0.200`?"),
+        ("serde v1.0.200", "did you mean `serde@1.0.200`?"),
+        ("serde = \"1.0\"", "did you mean `serde@1.0`?"),
+        ("serde==1.0.200", "did you mean `serde@1.0.200`?"),
+        ("serde:1.0.200", "did you mean `serde@1.0.200`?"),
+        ("serde,syn", "several crates are selected by repeating `--crates`"),
+    ] {
+        let error = error(text, Path::new("/nowhere"));
+        assert!(error.starts_with(&format!("`{}` is not a crate name: ", text.escape_debug())), "{error}");
+        assert!(error.ends_with(&format!("; {meant}")), "{error}");
+    }
+}
+
+#[test]
 fn a_list_holds_a_selection_a_line_and_comments() {
     let dir = tempfile::tempdir().unwrap();
     let krate = dir.path().canonicalize().unwrap().join("a #1");
@@ -79,7 +103,7 @@ fn a_list_holds_a_selection_a_line_and_comments() {
         [
             Selection::Newest(name("serde")),
             Selection::Matching(name("semver"), "1".parse().unwrap()),
-            Selection::Path(krate.with_file_name("a#1")),
+            Selection::Path { dir: krate.with_file_name("a#1"), top: None },
         ]
     );
 }
@@ -97,6 +121,18 @@ fn a_bad_line_of_a_list_is_named_with_its_number() {
     assert!(refusal("a\nlist:top.txt").starts_with("top.txt, line 2: a list can't hold `list:`"));
     std::fs::write(&path, b"\xff").unwrap();
     assert!(error("list:top.txt", dir.path()).starts_with("failed to read"));
+}
+
+#[test]
+fn a_version_after_a_colon_is_told_from_a_mistyped_prefix() {
+    for (text, expected) in [
+        ("rand:0.8", "did you mean `rand@0.8`?"),
+        ("syn:2", "did you mean `syn@2`?"),
+        ("tpo:100", "did you mean `top:`? (known: "),
+    ] {
+        let error = error(text, Path::new("/"));
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
