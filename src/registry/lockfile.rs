@@ -4,7 +4,6 @@
 //! Doesn't know which of these dependencies a build really has: features, platforms and kinds are cargo's business.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use semver::Version;
 use serde::Deserialize;
 
 use super::package::{BadChecksum, Checksum};
+use super::plain;
 use crate::krate::{BadCrateName, CrateName};
 
 /// The largest lockfile that is read, in bytes; those of the largest workspaces have less than one MiB.
@@ -153,7 +153,7 @@ impl Lockfile {
     pub fn read_text(path: &Path) -> Result<String, LockfileError> {
         let read = |source| LockfileError::Read { path: path.to_owned(), source };
         let mut text = String::new();
-        File::open(path).map_err(read)?.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(read)?;
+        plain::open(path).map_err(read)?.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(read)?;
         if text.len() as u64 > MAX_SIZE {
             return Err(LockfileError::TooLarge { path: path.to_owned() });
         }

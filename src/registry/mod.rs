@@ -18,6 +18,7 @@ pub mod lockfile;
 mod package;
 mod packed;
 mod place;
+mod plain;
 mod query;
 mod resolve;
 mod search;

@@ -247,6 +247,17 @@ fn a_configuration_is_checked_with_the_names_in_it() {
 }
 
 #[test]
+fn a_fifo_in_place_of_a_list_a_lockfile_or_a_dump_is_refused_at_once() {
+    let world = popular();
+    nix::unistd::mkfifo(&world.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for args in [&["-c", "list:fifo"][..], &["-c", "lock:fifo"], &["-c", "top:2", "--dump", "fifo"]] {
+        let ran = world.maar(&[&["run", "--dry-run"], args].concat());
+        assert_ne!(ran.code, Some(0), "{args:?}");
+        assert!(ran.stderr.contains("it is not a regular file; copy its contents to one"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn update_answers_a_query_again_and_the_new_answer_stays() {
     let world = popular();
     world.write("maar.toml", "name = \"top\"\ncrates = [\"top:2\"]\nskip = [\"test\"]");

@@ -19,6 +19,7 @@ use super::{Catalogue, Edge, Listed, Release, Tagged, canonical, day};
 use crate::krate::CrateName;
 use crate::registry::as_of::AsOf;
 use crate::registry::package::Checksum;
+use crate::registry::plain;
 
 /// The most that a dump may unpack to: several times the size of the default registry's.
 const MAX_UNPACKED: u64 = 128 << 30;
@@ -109,12 +110,9 @@ type Take<'t> = dyn FnMut(&str, &mut dyn Read) -> Result<(), DumpError> + 't;
 fn each_file(path: &Path, progress: &dyn Fn(f64) -> bool, take: &mut Take<'_>) -> Result<(), DumpError> {
     let open = |source| DumpError::Open { path: path.to_owned(), source };
     let archive = |source| DumpError::Archive { path: path.to_owned(), source };
-    let file = File::open(path).map_err(open)?;
-    let metadata = file.metadata().map_err(open)?;
-    if !metadata.is_file() {
-        return Err(open(io::Error::other("it is not a plain file")));
-    }
-    let counted = Counted { file, read: 0, size: metadata.len().max(1), progress };
+    let file = plain::open(path).map_err(open)?;
+    let size = file.metadata().map_err(open)?.len().max(1);
+    let counted = Counted { file, read: 0, size, progress };
     let unpacked = MultiGzDecoder::new(BufReader::with_capacity(1 << 20, counted));
     let mut tar = Archive::new(unpacked.take(MAX_UNPACKED));
     // Raw: long names and other extensions of tar would be read into memory whole, and a dump has none.

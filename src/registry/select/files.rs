@@ -1,11 +1,11 @@
 //! The files and folders that selections name: lists, lockfiles and crates.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::{SelectError, Selection, parse};
 use crate::registry::lockfile::{Locked, Lockfile};
+use crate::registry::plain;
 
 /// The largest list that is read, in bytes: longer than one with every crate of the default registry.
 pub(in crate::registry) const MAX_LIST: u64 = 16 << 20;
@@ -65,7 +65,7 @@ fn crate_dir(dir: &Path) -> Result<PathBuf, SelectError> {
 pub(super) fn list(path: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, SelectError> {
     let read = |source| SelectError::Read { path: path.to_owned(), source };
     let mut text = String::new();
-    File::open(path).map_err(read)?.take(MAX_LIST + 1).read_to_string(&mut text).map_err(read)?;
+    plain::open(path).map_err(read)?.take(MAX_LIST + 1).read_to_string(&mut text).map_err(read)?;
     if text.len() as u64 > MAX_LIST {
         return Err(SelectError::TooLarge { path: path.to_owned() });
     }

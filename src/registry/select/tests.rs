@@ -124,6 +124,17 @@ fn a_bad_line_of_a_list_is_named_with_its_number() {
 }
 
 #[test]
+fn a_list_and_a_lockfile_are_regular_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for text in ["list:fifo", "lock:fifo", "list:/dev/zero", "lock:/dev/zero"] {
+        let error = error(text, dir.path());
+        assert!(error.ends_with(": it is not a regular file; copy its contents to one"), "{error}");
+    }
+}
+
+#[test]
 fn a_version_after_a_colon_is_told_from_a_mistyped_prefix() {
     for (text, expected) in [
         ("rand:0.8", "did you mean `rand@0.8`?"),
