@@ -65,9 +65,11 @@ fn experiment() -> Experiment {
         limits: DEFAULT_LIMITS,
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),
+        crate_patterns: Vec::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
         allow_hosts: Vec::new(),
+        as_of: None,
     }
 }
 

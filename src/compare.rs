@@ -4,9 +4,11 @@
 //! is in `compare/finding.rs`; what a report holds is in `compare/report.rs`.
 
 mod account;
+mod expected;
 mod finding;
 mod judge;
 mod report;
+mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
 
@@ -24,6 +26,7 @@ use crate::plan::Step;
 use crate::toolchain::Toolchain;
 
 pub use account::{PoolReport, RunRecord, RunReport, Span};
+pub use expected::expect_failures;
 pub use finding::{Finding, NotRun, TestName};
 pub use judge::{Deciding, Judgement, Standing, first_trouble, judge};
 pub(crate) use report::timestamp;
@@ -31,6 +34,7 @@ pub use report::{
     Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
     report_crate,
 };
+pub use retry::{Retry, retries};
 
 /// All that is known of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,15 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
-use crate::registry::AllowedHost;
 use crate::registry::select::Selection;
+use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::docker::Image;
 use crate::sandbox::{Cores, Limits};
 use crate::toolchain::ToolchainSpec;
 
+mod crater;
 mod limits;
 mod load;
 mod name;
+mod pattern;
 mod problem;
 mod raw;
 mod read;
@@ -29,9 +31,11 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub use crater::from_crater;
 pub use limits::{DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, cache_budget, cpus, disk, memory, timeout};
 pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
+pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
 pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
@@ -45,7 +49,7 @@ pub struct Experiment {
     pub name: String,
     /// The toolchains, the baseline first. Empty: the active one.
     pub toolchains: Vec<ToolchainSpec>,
-    /// Which crates, in the order written; list and lock files are already read.
+    /// Which crates, in the order written; list and lock files are already read, queries are not answered.
     #[serde(skip)]
     pub crates: Vec<Selection>,
     /// The op list of every crate that has none of its own.
@@ -62,6 +66,9 @@ pub struct Experiment {
     pub op_limits: BTreeMap<OpName, LimitsPatch>,
     /// What `[crate.NAME]` changes.
     pub crate_settings: BTreeMap<CrateName, CrateSettings>,
+    /// What `[crate."PATTERN"]` changes, the least precise pattern first.
+    #[serde(default)]
+    pub crate_patterns: Vec<(CratePattern, CrateSettings)>,
     /// Which dependencies are used.
     pub lockfile: LockfileMode,
     /// Where ops run.
@@ -69,6 +76,9 @@ pub struct Experiment {
     /// Hosts that crates may fetch from although their address is not public.
     #[serde(default)]
     pub allow_hosts: Vec<AllowedHost>,
+    /// The moment as of which crates and their dependencies are resolved; none: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// Whether crates share compiled dependencies.
     pub cache: Caching,
     /// How much room those take at the end of a run at most.
@@ -152,6 +162,23 @@ pub struct CrateSettings {
     pub features: Features,
     /// Variables that its ops get besides maar's own, by name.
     pub env: BTreeMap<String, String>,
+    /// Why it is not run at all; absent: it is.
+    #[serde(default)]
+    pub skip: Option<String>,
+    /// What it should come to.
+    #[serde(default)]
+    pub expected: Expected,
+}
+
+/// What a crate should come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// Whatever it comes to counts.
+    #[default]
+    Works,
+    /// It fails on every toolchain, which is no news; that it passes is.
+    Broken,
 }
 
 impl Workers {
@@ -187,9 +214,30 @@ impl Workers {
 }
 
 impl Experiment {
+    /// Makes settings of the patterns for the crates that these match. A table of a crate's own goes over all of them.
+    pub fn apply_patterns<'n>(&mut self, crates: impl IntoIterator<Item = &'n CrateName>) {
+        if self.crate_patterns.is_empty() {
+            return;
+        }
+        for name in crates {
+            let matching = self.crate_patterns.iter().filter(|(pattern, _)| pattern.matches(name));
+            let own = self.crate_settings.get(name);
+            let settings =
+                matching.map(|(_, settings)| settings).chain(own).cloned().reduce(|base, own| own.over(base));
+            if let Some(settings) = settings {
+                self.crate_settings.insert(name.clone(), settings);
+            }
+        }
+    }
+
     /// The op list of a crate.
     pub fn ops_of(&self, krate: &CrateName) -> &[Op] {
         self.crate_settings.get(krate).and_then(|settings| settings.ops.as_deref()).unwrap_or(&self.ops)
+    }
+
+    /// Why a crate is not run at all; none: it is.
+    pub fn skip_of(&self, krate: &CrateName) -> Option<&str> {
+        self.crate_settings.get(krate)?.skip.as_deref()
     }
 
     /// The limits of one op of one crate: the crate's over the op's over the experiment's.
@@ -202,9 +250,25 @@ impl Experiment {
     /// Whether any op may ask for cores of its own.
     pub fn cores(&self) -> Cores {
         let of_ops = self.op_limits.values().filter_map(|limits| limits.cores);
-        let of_crates = self.crate_settings.values().filter_map(|settings| settings.limits.cores);
+        let patterns = self.crate_patterns.iter().map(|(_, settings)| settings);
+        let of_crates = self.crate_settings.values().chain(patterns).filter_map(|settings| settings.limits.cores);
         let mut all = of_ops.chain(of_crates).chain([self.limits.cores]);
         if all.any(|cores| cores == Cores::Own) { Cores::Own } else { Cores::Shared }
+    }
+}
+
+impl CrateSettings {
+    /// `base`, with what these settings say put in its place.
+    fn over(self, mut base: Self) -> Self {
+        base.env.extend(self.env);
+        Self {
+            ops: self.ops.or(base.ops),
+            limits: self.limits.or(base.limits),
+            features: if self.features == Features::Default { base.features } else { self.features },
+            env: base.env,
+            skip: self.skip.or(base.skip),
+            expected: if self.expected == Expected::Works { base.expected } else { self.expected },
+        }
     }
 }
 

@@ -117,8 +117,27 @@ pub enum Origin {
     Missing(String),
     /// A local folder without a package that cargo could build, and why.
     Unusable(String),
+    /// The user skips it, and this says why.
+    Skipped {
+        /// Why.
+        reason: String,
+        /// Where its sources are.
+        source: Box<Origin>,
+    },
     /// The registry didn't answer, and why. A later run asks again.
     Unavailable(String),
+}
+
+impl Origin {
+    /// Where the sources come from, whether or not the user skips the crate.
+    pub fn source(&self) -> &Self {
+        match self {
+            Self::Skipped { source, .. } => source.source(),
+            Self::Registry { .. } | Self::Path { .. } | Self::Missing(_) | Self::Unusable(_) | Self::Unavailable(_) => {
+                self
+            }
+        }
+    }
 }
 
 /// A crate that a selection names, with its origin.
@@ -133,11 +152,13 @@ pub struct Selected {
 impl Selected {
     /// Where the crate's manifest is below its sources: not at the top only if these are a whole workspace.
     pub fn member(&self) -> &Path {
-        match &self.origin {
+        match self.origin.source() {
             Origin::Path { member, .. } => member,
-            Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => {
-                Path::new("")
-            }
+            Origin::Registry { .. }
+            | Origin::Missing(_)
+            | Origin::Unusable(_)
+            | Origin::Skipped { .. }
+            | Origin::Unavailable(_) => Path::new(""),
         }
     }
 }

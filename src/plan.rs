@@ -74,13 +74,18 @@ pub type Queue = VecDeque<Step>;
 
 /// Lays out the way of every crate, in the order of `crates`.
 ///
-/// A crate that doesn't exist, and one whose op list is empty, has no steps.
+/// A crate that doesn't exist or is skipped, and one whose op list is empty, has no steps.
 pub fn plan(
     experiment: &Experiment,
     toolchains: &[Toolchain],
     crates: impl IntoIterator<Item = Selected>,
 ) -> Vec<CratePlan> {
-    let plan = |krate: Selected| CratePlan { steps: steps(experiment, toolchains, &krate), krate };
+    let plan = |mut krate: Selected| {
+        if let Some(reason) = experiment.skip_of(&krate.id.name) {
+            krate.origin = Origin::Skipped { reason: reason.to_owned(), source: Box::new(krate.origin) };
+        }
+        CratePlan { steps: steps(experiment, toolchains, &krate), krate }
+    };
     crates.into_iter().map(plan).collect()
 }
 
@@ -188,7 +193,9 @@ impl Step {
 
 fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) -> Vec<Step> {
     let ops = match krate.origin {
-        Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => return Vec::new(),
+        Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => {
+            return Vec::new();
+        }
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
     let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| {

@@ -67,6 +67,11 @@ impl Expectations {
         }
     }
 
+    /// Whether an op of a crate ran before, so that what it takes is not a guess.
+    pub fn is_recorded(&self, krate: &CrateName, step: &Step) -> bool {
+        self.recorded(krate, &step.op.name()).is_some()
+    }
+
     /// How much memory an op of a crate should need at most.
     pub fn peak(&self, krate: &CrateName, step: &Step) -> ByteSize {
         let recorded = self.recorded(krate, &step.op.name()).and_then(|recorded| recorded.peak);

@@ -31,7 +31,7 @@ async fn selected(registry: &Registry, text: &str) -> String {
     let selected = select(registry, text).await;
     match selected.origin {
         Origin::Missing(reason) | Origin::Unusable(reason) | Origin::Unavailable(reason) => reason,
-        Origin::Registry { .. } | Origin::Path { .. } => selected.id.to_string(),
+        Origin::Registry { .. } | Origin::Path { .. } | Origin::Skipped { .. } => selected.id.to_string(),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::krate::CrateId;
 use crate::nearest::nearest;
 use crate::ops::OpName;
 use crate::progress;
-use crate::registry::AllowedHost;
 use crate::registry::select::meant_version;
+use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::Cores;
 use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
@@ -66,6 +66,11 @@ pub enum Command {
     Cache(CacheArgs),
     /// List every op with its stage and what it runs
     Ops(OpsArgs),
+    /// Check an experiment file, and that the crates it names exist
+    CheckConfig(CheckConfigArgs),
+    /// Print the configuration of another tool as lines of a maar.toml
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -86,9 +91,22 @@ pub struct RunOptions {
     /// Compare this toolchain, repeatable, the first is the baseline [default: the active one]
     #[arg(short, long = "toolchain", value_name = "SPEC", help_heading = "What to run")]
     pub toolchains: Vec<ToolchainSpec>,
-    /// Select crates, repeatable: NAME, NAME@VERSION, path:DIR, list:FILE or lock:FILE
+    /// Select crates, repeatable: NAME, NAME@REQ, !NAME, path:DIR, list:FILE, lock:FILE, top:N, rdeps:NAME and more
+    ///
+    /// NAME@* (every version), used:N, dependents:N, random:N, rdeps+:NAME (transitive), category:SLUG, keyword:WORD,
+    /// where:REGEX (over downloaded sources), retry:EXPERIMENT, all. `!NAME` leaves a crate out. docs/selections.md has
+    /// each form with its source and order.
     #[arg(short, long, value_name = "SELECTION", help_heading = "What to run")]
     pub crates: Vec<String>,
+    /// Take popularity, dependents and dates from this dump of the registry's database [default: fetch it]
+    #[arg(long, value_name = "FILE", help_heading = "What to run")]
+    pub dump: Option<PathBuf>,
+    /// Resolve crates and their dependencies as of this day, such as 2026-06-01
+    #[arg(long, value_name = "DATE", help_heading = "What to run")]
+    pub as_of: Option<AsOf>,
+    /// Print the crates and what they would take, and run nothing
+    #[arg(long, help_heading = "What to run")]
+    pub dry_run: bool,
     /// Run these ops, in this order [default: prepare,build,test]
     #[arg(long, value_name = "OPS", value_delimiter = ',', help_heading = "What to run")]
     pub ops: Option<Vec<String>>,
@@ -333,6 +351,29 @@ pub struct OpsArgs {
     pub file: Option<PathBuf>,
 }
 
+/// `maar check-config`.
+#[derive(Debug, Args)]
+pub struct CheckConfigArgs {
+    /// The experiment [default: ./maar.toml, else the built-in demo]
+    pub file: Option<PathBuf>,
+    /// Suggest names from this dump of the registry's database
+    #[arg(long, value_name = "FILE")]
+    pub dump: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar import`.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Print what crater's config.toml says of crates: skip, skip-tests, quiet, broken
+    CraterConfig {
+        /// The configuration
+        file: PathBuf,
+    },
+}
+
 /// `maar completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
@@ -349,6 +390,8 @@ pub enum Format {
     Json,
     /// For issues and pull requests
     Markdown,
+    /// The regressed and inconclusive crates, as a list for `maar run -c list:FILE`
+    Retry,
     /// For the terminal
     #[default]
     Text,
@@ -425,6 +468,7 @@ impl RunOptions {
             image: self.image.clone(),
             allow_hosts: self.allow_hosts.clone(),
             cache: self.no_cache.then_some(Caching::Off),
+            as_of: self.as_of.clone(),
         }
     }
 }

@@ -16,8 +16,9 @@ const SYSTEM: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
 /// Makes sure that every toolchain, and the host, have what the ops run.
 pub(super) fn check(loaded: &Loaded) -> anyhow::Result<()> {
-    let Loaded { experiment, toolchains } = loaded;
-    let of_crates = experiment.crate_settings.values().filter_map(|settings| settings.ops.as_deref());
+    let Loaded { experiment, toolchains, notes: _ } = loaded;
+    let patterns = experiment.crate_patterns.iter().map(|(_, settings)| settings);
+    let of_crates = experiment.crate_settings.values().chain(patterns).filter_map(|settings| settings.ops.as_deref());
     let ops: Vec<&Op> = of_crates.chain([&*experiment.ops]).flatten().collect();
     if ops.contains(&&Op::Clippy)
         && let Some(Toolchain { spec, .. }) = toolchains.iter().find(|one| !has(&one.sysroot, "cargo-clippy"))

@@ -12,14 +12,17 @@ use exit::{Exit, Misuse};
 
 pub mod args;
 mod cache;
+mod check_config;
 mod clean;
 mod closing;
 mod completions;
 mod components;
 mod doctor;
+mod dry_run;
 pub mod exit;
 mod follow;
 mod image;
+mod import;
 mod logs;
 mod ops;
 mod remarks;
@@ -55,6 +58,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Image(args)) => image::run(&args, out),
         Some(Command::Clean(args)) => clean::run(&args, out),
         Some(Command::Cache(args)) => cache::run(&args, out),
+        Some(Command::CheckConfig(args)) => check_config::run(&args, out),
+        Some(Command::Import(command)) => import::run(&command, out),
         Some(Command::Ops(args)) => ops::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
     }

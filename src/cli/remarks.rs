@@ -26,7 +26,16 @@ pub(super) fn remarks(
     let names: BTreeSet<&str> = plans.iter().map(|plan| plan.krate.id.name.as_str()).collect();
     let settings = experiment.crate_settings.keys().map(|name| name.as_str());
     let of_settings = settings.filter_map(|name| unused_settings(name, &names, selected_by));
-    same_compilers(toolchains).into_iter().chain(of_settings).collect()
+    let unused_patterns = experiment.crate_patterns.iter().filter_map(|(pattern, _)| {
+        let matches = plans.iter().any(|plan| pattern.matches(&plan.krate.id.name));
+        match selected_by {
+            SelectedBy::File if !matches => {
+                Some(format!("`[crate.\"{}\"]` has no effect, as it matches no selected crate", pattern.as_str()))
+            }
+            SelectedBy::File | SelectedBy::Flags => None,
+        }
+    });
+    same_compilers(toolchains).into_iter().chain(of_settings).chain(unused_patterns).collect()
 }
 
 /// Toolchains that have one compiler under several names can't differ.

@@ -11,16 +11,16 @@ use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
 use crate::report::text::{self, Width};
-use crate::report::{json, markdown};
+use crate::report::{json, markdown, retry};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
     let results = match args.format {
         Format::Json => stored::results_with_tests(&store, &args.name)?,
-        Format::Html | Format::Markdown | Format::Text => stored::results(&store, &args.name)?,
+        Format::Html | Format::Markdown | Format::Retry | Format::Text => stored::results(&store, &args.name)?,
     };
-    let report = compare::compare(&results);
+    let report = stored::report(&store, &results)?;
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));
@@ -44,6 +44,14 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     };
     match args.format {
         Format::Html => unreachable!("written above"),
+        Format::Retry => {
+            let lockfile = |retry: &compare::Retry<'_>| {
+                let lockfile = retry.prepare.map(|prepare| store.lockfile(&args.name, &prepare)).transpose()?;
+                Ok(lockfile.flatten())
+            };
+            let folder = args.output.as_ref().map(|path| path.with_added_extension("lockfiles"));
+            retry::write(&compare::retries(&results, &report), &lockfile, folder.as_deref(), out)?;
+        }
         Format::Json => json::write(&report, out)?,
         Format::Markdown => markdown::write(&report, &log, out)?,
         Format::Text => {

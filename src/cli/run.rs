@@ -1,28 +1,32 @@
 //! `maar run`: from a file and flags to a table, a report and an exit code.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
 
 use super::args::RunOptions;
-use super::exit::Exit;
+use super::exit::{Exit, Misuse};
 use super::remarks::{SelectedBy, remarks};
 use super::reused::{Reused, reused};
-use super::{closing, components, sandbox, select, separation, signals};
+use super::select::{Chosen, Earlier, LockfileOf};
+use super::{closing, components, dry_run, sandbox, select, separation, signals, stored};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Caching, Host, Loaded};
+use crate::experiment::{self, Caching, Experiment, Host, Loaded};
 use crate::home::Home;
 use crate::host;
-use crate::krate::{CrateName, Selected};
+use crate::krate::{CrateId, CrateName, Selected};
 use crate::ops::{self, Tools};
-use crate::plan;
+use crate::plan::{self, CratePlan};
+use crate::printable::one_line;
 use crate::progress::{self, Progress, Update};
-use crate::registry::{self, Access, Gate, Registry, Upstream};
+use crate::registry::lockfile::Lockfile;
+use crate::registry::{self, Access, Gate, Registry, Upstream, Watch};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
@@ -42,7 +46,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
 }
 
 async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Loaded { experiment, toolchains } = loaded;
+    let Loaded { mut experiment, toolchains, notes: of_file } = loaded;
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
@@ -61,30 +65,48 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         );
     }
     let access = if options.offline { Access::Offline } else { Access::Online };
-    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache(), access })?;
+    let config = registry::Config { upstream: Upstream::configured()?, cache: home.cache(), access };
+    let registry = Registry::open_as_of(config, experiment.as_of.clone())?;
     let mut store = Store::open(&home.database())?;
-    let pins = if options.fresh || options.update { Vec::new() } else { store.pins(&experiment.name)? };
-    let selected = tokio::select! {
-        selected = select::select(&registry, &experiment.crates, &pins) => selected?,
+    let earlier = earlier(&store, &experiment, options)?;
+    let watch = watch(options.progress);
+    let sources = select::Sources { registry: &registry, store: &store, dump: options.dump.as_deref(), watch: &watch };
+    let chosen = tokio::select! {
+        chosen = select::select(&sources, &experiment.crates, &earlier) => chosen?,
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
-    let (selections, crates): (Vec<String>, Vec<Selected>) = selected.into_iter().unzip();
+    drop(earlier);
+    notes.extend(of_file);
+    notes.extend(chosen.notes().map(str::to_owned));
+    let Chosen { crates, queries, lockfiles } = chosen;
+    let (selections, crates): (Vec<String>, Vec<Selected>) = crates.into_iter().unzip();
+    experiment.apply_patterns(crates.iter().map(|krate| &krate.id.name));
     let mut plans = plan::plan(&experiment, &toolchains, crates);
+    let finished = if options.fresh { HashMap::new() } else { store.finished(&experiment.name)? };
+    plan::adopt(&mut plans, &experiment, &toolchains, &finished);
+    let selected_by = if options.crates.is_empty() { SelectedBy::File } else { SelectedBy::Flags };
+    notes.extend(remarks(&experiment, &toolchains, &plans, selected_by));
+    let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
+    let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
+    if options.dry_run {
+        let (plans, finished, expectations) = (&plans, &finished, &expectations);
+        let ahead = dry_run::Ahead { experiment: &experiment, plans, finished, expectations, notes: &notes };
+        dry_run::write(&ahead, out)?;
+        return Ok(Exit::Fine);
+    }
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
     }
-    let finished = store.finished(&experiment.name)?;
-    plan::adopt(&mut plans, &experiment, &toolchains, &finished);
-    let selected_by = if options.crates.is_empty() { SelectedBy::File } else { SelectedBy::Flags };
-    notes.extend(remarks(&experiment, &toolchains, &plans, selected_by));
     store.begin(&ExperimentRecord {
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
         settings: serde_json::to_string(&experiment).context("failed to write the settings down")?,
         notes: notes.clone(),
         crates: selections.into_iter().zip(&plans).collect(),
+        queries,
     })?;
+    bring_lockfiles(&mut store, &experiment.name, &plans, &lockfiles)?;
     let attempts = store.attempts(&experiment.name)?;
 
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
@@ -97,8 +119,6 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let tools = Tools { sandbox, registry, gate, toolchains, layers, cargo_bin };
     let name = experiment.name.clone();
     let registry = tools.registry.clone();
-    let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
-    let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     let (cores, memory) = (host::cores(), host::memory());
     let setup = Setup { experiment, tools, plans, finished, attempts, jobs, expectations, cores, memory, trace };
     let reused = reused(&setup, &store.started(&name)?);
@@ -109,7 +129,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     store.end_run(begun, RunCost { wall: summary.wall, removal, downloaded })?;
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
-    let mut report = compare::compare(&results);
+    let mut report = stored::report(&store, &results)?;
     if let Some(run) = report.runs.last_mut() {
         run.count_stopped(summary.pools.iter().map(|pool| pool.busy));
     }
@@ -130,6 +150,62 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         (StopLevel::Run, Conclusion::SomeUntested(_)) => Exit::SomeUntested,
         (StopLevel::Run, Conclusion::NothingTested(_)) => Exit::NothingTested,
     })
+}
+
+/// What earlier runs chose, if this one keeps to it.
+///
+/// Lockfiles of another moment would go on under `--update`, so that it changes nothing about the refusal.
+fn earlier(store: &Store, experiment: &Experiment, options: &RunOptions) -> anyhow::Result<Earlier> {
+    if options.fresh {
+        return Ok(Earlier::default());
+    }
+    let settings = store.settings(&experiment.name)?;
+    let before = settings.and_then(|settings| serde_json::from_str::<Experiment>(&settings).ok());
+    if before.is_some_and(|before| before.as_of != experiment.as_of) {
+        bail!(Misuse(format!(
+            "experiment `{}` chose its versions as of another moment: give this one another --name, or start over with \
+             --fresh",
+            experiment.name
+        )));
+    }
+    if options.update {
+        return Ok(Earlier::default());
+    }
+    Ok(Earlier { pins: store.pins(&experiment.name)?, queries: store.queries(&experiment.name)? })
+}
+
+/// Shows what takes a while before anything runs.
+fn watch(progress: progress::Kind) -> Watch {
+    Arc::new(move |text: &str| match progress {
+        progress::Kind::None => {}
+        progress::Kind::Auto | progress::Kind::Bars | progress::Kind::Plain | progress::Kind::Json => {
+            // Where stderr is closed, nobody waits for it.
+            let _ = writeln!(anstream::stderr(), "{}", one_line(text));
+        }
+    })
+}
+
+/// Gives crates the lockfiles that they bring along, unless this experiment has made some of its own.
+fn bring_lockfiles(
+    store: &mut Store,
+    experiment: &str,
+    plans: &[CratePlan],
+    lockfiles: &HashMap<CrateId, LockfileOf>,
+) -> anyhow::Result<()> {
+    for plan in plans {
+        let Some(lockfile) = lockfiles.get(&plan.krate.id) else { continue };
+        let Some(prepare) = plan.steps.iter().find(|step| step.toolchain.is_none()) else { continue };
+        match lockfile {
+            LockfileOf::Step(other, made_by) => {
+                store.adopt_lockfile((experiment, prepare.fingerprint), (other, *made_by))?;
+            }
+            LockfileOf::File(path) => {
+                let text = Lockfile::read_text(path)?;
+                store.keep_lockfile(experiment, prepare.fingerprint, text.as_bytes())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs what no earlier run has settled, showing how it goes.

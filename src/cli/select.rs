@@ -1,45 +1,173 @@
 //! From selections to crates: what an earlier run chose stays chosen, the rest is looked up.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tokio::task::JoinSet;
 
 use super::exit::Misuse;
+use super::stored;
+use crate::compare;
 use crate::krate::{CrateId, Origin, Selected};
-use crate::registry::select::Selection;
-use crate::registry::{Access, Registry, RegistryError};
+use crate::plan::Fingerprint;
+use crate::printable::crates;
+use crate::registry::select::{Exclusion, Query, Selection};
+use crate::registry::{Access, Catalogue, Registry, RegistryError, Watch};
+use crate::store::{AnsweredQuery, Store};
+
+/// How many index files are asked for at one time; more only wait for the client's permits.
+const LOOKUPS: usize = 256;
+
+/// What answers selections.
+pub(super) struct Sources<'a> {
+    pub(super) registry: &'a Registry,
+    /// The experiments of this home, for `retry:`.
+    pub(super) store: &'a Store,
+    /// The registry's database dump, if the user has one.
+    pub(super) dump: Option<&'a Path>,
+    pub(super) watch: &'a Watch,
+}
+
+/// What earlier runs of the experiment chose.
+#[derive(Default)]
+pub(super) struct Earlier {
+    pub(super) pins: Vec<(String, Selected)>,
+    pub(super) queries: Vec<AnsweredQuery>,
+}
+
+/// What the selections mean.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// The crates in order, each with the selection that brought it in.
+    pub(super) crates: Vec<(String, Selected)>,
+    /// The queries among the selections.
+    pub(super) queries: Vec<AnsweredQuery>,
+    /// Lockfiles that crates bring along.
+    pub(super) lockfiles: HashMap<CrateId, LockfileOf>,
+}
+
+/// Where a lockfile comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LockfileOf {
+    /// A file of the user's.
+    File(PathBuf),
+    /// A step of another experiment.
+    Step(String, Fingerprint),
+}
+
+impl Chosen {
+    /// How the queries were answered, in words.
+    pub(super) fn notes(&self) -> impl Iterator<Item = &str> {
+        self.queries.iter().filter_map(|answered| answered.note.as_deref())
+    }
+}
 
 /// Finds the crates that the selections mean, each with the selection as the user wrote it.
 ///
 /// A crate that the registry can't answer for, while it answers otherwise, doesn't keep the rest from running.
 pub(super) async fn select(
-    registry: &Registry,
+    sources: &Sources<'_>,
     selections: &[Selection],
-    pins: &[(String, Selected)],
-) -> anyhow::Result<Vec<(String, Selected)>> {
-    let pins: HashMap<&str, &Selected> =
-        pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
-    let mut lookups = tokio::task::JoinSet::new();
-    let mut selected: BTreeMap<usize, (String, Selected)> = BTreeMap::new();
+    earlier: &Earlier,
+) -> anyhow::Result<Chosen> {
+    let mut chosen = Chosen::default();
+    let mut singles = look_up_all(sources, selections, &earlier.pins).await?;
+    let catalogue = OnceCell::new();
+    let mut all = Vec::new();
+    let mut exclusions: Vec<&Exclusion> = Vec::new();
     for (place, selection) in selections.iter().enumerate() {
-        let text = selection.to_string();
-        match pins.get(text.as_str()).map(|pinned| (*pinned).clone()) {
-            // A folder may have changed, and a crate that was missing may have been published.
-            Some(pinned) if matches!(pinned.origin, Origin::Registry { .. }) => {
-                selected.insert(place, (text, pinned));
+        match selection {
+            Selection::Not(exclusion) => exclusions.push(exclusion),
+            Selection::Query(query) => {
+                let text = query.to_string();
+                let known = earlier.queries.iter().chain(&chosen.queries).find(|answered| answered.query == text);
+                let answered = match known {
+                    Some(answered) => answered.clone(),
+                    None => answer(sources, query, &catalogue, &mut chosen.lockfiles).await?,
+                };
+                all.extend(answered.crates.iter().map(|selected| (text.clone(), selected.clone())));
+                chosen.queries.push(answered);
             }
-            Some(_) | None => {
-                let (registry, selection) = (registry.clone(), selection.clone());
-                lookups.spawn(async move { (place, text, look_up(&registry, &selection).await) });
+            Selection::Newest(_)
+            | Selection::Matching(..)
+            | Selection::Exact(..)
+            | Selection::Locked(..)
+            | Selection::Path { .. } => {
+                let Some(selected) = singles.remove(&place) else { continue };
+                if let Selection::Locked(_, _, path) = selection {
+                    chosen.lockfiles.insert(selected.id.clone(), LockfileOf::File(path.clone()));
+                }
+                all.push((selection.to_string(), selected));
             }
         }
     }
-    while let Some(lookup) = lookups.join_next().await {
-        let (place, text, result) = match lookup {
-            Ok(lookup) => lookup,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        selected.insert(place, (text, result?));
+    all.retain(|(_, selected)| !exclusions.iter().any(|exclusion| exclusion.matches(&selected.id)));
+    chosen.crates = without_repetitions(all.into_iter())?;
+    Ok(chosen)
+}
+
+/// Looks up the selections of single crates, by their places.
+async fn look_up_all(
+    sources: &Sources<'_>,
+    selections: &[Selection],
+    pins: &[(String, Selected)],
+) -> anyhow::Result<BTreeMap<usize, Selected>> {
+    let pins: HashMap<&str, &Selected> =
+        pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
+    let mut lookups = JoinSet::new();
+    let mut selected = BTreeMap::new();
+    let singles = selections.iter().filter(|selection| !matches!(selection, Selection::Query(_) | Selection::Not(_)));
+    let count = singles.count();
+    for (place, selection) in selections.iter().enumerate() {
+        if matches!(selection, Selection::Query(_) | Selection::Not(_)) {
+            continue;
+        }
+        let pinned = pins.get(selection.to_string().as_str()).map(|pinned| (*pinned).clone());
+        match pinned {
+            // A folder may have changed, and a crate that was missing may have been published.
+            Some(pinned) if matches!(pinned.origin, Origin::Registry { .. }) => {
+                selected.insert(place, pinned);
+            }
+            Some(_) | None => {
+                if lookups.len() == LOOKUPS {
+                    take(lookups.join_next().await, &mut selected)?;
+                    told(sources.watch, selected.len(), count);
+                }
+                let (registry, selection) = (sources.registry.clone(), selection.clone());
+                lookups.spawn(async move { (place, look_up(&registry, &selection).await) });
+            }
+        }
     }
-    Ok(without_repetitions(selected.into_values())?)
+    while !lookups.is_empty() {
+        take(lookups.join_next().await, &mut selected)?;
+    }
+    Ok(selected)
+}
+
+type Lookup = (usize, Result<Selected, RegistryError>);
+
+fn take(
+    lookup: Option<Result<Lookup, tokio::task::JoinError>>,
+    selected: &mut BTreeMap<usize, Selected>,
+) -> Result<(), RegistryError> {
+    match lookup {
+        Some(Ok((place, result))) => {
+            selected.insert(place, result?);
+        }
+        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Shows how far a long list is.
+fn told(watch: &Watch, done: usize, count: usize) {
+    if done.is_multiple_of(1000) {
+        watch(&format!("looked up {} of {}", crate::printable::thousands(done), crates(count)));
+    }
 }
 
 async fn look_up(registry: &Registry, selection: &Selection) -> Result<Selected, RegistryError> {
@@ -53,6 +181,96 @@ async fn look_up(registry: &Registry, selection: &Selection) -> Result<Selected,
         }
         (result, _) => result,
     }
+}
+
+/// Answers a query. The catalogue is opened for the first one that needs it.
+async fn answer(
+    sources: &Sources<'_>,
+    query: &Query,
+    catalogue: &OnceCell<Catalogue>,
+    lockfiles: &mut HashMap<CrateId, LockfileOf>,
+) -> anyhow::Result<AnsweredQuery> {
+    let (crates, note) = match query {
+        Query::Versions(name) => (sources.registry.versions(name).await?, None),
+        Query::Where(pattern) => {
+            (sources.watch)("searching the downloaded sources");
+            let crates = sources.registry.search(pattern).await?;
+            let note = format!("`{query}` looked only into the sources that earlier runs downloaded");
+            (crates, Some(note))
+        }
+        Query::Retry(experiment) => (retry(sources, experiment, lockfiles).await?, None),
+        Query::List(url) => {
+            (sources.watch)(&format!("fetching {url}"));
+            let lines = sources.registry.list(url).await?;
+            let chosen = Box::pin(select(sources, &lines, &Earlier::default())).await?;
+            let notes: Vec<&str> = chosen.notes().collect();
+            let notes = (!notes.is_empty()).then(|| notes.join("; "));
+            (chosen.crates.into_iter().map(|(_, selected)| selected).collect(), notes)
+        }
+        Query::Top(_)
+        | Query::Used(_)
+        | Query::Dependents(_)
+        | Query::Random { .. }
+        | Query::ReverseDependencies { .. }
+        | Query::Category(_)
+        | Query::Keyword(_)
+        | Query::All => {
+            let catalogue = match catalogue.get() {
+                Some(catalogue) => catalogue,
+                None => {
+                    let opened = sources.registry.catalogue(sources.dump, sources.watch).await?;
+                    catalogue.get_or_init(|| opened)
+                }
+            };
+            // Half of what a seed may be, so that it prints as a number that people can copy.
+            let seed = RandomState::new().hash_one(SystemTime::now()) >> 32;
+            let crates = catalogue.answer(query, seed)?;
+            let mut note = format!("`{query}` is from the database dump of {}", catalogue.date(SystemTime::now()));
+            if let Query::Random { count, seed: None } = query {
+                note.push_str(&format!("; its seed is {seed}: `random:{count}@{seed}` chooses the same"));
+            }
+            (crates, Some(note))
+        }
+    };
+    if crates.is_empty() {
+        return Err(Misuse(format!("`{query}` selects no crate")).into());
+    }
+    Ok(AnsweredQuery { query: query.to_string(), note, crates })
+}
+
+/// The crates of an experiment to run again, and their lockfiles.
+async fn retry(
+    sources: &Sources<'_>,
+    experiment: &str,
+    lockfiles: &mut HashMap<CrateId, LockfileOf>,
+) -> anyhow::Result<Vec<Selected>> {
+    let results = stored::results(sources.store, experiment)?;
+    let report = stored::report(sources.store, &results)?;
+    let mut selected = Vec::new();
+    for retry in compare::retries(&results, &report) {
+        // A folder may have changed, and a registry may answer now.
+        let again = match &retry.krate.origin {
+            Origin::Registry { .. } => retry.krate.clone(),
+            Origin::Path { dir, member, .. } => {
+                // The workspace was found within reach then, and is looked for no further up now.
+                let folder = Selection::Path { dir: dir.join(member), top: Some(dir.clone()) };
+                sources.registry.select(&folder).await?
+            }
+            Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => {
+                let name = retry.krate.id.name.clone();
+                let selection = match retry.krate.id.version.clone() {
+                    Some(version) => Selection::Exact(name, version),
+                    None => Selection::Newest(name),
+                };
+                look_up(sources.registry, &selection).await?
+            }
+        };
+        if let Some(prepare) = retry.prepare {
+            lockfiles.insert(again.id.clone(), LockfileOf::Step(experiment.to_owned(), prepare));
+        }
+        selected.push(again);
+    }
+    Ok(selected)
 }
 
 /// Two selections may mean the same crate, which is then run once. Two different ones under one name and version could

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::args::StatusArgs;
 use super::exit::Exit;
 use super::stored;
-use crate::compare::{self, Verdict};
+use crate::compare::Verdict;
 use crate::store::Overview;
 
 /// Prints a line per experiment; those of one name only, if one is given.
@@ -21,7 +21,7 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     let width = experiments.iter().map(|experiment| experiment.name.len()).max().unwrap_or(0).max("EXPERIMENT".len());
     writeln!(out, "{:width$}  {:>13}  VERDICTS", "EXPERIMENT", "DONE")?;
     for Overview { name, .. } in &experiments {
-        let report = compare::compare(&stored::results(&store, name)?);
+        let report = stored::report(&store, &stored::results(&store, name)?)?;
         let crates = report.summary.total();
         let done = format!("{}/{crates}", crates - report.summary.count(Verdict::Pending));
         let counts = report.summary.iter().filter(|(_, count)| *count > 0);

@@ -2,7 +2,8 @@
 
 use super::args;
 use super::exit::Misuse;
-use crate::compare::Results;
+use crate::compare::{self, Report, Results};
+use crate::experiment::{Expected, Experiment};
 use crate::home::Home;
 use crate::nearest::nearest;
 use crate::store::{Store, StoreError};
@@ -36,6 +37,19 @@ pub(super) fn results(store: &Store, name: &str) -> anyhow::Result<Results> {
         Some(results) => Ok(results),
         None => Err(unknown(store, name)?.into()),
     }
+}
+
+/// The report of an experiment, as its latest run was told to read results.
+pub(super) fn report(store: &Store, results: &Results) -> anyhow::Result<Report> {
+    let mut report = compare::compare(results);
+    let settings = store.settings(&results.experiment)?;
+    // An older maar may have written settings that this one can't read: then nothing was expected.
+    if let Some(experiment) = settings.and_then(|settings| serde_json::from_str::<Experiment>(&settings).ok()) {
+        let settings = &experiment.crate_settings;
+        let is_broken = |name: &_| settings.get(name).is_some_and(|of_crate| of_crate.expected == Expected::Broken);
+        compare::expect_failures(&mut report, is_broken);
+    }
+    Ok(report)
 }
 
 /// Says that there is no experiment of that name, and which comes nearest.

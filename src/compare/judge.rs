@@ -82,6 +82,7 @@ pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
         Origin::Missing(what) => Some((Verdict::Broken, Outcome::Broken(Breakage::Missing(what.clone())))),
         Origin::Unusable(why) => Some((Verdict::Broken, Outcome::Broken(Breakage::Manifest(why.clone())))),
         Origin::Unavailable(why) => Some((Verdict::Inconclusive, Outcome::Inconclusive(Cause::Network(why.clone())))),
+        Origin::Skipped { .. } => Some((Verdict::Skipped, Outcome::Skipped)),
         Origin::Registry { .. } | Origin::Path { .. } => None,
     };
     if let Some((verdict, outcome)) = without_steps {

@@ -70,6 +70,9 @@ pub struct CrateReport {
     pub verdict: Verdict,
     /// Why, in one line, such as `build@nightly: does not compile: E0554`; none when there is nothing to explain.
     pub verdict_reason: Option<String>,
+    /// Whether its failure is expected: it is marked `broken`.
+    #[serde(skip_serializing_if = "is_news")]
+    pub expected: bool,
     /// What came of it on each toolchain.
     pub results: Vec<ToolchainReport>,
     /// The steps whose logs show why, the most telling first.
@@ -201,7 +204,10 @@ pub fn conclude(report: &Report, fail_on: Option<&[Verdict]>) -> Conclusion {
         (None, 0 | 1) => &[Verdict::BuildFail, Verdict::TestFail],
         (None, _) => &[Verdict::Regressed],
     };
-    let count = |verdicts: &[Verdict]| verdicts.iter().map(|verdict| report.summary.count(*verdict)).sum::<usize>();
+    // An expected failure is neither a failure nor a gap.
+    let count = |verdicts: &[Verdict]| {
+        report.crates.iter().filter(|krate| !krate.expected && verdicts.contains(&krate.verdict)).count()
+    };
     let untested = count(&[Verdict::Inconclusive, Verdict::Broken, Verdict::Pending, Verdict::Error]);
     let tested = report.summary.total() - untested - report.summary.count(Verdict::Skipped);
     // A failure that was found stays true, even if other crates could not be tested.
@@ -233,6 +239,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             }
         }
         (None, Origin::Missing(what) | Origin::Unusable(what) | Origin::Unavailable(what)) => Some(what.clone()),
+        (None, Origin::Skipped { reason, .. }) => Some(reason.clone()),
         (None, Origin::Registry { .. } | Origin::Path { .. }) => {
             flaky.and_then(|step| explain(&krate.steps[step], toolchains)).map(|reason| format!("flaky: {reason}"))
         }
@@ -243,12 +250,15 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     CrateReport {
         name: id.name.clone(),
         version: id.version.clone(),
-        source: match origin {
-            Origin::Registry { .. } | Origin::Missing(_) | Origin::Unavailable(_) => Source::Registry,
+        source: match origin.source() {
+            Origin::Registry { .. } | Origin::Skipped { .. } | Origin::Missing(_) | Origin::Unavailable(_) => {
+                Source::Registry
+            }
             Origin::Path { .. } | Origin::Unusable(_) => Source::Path,
         },
         verdict: judgement.verdict,
         verdict_reason,
+        expected: false,
         evidence: telling.into_iter().flatten().map(|step| krate.steps[step].0.log_id()).collect(),
         results: toolchains
             .iter()
@@ -261,6 +271,11 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             })
             .collect(),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_news(expected: &bool) -> bool {
+    !expected
 }
 
 /// What speaks against relying on the reason, in a few words.

@@ -9,12 +9,13 @@ use super::name;
 use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
+use super::settings::CrateTables;
 use super::trust::{self, Trust};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
 use super::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment, LimitsPatch, SandboxName, Workers};
 use crate::ops::{CommandOp, Op};
-use crate::registry::AllowedHost;
-use crate::registry::select::Reach;
+use crate::registry::select::{Reach, Selection};
+use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::docker::Image;
 use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
@@ -56,6 +57,8 @@ pub struct Overrides {
     pub allow_hosts: Vec<AllowedHost>,
     /// `--no-cache`.
     pub cache: Option<Caching>,
+    /// `--as-of`.
+    pub as_of: Option<AsOf>,
 }
 
 /// What the defaults and checks depend on besides the user.
@@ -76,6 +79,8 @@ pub struct Loaded {
     pub experiment: Experiment,
     /// Its toolchains, the baseline first; never empty.
     pub toolchains: Vec<Toolchain>,
+    /// What the user should know of the file.
+    pub notes: Vec<String>,
 }
 
 /// Reads and checks an experiment: the file, else the `maar.toml` of the working directory, else the built-in demo.
@@ -101,12 +106,15 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
     let name = match (&overrides.name, &source.file, &overridden.raw.name) {
         (Some(name), _, _) => name.clone(),
         // Crates of the user's own are no demo.
-        (None, None, _) if !overrides.crates.is_empty() => name::of_selections(&overrides.crates, host.folder),
+        (None, None, _) if !overrides.crates.iter().all(|text| text.trim_start().starts_with('!')) => {
+            name::of_selections(&overrides.crates, host.folder)
+        }
         (None, _, Some(name)) => name.clone(),
         (None, Some(file), None) => name::of_file(file),
         (None, None, None) => name::DEFAULT.to_owned(),
     };
-    Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains })
+    let notes = overridden.raw.crate_settings.expired.clone();
+    Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains, notes })
 }
 
 /// The ops of the user's own that a file defines: the file, else the `maar.toml` of the working directory.
@@ -222,7 +230,12 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
             .crates
             .iter()
             .filter_map(|text| problems.check(&place, raw::select(text, folder, Reach::Anywhere)));
-        raw.crates = selected.flatten().collect();
+        let selected: Vec<Selection> = selected.flatten().collect();
+        // Exclusions alone are taken off the file's crates.
+        if !selected.iter().all(|selection| matches!(selection, Selection::Not(_))) {
+            raw.crates.clear();
+        }
+        raw.crates.extend(selected);
     }
     if let Some(ops) = &overrides.ops {
         raw.ops = Some(raw.vocabulary.list(&in_flag("--ops", ops, problems), problems));
@@ -237,6 +250,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     raw.image = overrides.image.clone().or(raw.image);
     raw.allow_hosts.extend(overrides.allow_hosts.iter().cloned());
     raw.cache = overrides.cache.unwrap_or(raw.cache);
+    raw.as_of = overrides.as_of.clone().or(raw.as_of.take());
     Overridden { raw, skipped }
 }
 
@@ -264,12 +278,15 @@ impl Overridden {
         ops.retain(|op| !raw.skip.contains(op) && !skipped.contains(op));
         let limits = raw.limits.over(DEFAULT_LIMITS);
         let workers = raw.workers.over(Workers::for_host(cores, limits.cpus));
-        let settings = raw.crate_settings.into_iter().map(|(name, settings)| (name, settings.over(&ops, &skipped)));
+        let CrateTables { named, patterns, expired: _ } = raw.crate_settings;
+        let settings = named.into_iter().map(|(name, settings)| (name, settings.over(&ops, &skipped)));
+        let patterns = patterns.into_iter().map(|(pattern, settings)| (pattern, settings.over(&ops, &skipped)));
         Experiment {
             name,
             toolchains: raw.toolchains.into_iter().map(|spec| spec.value).collect(),
             crates: raw.crates,
             crate_settings: settings.collect(),
+            crate_patterns: patterns.collect(),
             ops,
             workers,
             in_flight: raw.in_flight.unwrap_or_else(|| workers.in_flight()),
@@ -280,6 +297,7 @@ impl Overridden {
             sandbox: raw.sandbox.with(raw.image.unwrap_or_default()),
             allow_hosts: raw.allow_hosts,
             cache: raw.cache,
+            as_of: raw.as_of,
             cache_budget: raw.cache_budget.unwrap_or(DEFAULT_CACHE_BUDGET),
         }
     }

@@ -24,24 +24,25 @@ pub fn check(name: &str) -> Result<String, BadValue> {
 }
 
 /// The name of a run without a file: the first crate, how many more there are, and a digest that tells apart what begins
-/// alike. The same crates have the same name, in whichever order; those of files only from the same folder.
+/// alike. The same crates have the same name, in whichever order; those of files only from the same folder. Exclusions come
+/// last, as the name is about what is run.
 pub(super) fn of_selections(selections: &[String], folder: &Path) -> String {
     const FIRST: usize = 40;
     let mut sorted: Vec<&str> = selections.iter().map(String::as_str).collect();
-    sorted.sort_unstable();
+    sorted.sort_unstable_by_key(|selection| (selection.starts_with('!'), *selection));
     sorted.dedup();
     let mut digest = Sha256::new();
     for selection in &sorted {
         digest.update((selection.len() as u64).to_le_bytes());
         digest.update(selection);
     }
-    if sorted.iter().any(|selection| selection.contains(':')) {
+    if sorted.iter().any(|selection| names_a_file(selection)) {
         digest.update(folder.as_os_str().as_encoded_bytes());
     }
     let digest: String = digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    // Of `list:crates/top.txt` it is `top.txt`.
+    // Of `list:crates/top.txt` it is `top.txt`, and of `top:100` all of it.
     let first = sorted.first().copied().unwrap_or_default();
-    let first = first.split_once(':').map_or(first, |(_, path)| path);
+    let first = first.split_once(':').filter(|_| names_a_file(first)).map_or(first, |(_, path)| path);
     let first = first.rsplit('/').find(|part| part.contains(is_name_char)).unwrap_or_default();
     let first = first.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     let first: String = first.chars().take(FIRST).map(|c| if is_name_char(c) { c } else { '-' }).collect();
@@ -50,6 +51,10 @@ pub(super) fn of_selections(selections: &[String], folder: &Path) -> String {
         (first, 0 | 1) => format!("{first}-{digest}"),
         (first, count) => format!("{first}-and-{}-{digest}", count - 1),
     }
+}
+
+fn names_a_file(selection: &str) -> bool {
+    ["list:", "lock:", "path:"].iter().any(|prefix| selection.starts_with(prefix))
 }
 
 /// The name that a file gives: its own, or its folder's if it is called `maar.toml`, with `-` for what isn't allowed.
@@ -104,6 +109,9 @@ mod tests {
             (&["itoa", "semver"], "itoa-and-1"),
             (&["path:../mine/"], "mine"),
             (&["list:lists/top 100.txt"], "top-100.txt"),
+            (&["list:https://example.org/top.txt"], "top.txt"),
+            (&["top:100"], "top-100"),
+            (&["all", "!openssl-sys"], "all-and-1"),
             (&["path:.."], "crates"),
             (&["path:é"], "crates"),
             (&[&"x".repeat(100)], &"x".repeat(40)),
@@ -114,6 +122,7 @@ mod tests {
         assert_eq!(name(&["a", "b", "b"], "/else"), same);
         assert_ne!(name(&["a", "c"], "/work"), same);
         assert_eq!(name(&["b", "a"], "/work"), same);
+        assert_eq!(name(&["top:9"], "/else"), name(&["top:9"], "/work"));
         assert_ne!(name(&["path:a"], "/work"), name(&["path:a"], "/else"));
     }
 

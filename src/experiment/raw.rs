@@ -8,15 +8,14 @@ use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
 use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
-use super::settings::{self, RawSettings};
+use super::settings::{self, CrateTables};
 use super::trust::{Trust, Weakening};
 use super::vocabulary::{self, OpTables, Vocabulary};
 use super::workers::{self, WorkersPatch};
 use super::{Caching, LimitsPatch, SandboxName, limits, name};
-use crate::krate::CrateName;
 use crate::ops::{LockfileMode, Op, OpName};
 use crate::registry::select::{self, Reach, Selection};
-use crate::registry::{AllowedHost, BadHost};
+use crate::registry::{AllowedHost, AsOf, BadAsOf, BadHost};
 use crate::sandbox::docker::{BadImage, Image};
 use crate::toolchain::ToolchainSpec;
 
@@ -35,20 +34,22 @@ pub(super) struct RawExperiment {
     pub(super) sandbox: SandboxName,
     pub(super) image: Option<Image>,
     pub(super) allow_hosts: Vec<AllowedHost>,
+    pub(super) as_of: Option<AsOf>,
     pub(super) cache: Caching,
     pub(super) cache_budget: Option<ByteSize>,
     pub(super) limits: LimitsPatch,
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
-    pub(super) crate_settings: BTreeMap<CrateName, RawSettings>,
+    pub(super) crate_settings: CrateTables,
     /// What doesn't count unless a flag overrides it.
     pub(super) weakenings: Vec<Weakening>,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "toolchains",
     "crates",
+    "as-of",
     "ops",
     "skip",
     "workers",
@@ -104,6 +105,7 @@ fn root(root: &DeTable<'_>, base: &Path, trust: Trust, problems: &mut Problems) 
         sandbox: root.get("sandbox").and_then(|value| one_of(value, &SANDBOXES, problems)).unwrap_or_default(),
         image: root.get("image").and_then(|value| parsed(value, "the name of an image", problems, image)),
         allow_hosts: root.get("allow-hosts").map(|value| allow_hosts(value, problems)).unwrap_or_default(),
+        as_of: root.get("as-of").and_then(|value| parsed(value, "a day such as \"2026-06-01\"", problems, as_of)),
         cache: root.get("cache").and_then(|value| caching(value, problems)).unwrap_or_default(),
         cache_budget: root
             .get("cache-budget")
@@ -131,6 +133,10 @@ fn allow_hosts(value: &Value<'_>, problems: &mut Problems) -> Vec<AllowedHost> {
     let hosts = names(value, problems).unwrap_or_default();
     let host = |text: &str| text.parse().map_err(|error: BadHost| BadValue::new(error.to_string(), None));
     hosts.into_iter().filter_map(|name| problems.check(&name.place, host(name.value))).collect()
+}
+
+fn as_of(text: &str) -> Result<AsOf, BadValue> {
+    text.parse().map_err(|error: BadAsOf| BadValue::new(error.to_string(), None))
 }
 
 fn caching(value: &Value<'_>, problems: &mut Problems) -> Option<Caching> {
@@ -165,7 +171,8 @@ fn crates(value: &Value<'_>, base: &Path, trust: Trust, problems: &mut Problems)
     selected.flatten().collect()
 }
 
-const SELECTIONS: &str = "such as \"itoa\", \"semver@1\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
+const SELECTIONS: &str =
+    "such as \"itoa\", \"semver@1\", \"top:100\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
 
 /// What a selection selects. Paths in it begin at `base`.
 pub(super) fn select(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, BadValue> {

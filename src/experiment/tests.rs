@@ -8,6 +8,7 @@ use super::*;
 use crate::ops::Stage;
 use crate::toolchain::{Toolchain, ToolchainError};
 
+mod crates;
 mod flags;
 mod found;
 mod refused;
@@ -99,8 +100,10 @@ fn without_a_file_the_demo_is_run_with_the_documented_defaults() {
         },
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),
+        crate_patterns: Vec::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
+        as_of: None,
         allow_hosts: Vec::new(),
         cache: Caching::On,
         cache_budget: ByteSize::gib(20),

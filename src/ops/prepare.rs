@@ -154,9 +154,14 @@ async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) 
             let dir = dir.clone();
             Ok(blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?)
         }
-        (Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_), _) => {
-            Err(PrepareError::Missing(order.krate.id.to_string()))
-        }
+        (
+            Origin::Registry { .. }
+            | Origin::Missing(_)
+            | Origin::Unusable(_)
+            | Origin::Skipped { .. }
+            | Origin::Unavailable(_),
+            _,
+        ) => Err(PrepareError::Missing(order.krate.id.to_string())),
     }
 }
 

@@ -82,6 +82,7 @@ impl LeftOut {
             | Origin::Registry { .. }
             | Origin::Missing(_)
             | Origin::Unusable(_)
+            | Origin::Skipped { .. }
             | Origin::Unavailable(_) => Git::Nothing,
         };
         let lockfile = match (mode, read("Cargo.lock")) {

@@ -60,6 +60,9 @@ struct Ingredients<'a> {
     env: &'a BTreeMap<String, String>,
     lockfile: LockfileMode,
     sandbox: &'a SandboxKind,
+    /// Left out where it is now, so that results of a maar that knew no other moment stay valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<String>,
 }
 
 impl Fingerprint {
@@ -73,7 +76,7 @@ impl Fingerprint {
             sources: match &krate.origin {
                 Origin::Registry { checksum } => Some(checksum),
                 Origin::Path { digest, .. } => Some(digest),
-                Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => None,
+                Origin::Missing(_) | Origin::Unusable(_) | Origin::Skipped { .. } | Origin::Unavailable(_) => None,
             },
             command: op.argv(&settings.features),
             op,
@@ -86,6 +89,7 @@ impl Fingerprint {
             env: &settings.env,
             lockfile: experiment.lockfile,
             sandbox: &experiment.sandbox,
+            as_of: experiment.as_of.as_ref().map(ToString::to_string),
         };
         let json =
             serde_json::to_vec(&ingredients).expect("every map in it has keys of text, and writing to memory works");

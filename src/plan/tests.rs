@@ -22,9 +22,11 @@ pub(crate) fn experiment(ops: &[Op]) -> Experiment {
         limits: DEFAULT_LIMITS,
         op_limits: BTreeMap::new(),
         crate_settings: BTreeMap::new(),
+        crate_patterns: Vec::new(),
         lockfile: LockfileMode::Latest,
         sandbox: SandboxKind::Native,
         allow_hosts: Vec::new(),
+        as_of: None,
         cache: Caching::On,
         cache_budget: ByteSize(0),
     }
@@ -327,6 +329,18 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
 
     let here = with(&|_, krate| krate.origin = folder("/here", "02"));
     assert_eq!(here, with(&|_, krate| krate.origin = folder("/there", "02")));
+}
+
+#[test]
+fn a_skipped_crate_has_no_steps_and_keeps_its_reason_and_its_source() {
+    let mut experiment = default_experiment();
+    let skip = CrateSettings { skip: Some("needs a GPU".to_owned()), ..CrateSettings::default() };
+    experiment.crate_settings.insert("a".parse().unwrap(), skip);
+    let plan = plan_of(&experiment);
+    assert!(plan.steps.is_empty());
+    let source = Box::new(registry_crate().origin);
+    assert_eq!(plan.krate.origin.source(), &*source);
+    assert_eq!(plan.krate.origin, Origin::Skipped { reason: "needs a GPU".to_owned(), source });
 }
 
 /// A plan of these ops, where these have results from a run of other lists, each with its sign: `build@0+`.

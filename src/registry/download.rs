@@ -45,6 +45,11 @@ impl Tarballs {
         Ok(Self { dir, http, verified: Flights::default() })
     }
 
+    /// Where they are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The tarball of a package, downloaded if need be.
     pub(super) async fn get(&self, index: &Index, package: &Package) -> Result<PathBuf, RegistryError> {
         let path = self.dir.join(format!("{}.crate", package.checksum));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytesize::ByteSize;
 
+use super::catalogue::DumpError;
 use super::package::Checksum;
+use super::select::SelectError;
 use super::tree::TreeError;
 use super::unpack::UnpackError;
 use crate::outcome::{Breakage, Cause, Outcome};
@@ -103,6 +105,37 @@ pub enum RegistryError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// The registry's database dump can't be used.
+    #[error(transparent)]
+    Dump(Arc<DumpError>),
+    /// There is no database dump.
+    #[error(
+        "can't get the registry's database dump ({reason}): this selection needs one; download it and name it with \
+         --dump FILE"
+    )]
+    NoDump {
+        /// Why not.
+        reason: String,
+    },
+    /// A list on another host is none.
+    #[error(transparent)]
+    List(Arc<SelectError>),
+    /// The index doesn't tell when a version was published.
+    #[error("the index of {url} doesn't tell when `{package}` was published, which --as-of needs")]
+    Undated {
+        /// The crate's file in the index.
+        url: String,
+        /// Which version.
+        package: String,
+    },
+    /// A query has no answer.
+    #[error("`{query}`: {reason}")]
+    Query {
+        /// The query, as the user wrote it.
+        query: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// An internal task panicked.
     #[error("a task of the registry panicked: {0}")]
     Panic(String),
@@ -129,6 +162,9 @@ impl RegistryError {
             Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
             Self::TooLarge { .. } => Outcome::Broken(Breakage::Archive(text)),
             Self::Manifest { .. } => Outcome::Broken(Breakage::Manifest(text)),
+            Self::Query { .. } | Self::Dump(_) | Self::NoDump { .. } | Self::List(_) | Self::Undated { .. } => {
+                Outcome::Inconclusive(Cause::Host(text))
+            }
             Self::Unpack { source, .. } => match &**source {
                 UnpackError::Io { source, .. } => of_host(source, text),
                 _ => Outcome::Broken(Breakage::Archive(text)),
@@ -148,6 +184,12 @@ impl RegistryError {
 fn of_host(error: &io::Error, text: String) -> Outcome {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     Outcome::Inconclusive(if full { Cause::OutOfDisk } else { Cause::Host(text) })
+}
+
+impl From<DumpError> for RegistryError {
+    fn from(error: DumpError) -> Self {
+        Self::Dump(Arc::new(error))
+    }
 }
 
 impl From<TreeError> for RegistryError {

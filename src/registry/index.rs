@@ -13,6 +13,7 @@ use semver::Version;
 use serde::Deserialize;
 
 use super::Access;
+use super::as_of::AsOf;
 use super::error::RegistryError;
 use super::flight::Flights;
 use super::http::{Encoding, Http, Reply};
@@ -31,6 +32,8 @@ pub(super) struct Index {
     http: Arc<Http>,
     layout: SparseIndex,
     cache: PathBuf,
+    /// What was published later is not there.
+    as_of: Option<AsOf>,
     /// Where the tarballs are, by which offline the versions are chosen.
     tarballs: PathBuf,
     /// By path below the index; none for a file that doesn't exist.
@@ -72,12 +75,17 @@ fn first_line_version() -> u32 {
 
 impl Index {
     /// A client that keeps files below `cache`.
-    pub(super) fn open(url: &IndexUrl, cache: &Path, tarballs: &Path, http: Arc<Http>) -> Result<Self, RegistryError> {
+    pub(super) fn open(
+        url: &IndexUrl,
+        (cache, tarballs): (&Path, &Path),
+        http: Arc<Http>,
+        as_of: Option<AsOf>,
+    ) -> Result<Self, RegistryError> {
         // One folder per registry: two registries may have different crates of the same name.
         let cache = cache.join(Checksum::of(url.as_str()).short());
         std::fs::create_dir_all(&cache).map_err(RegistryError::io("create", &cache))?;
         let layout = SparseIndex::at_path(cache.clone(), url.to_string());
-        Ok(Self { http, layout, cache, tarballs: tarballs.to_owned(), files: Flights::default() })
+        Ok(Self { http, layout, cache, as_of, tarballs: tarballs.to_owned(), files: Flights::default() })
     }
 
     /// The configuration of the registry.
@@ -91,15 +99,29 @@ impl Index {
         serde_json::from_slice(&raw).map_err(|error| malformed(error.to_string()))
     }
 
-    /// The index file of a crate, byte for byte; `None` for an unknown crate.
+    /// The moment as of which the index is read, if it isn't now.
+    pub(super) fn as_of(&self) -> Option<&AsOf> {
+        self.as_of.as_ref()
+    }
+
+    /// The index file of a crate, byte for byte but for the lines of later versions; none if there is no such crate.
     pub(super) async fn raw(&self, name: &CrateName) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path_of(name);
-        let file = self.file(&path).await?;
-        let raw = file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()?;
-        Ok(match self.http.access() {
+        let Some(file) = self.file(&path).await? else { return Ok(None) };
+        let url = format!("{}{path}", self.layout.url());
+        let mut raw = unpack(&url, &file)?;
+        if let Some(as_of) = &self.as_of {
+            raw = lines_of(&raw, as_of)
+                .map_err(|version| RegistryError::Undated { url, package: format!("{name}-{version}") })?;
+            // A crate that had no version yet wasn't there.
+            if raw.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(match self.http.access() {
             Access::Online => raw,
-            Access::Offline => raw.map(|raw| self.cached_versions(raw)),
-        })
+            Access::Offline => self.cached_versions(raw),
+        }))
     }
 
     /// The lines of the versions whose tarballs are in the cache, so that cargo chooses among these, too. Where there are
@@ -149,6 +171,16 @@ impl Index {
                 url: format!("{}config.json", self.layout.url()),
                 reason: format!("its `dl` gives no URL for {package}"),
             }
+        })
+    }
+
+    /// Where a file would be at the root of the host that serves tarballs: of the default registry, the database dump is.
+    pub(super) async fn dump_url(&self, name: &str) -> Result<String, RegistryError> {
+        let config = self.config().await?;
+        let url = reqwest::Url::parse(&config.dl).ok().and_then(|url| url.join(&format!("/{name}")).ok());
+        url.map(String::from).ok_or_else(|| RegistryError::Malformed {
+            url: format!("{}config.json", self.layout.url()),
+            reason: "its `dl` is not a URL".to_owned(),
         })
     }
 
@@ -228,6 +260,26 @@ fn parse(name: &CrateName, raw: &[u8]) -> Result<Entry, String> {
     entry.ok_or_else(|| first_error.unwrap_or_else(|| "it is empty".to_owned()))
 }
 
+/// The lines of an index file that were there at a moment, or the version of one that doesn't tell. Lines that are not
+/// understood are left out, as they are when they are read.
+fn lines_of(raw: &[u8], as_of: &AsOf) -> Result<Vec<u8>, Version> {
+    #[derive(Deserialize)]
+    struct Dated {
+        vers: Version,
+        pubtime: Option<String>,
+    }
+    let mut kept = Vec::new();
+    for line in raw.split_inclusive(|&byte| byte == b'\n') {
+        let Ok(Dated { vers, pubtime }) = serde_json::from_slice(line) else { continue };
+        match pubtime.and_then(|published| as_of.includes(published.as_bytes())) {
+            Some(true) => kept.extend_from_slice(line),
+            Some(false) => {}
+            None => return Err(vers),
+        }
+    }
+    Ok(kept)
+}
+
 fn unpack(url: &str, file: &Packed) -> Result<Vec<u8>, RegistryError> {
     file.unpack().map_err(|error| RegistryError::Malformed { url: url.to_owned(), reason: error.to_string() })
 }
@@ -292,6 +344,18 @@ mod tests {
             let error = parse(&name("foo"), String::as_bytes(&raw)).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn as_of_a_moment_later_versions_are_not_there_and_an_undated_one_is_an_error() {
+        let dated = |vers, time| line("foo", vers, &format!(",\"pubtime\":\"{time}\""));
+        let (old, new) = (dated("1.0.0", "2020-01-01T00:00:00Z"), dated("1.1.0", "2021-01-01T00:00:00Z"));
+        let as_of: AsOf = "2020-06-01".parse().unwrap();
+        let raw = [old.as_str(), "{\"new\":1}\n", &new].concat();
+        assert_eq!(lines_of(raw.as_bytes(), &as_of), Ok(old.into_bytes()));
+        assert_eq!(lines_of(new.as_bytes(), &as_of), Ok(Vec::new()));
+        assert_eq!(lines_of(line("foo", "1.2.0", "").as_bytes(), &as_of), Err(Version::new(1, 2, 0)));
+        assert_eq!(lines_of(dated("1.3.0", "soon").as_bytes(), &as_of), Err(Version::new(1, 3, 0)));
     }
 
     #[test]

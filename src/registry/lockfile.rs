@@ -4,7 +4,6 @@
 //! Doesn't know which of these dependencies a build really has: features, platforms and kinds are cargo's business.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use semver::Version;
 use serde::Deserialize;
 
 use super::package::{BadChecksum, Checksum};
+use super::plain;
 use crate::krate::{BadCrateName, CrateName};
 
 /// The largest lockfile that is read, in bytes; those of the largest workspaces have less than one MiB.
@@ -143,13 +143,21 @@ impl Lockfile {
     /// # Errors
     /// When it can't be read, or is not a lockfile.
     pub fn read(path: &Path) -> Result<Self, LockfileError> {
+        Self::parse(&Self::read_text(path)?, path)
+    }
+
+    /// Reads the text of a file, whether or not it is a lockfile.
+    ///
+    /// # Errors
+    /// When it can't be read, or is too large to be one.
+    pub fn read_text(path: &Path) -> Result<String, LockfileError> {
         let read = |source| LockfileError::Read { path: path.to_owned(), source };
         let mut text = String::new();
-        File::open(path).map_err(read)?.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(read)?;
+        plain::open(path).map_err(read)?.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(read)?;
         if text.len() as u64 > MAX_SIZE {
             return Err(LockfileError::TooLarge { path: path.to_owned() });
         }
-        Self::parse(&text, path)
+        Ok(text)
     }
 
     /// Reads the text of the file at `path`.

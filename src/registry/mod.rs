@@ -4,6 +4,8 @@
 //! [`Gate`] serves the index to cells, and decides what else of the network they reach. Knows nothing of ops, pools or
 //! sandboxes. Every future here may be dropped at any time: nothing half done is ever seen under its final name.
 
+mod as_of;
+mod catalogue;
 mod download;
 mod error;
 mod flight;
@@ -16,7 +18,10 @@ pub mod lockfile;
 mod package;
 mod packed;
 mod place;
+mod plain;
+mod query;
 mod resolve;
+mod search;
 pub mod select;
 mod sources;
 mod stand_in;
@@ -27,21 +32,26 @@ mod upstream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use semver::Version;
 
 use crate::krate::{CrateName, Selected};
 use crate::owner::Owner;
 
+pub use self::as_of::{AsOf, BadAsOf};
+pub use self::catalogue::{Catalogue, DumpError, read as read_dump};
 pub use self::error::RegistryError;
 pub use self::gate::{AllowedHost, BadHost, Denial, Gate};
 pub use self::package::{BadChecksum, Checksum, Package};
 pub use self::upstream::{BadIndexUrl, IndexUrl, Upstream, UpstreamError, cargo_bin};
 
+use self::catalogue::Dumps;
 use self::download::Tarballs;
-use self::http::Http;
+use self::http::{Encoding, Http, Reply};
 use self::index::Index;
 use self::lockfile::Lockfile;
-use self::select::Selection;
+use self::packed::Packed;
+use self::select::{Query, Selection};
 use self::sources::Sources;
 pub use self::sources::{InDoubt, Vendored};
 
@@ -66,6 +76,9 @@ pub enum Access {
     Offline,
 }
 
+/// Hears what takes a while, in words for the user.
+pub type Watch = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A registry, its caches included. Clones are the same registry.
 #[derive(Debug, Clone)]
 pub struct Registry(Arc<Inner>);
@@ -76,6 +89,7 @@ struct Inner {
     index: Index,
     tarballs: Tarballs,
     sources: Sources,
+    dumps: Dumps,
     ca_file: Option<PathBuf>,
 }
 
@@ -85,12 +99,21 @@ impl Registry {
     /// # Errors
     /// When a folder can't be made, or the host has no certificates that TLS could trust.
     pub fn open(config: Config) -> Result<Self, RegistryError> {
+        Self::open_as_of(config, None)
+    }
+
+    /// Opens a registry as it was at a moment: versions that were published later are not there.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub fn open_as_of(config: Config, as_of: Option<AsOf>) -> Result<Self, RegistryError> {
         let http = Arc::new(Http::new(&config.upstream, config.access)?);
-        let tarballs = config.cache.join("crates");
+        let (index, tarballs) = (config.cache.join("index"), config.cache.join("crates"));
         Ok(Self(Arc::new(Inner {
-            index: Index::open(&config.upstream.index, &config.cache.join("index"), &tarballs, Arc::clone(&http))?,
+            index: Index::open(&config.upstream.index, (&index, &tarballs), Arc::clone(&http), as_of)?,
             tarballs: Tarballs::open(tarballs, Arc::clone(&http))?,
             sources: Sources::open(config.cache.join("sources"))?,
+            dumps: Dumps::new(config.cache.join("dumps"), Arc::clone(&http)),
             http,
             ca_file: config.upstream.ca_file,
         })))
@@ -110,6 +133,50 @@ impl Registry {
     /// When the registry can't be reached or answers nonsense, and when a folder can't be read.
     pub async fn select(&self, selection: &Selection) -> Result<Selected, RegistryError> {
         resolve::resolve(&self.0.index, selection).await
+    }
+
+    /// Every unyanked version of a crate, the newest first; pre-releases only where there is nothing else.
+    ///
+    /// # Errors
+    /// As [`Registry::select`].
+    pub async fn versions(&self, name: &CrateName) -> Result<Vec<Selected>, RegistryError> {
+        resolve::versions(&self.0.index, name).await
+    }
+
+    /// What the registry's database dump tells of all crates: of the user's own, else of the registry's, which is fetched
+    /// when there is none or an old one.
+    ///
+    /// # Errors
+    /// When there is no dump, or a damaged or hostile one.
+    pub async fn catalogue(&self, dump: Option<&Path>, watch: &Watch) -> Result<Catalogue, RegistryError> {
+        self.0.dumps.catalogue(&self.0.index, dump, self.0.index.as_of(), watch).await
+    }
+
+    /// The downloaded packages whose sources match a regular expression, by name.
+    ///
+    /// # Errors
+    /// When the cache can't be read, or the registry can't be reached.
+    pub async fn search(&self, pattern: &str) -> Result<Vec<Selected>, RegistryError> {
+        search::selected(&self.0.index, self.0.tarballs.dir(), pattern).await
+    }
+
+    /// The selections of a list on another host, without lists and files.
+    ///
+    /// # Errors
+    /// When it can't be fetched, or a line selects nothing.
+    pub async fn list(&self, url: &str) -> Result<Vec<Selection>, RegistryError> {
+        let body = match self.0.http.get(url, None, ByteSize(select::MAX_LIST)).await? {
+            Reply::File { body, encoding: Encoding::Identity, .. } => body,
+            Reply::File { body, encoding: Encoding::Gzip, .. } => {
+                let malformed =
+                    |error: std::io::Error| RegistryError::Malformed { url: url.to_owned(), reason: error.to_string() };
+                Packed::from_gzip(body).and_then(|packed| packed.unpack()).map_err(malformed)?
+            }
+            // No tag was sent.
+            Reply::Unchanged => Vec::new(),
+        };
+        select::parse_fetched(&String::from_utf8_lossy(&body), url)
+            .map_err(|error| RegistryError::List(Arc::new(error)))
     }
 
     /// Looks up one published version; none if the registry doesn't have it.
@@ -192,5 +259,17 @@ impl Registry {
     /// How many bytes came over the network so far, index included.
     pub fn downloaded_bytes(&self) -> u64 {
         self.0.http.downloaded_bytes()
+    }
+}
+
+impl Catalogue {
+    /// The crates that a query means, the most important first. `seed` is for a query that leaves the choice to maar.
+    ///
+    /// # Errors
+    /// When the query names a crate, keyword or category that the catalogue doesn't have.
+    pub fn answer(&self, query: &Query, seed: u64) -> Result<Vec<Selected>, RegistryError> {
+        let places = query::answer(self, query, seed)
+            .map_err(|error| RegistryError::Query { query: query.to_string(), reason: error.to_string() })?;
+        Ok(places.into_iter().map(|place| self.selected(place)).collect())
     }
 }

@@ -28,6 +28,11 @@ impl Checksum {
         Self(hasher.finalize().into())
     }
 
+    /// The checksum that these bytes are.
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Its 32 bytes.
     pub(super) fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -12,7 +12,13 @@ use crate::krate::{CrateId, CrateName, Origin, Selected};
 pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Selected, RegistryError> {
     let (name, wanted) = match selection {
         Selection::Newest(name) | Selection::Matching(name, _) => (name, None),
-        Selection::Exact(name, version) => (name, Some(version.clone())),
+        Selection::Exact(name, version) | Selection::Locked(name, version, _) => (name, Some(version.clone())),
+        Selection::Query(_) | Selection::Not(_) => {
+            return Err(RegistryError::Query {
+                query: selection.to_string(),
+                reason: "it is not one crate".to_owned(),
+            });
+        }
         Selection::Path { dir, top } => {
             let (dir, top) = (dir.clone(), top.clone());
             return tokio::task::spawn_blocking(move || folder::select(&dir, top.as_deref())).await?;
@@ -34,6 +40,27 @@ pub(super) async fn resolve(index: &Index, selection: &Selection) -> Result<Sele
     })
 }
 
+/// See [`super::Registry::versions`].
+pub(super) async fn versions(index: &Index, name: &CrateName) -> Result<Vec<Selected>, RegistryError> {
+    let missing = |text| Selected { id: CrateId { name: name.clone(), version: None }, origin: Origin::Missing(text) };
+    let Some(entry) = index.entry(name).await? else {
+        return Ok(vec![missing(no_such_crate(index, name).await?)]);
+    };
+    let mut versions: Vec<&Published> = entry.versions.iter().filter(|published| !published.yanked).collect();
+    if versions.iter().any(|published| published.version.pre.is_empty()) {
+        versions.retain(|published| published.version.pre.is_empty());
+    }
+    if versions.is_empty() {
+        return Ok(vec![missing(format!("every version of `{name}` is yanked"))]);
+    }
+    versions.sort_unstable_by(|one, other| other.version.cmp(&one.version));
+    let selected = versions.into_iter().map(|Published { version, checksum, .. }| Selected {
+        id: CrateId { name: entry.name.clone(), version: Some(version.clone()) },
+        origin: Origin::Registry { checksum: checksum.to_string() },
+    });
+    Ok(selected.collect())
+}
+
 /// The version that a selection means, or in words that there is none.
 fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, String> {
     let name = &entry.name;
@@ -49,10 +76,10 @@ fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, 
         version.map(|version| format!("; `{name}@{version}` selects one all the same")).unwrap_or_default()
     };
     match selection {
-        Selection::Newest(_) | Selection::Path { .. } => {
+        Selection::Newest(_) | Selection::Path { .. } | Selection::Query(_) | Selection::Not(_) => {
             newest_of_all.ok_or_else(|| format!("every version of `{name}` is yanked{}", a_yanked(&|_| true)))
         }
-        Selection::Exact(_, version) => {
+        Selection::Exact(_, version) | Selection::Locked(_, version, _) => {
             entry.find(version).ok_or_else(|| format!("`{name}` has no version {version}; {}", the_newest()))
         }
         Selection::Matching(_, requirement) => {

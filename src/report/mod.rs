@@ -6,6 +6,7 @@ pub mod figures;
 pub mod html;
 pub mod json;
 pub mod markdown;
+pub mod retry;
 pub mod terminal;
 pub mod text;
 

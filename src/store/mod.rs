@@ -22,7 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 pub use error::StoreError;
-pub use plan::ExperimentRecord;
+pub use plan::{AnsweredQuery, ExperimentRecord};
 pub use read::Overview;
 pub use runs::{RunCost, RunId};
 pub use writer::{Record, Writer};

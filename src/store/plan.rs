@@ -1,13 +1,14 @@
 //! Experiments and their plans: begin, continue, start over, delete.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::Serialize;
 
-use super::{Store, StoreError, epoch_millis};
+use super::{Store, StoreError, epoch_millis, packed};
 use crate::krate::Selected;
-use crate::plan::CratePlan;
+use crate::plan::{CratePlan, Fingerprint};
 use crate::toolchain::Toolchain;
 
 /// An experiment as a run begins it.
@@ -23,6 +24,19 @@ pub struct ExperimentRecord<'a> {
     pub notes: Vec<String>,
     /// Each crate's plan, with the selection, as the user wrote it, that chose the crate.
     pub crates: Vec<(String, &'a CratePlan)>,
+    /// The queries among the selections, each with all of its answer.
+    pub queries: Vec<AnsweredQuery>,
+}
+
+/// A query of a selection, and its answer when it was first made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredQuery {
+    /// The query, as the user wrote it.
+    pub query: String,
+    /// How it was answered, in words.
+    pub note: Option<String>,
+    /// The answer, in order.
+    pub crates: Vec<Selected>,
 }
 
 impl Store {
@@ -46,14 +60,15 @@ impl Store {
             )?;
             transaction.execute("DELETE FROM steps WHERE experiment = ?", [id])?;
             transaction.execute("DELETE FROM crates WHERE experiment = ?", [id])?;
-            insert_plan(transaction, id, &record.crates)
+            insert_plan(transaction, id, record)?;
+            record.queries.iter().try_for_each(|query| insert_query(transaction, id, query))
         })
     }
 
     /// Forgets all results of the experiment, and which versions it chose; no experiment of that name is fine too.
     pub fn fresh(&mut self, name: &str) -> Result<(), StoreError> {
         self.write("forget the results", |transaction| {
-            for table in ["results", "lockfiles", "steps", "crates", "pins", "runs"] {
+            for table in ["results", "lockfiles", "steps", "crates", "pins", "queries", "runs"] {
                 let of_experiment = "experiment = (SELECT id FROM experiments WHERE name = ?)";
                 transaction.execute(&format!("DELETE FROM {table} WHERE {of_experiment}"), [name])?;
             }
@@ -98,6 +113,66 @@ impl Store {
         Ok(pins)
     }
 
+    /// The queries that the runs of the experiment answered. Empty if it never began.
+    pub fn queries(&self, name: &str) -> Result<Vec<AnsweredQuery>, StoreError> {
+        let doing = "read the answered queries";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT q.id, q.query, q.note, a.selected FROM queries q LEFT JOIN answers a ON a.query = q.id
+                 WHERE q.experiment = (SELECT id FROM experiments WHERE name = ?) ORDER BY q.id, a.position",
+            )
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([name]).map_err(self.sql(doing))?;
+        let mut queries: Vec<AnsweredQuery> = Vec::new();
+        let mut last = None;
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            let id: i64 = row.get(0).map_err(self.sql(doing))?;
+            if last != Some(id) {
+                last = Some(id);
+                let (query, note) = (row.get(1).map_err(self.sql(doing))?, row.get(2).map_err(self.sql(doing))?);
+                queries.push(AnsweredQuery { query, note, crates: Vec::new() });
+            }
+            // A query may have no answer.
+            let selected: Option<String> = row.get(3).map_err(self.sql(doing))?;
+            if let (Some(selected), Some(query)) = (selected, queries.last_mut()) {
+                let unreadable = StoreError::unreadable(&self.path, "selected crate");
+                query.crates.push(serde_json::from_str(&selected).map_err(unreadable)?);
+            }
+        }
+        Ok(queries)
+    }
+
+    /// Gives a step of one experiment the lockfile of a step of another, unless it has one.
+    pub fn adopt_lockfile(
+        &mut self,
+        (name, step): (&str, Fingerprint),
+        (other, made_by): (&str, Fingerprint),
+    ) -> Result<(), StoreError> {
+        self.write("adopt a lockfile", |transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO lockfiles (experiment, fingerprint, content, bytes)
+                 SELECT (SELECT id FROM experiments WHERE name = ?1), ?2, content, bytes FROM lockfiles
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?3) AND fingerprint = ?4",
+                params![name, step.to_string(), other, made_by.to_string()],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Gives a step the text of a lockfile, unless it has one.
+    pub fn keep_lockfile(&mut self, name: &str, step: Fingerprint, lockfile: &[u8]) -> Result<(), StoreError> {
+        let packed = packed::pack(lockfile);
+        self.write("keep a lockfile", |transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO lockfiles (experiment, fingerprint, content, bytes)
+                 VALUES ((SELECT id FROM experiments WHERE name = ?1), ?2, ?3, ?4)",
+                params![name, step.to_string(), packed, lockfile.len() as i64],
+            )
+        })?;
+        Ok(())
+    }
+
     /// Runs `work` in a transaction that waits for other writers first, and commits it.
     pub(super) fn write<T>(
         &mut self,
@@ -127,7 +202,21 @@ impl Store {
     }
 }
 
-fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, &CratePlan)]) -> rusqlite::Result<()> {
+fn insert_query(transaction: &Transaction<'_>, id: i64, answered: &AnsweredQuery) -> rusqlite::Result<()> {
+    let AnsweredQuery { query, note, crates } = answered;
+    // The answer is the former one, except under `--update`.
+    transaction.execute("DELETE FROM queries WHERE experiment = ? AND query = ?", params![id, query])?;
+    transaction.execute("INSERT INTO queries (experiment, query, note) VALUES (?, ?, ?)", params![id, query, note])?;
+    let query = transaction.last_insert_rowid();
+    let mut insert = transaction.prepare("INSERT INTO answers (query, position, selected) VALUES (?, ?, ?)")?;
+    for (position, selected) in crates.iter().enumerate() {
+        insert.execute(params![query, position as i64, json(selected)?])?;
+    }
+    Ok(())
+}
+
+fn insert_plan(transaction: &Transaction<'_>, id: i64, record: &ExperimentRecord<'_>) -> rusqlite::Result<()> {
+    let queries: HashSet<&str> = record.queries.iter().map(|answered| answered.query.as_str()).collect();
     let mut insert_crate =
         transaction.prepare("INSERT INTO crates (experiment, position, selection, selected) VALUES (?, ?, ?, ?)")?;
     let mut insert_step = transaction.prepare(
@@ -136,10 +225,15 @@ fn insert_plan(transaction: &Transaction<'_>, id: i64, crates: &[(String, &Crate
     )?;
     let mut pin =
         transaction.prepare("INSERT OR REPLACE INTO pins (experiment, selection, selected) VALUES (?, ?, ?)")?;
-    for (position, (selection, plan)) in crates.iter().enumerate() {
+    for (position, (selection, plan)) in record.crates.iter().enumerate() {
         let selected = json(&plan.krate)?;
         insert_crate.execute(params![id, position as i64, selection, selected])?;
-        pin.execute(params![id, selection, selected])?;
+        // A query pins all of its crates, in order.
+        if !queries.contains(selection.as_str()) {
+            // A crate that is skipped now keeps its version for a run that doesn't skip it.
+            let pinned = Selected { id: plan.krate.id.clone(), origin: plan.krate.origin.source().clone() };
+            pin.execute(params![id, selection, json(&pinned)?])?;
+        }
         for (place, step) in plan.steps.iter().enumerate() {
             insert_step.execute(params![
                 id,

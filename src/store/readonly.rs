@@ -61,7 +61,14 @@ mod tests {
 
     fn begin(store: &mut Store) {
         let (toolchains, notes, crates) = Default::default();
-        let record = ExperimentRecord { name: "kept".to_owned(), toolchains, settings: "{}".to_owned(), notes, crates };
+        let record = ExperimentRecord {
+            name: "kept".to_owned(),
+            toolchains,
+            settings: "{}".to_owned(),
+            notes,
+            crates,
+            queries: Vec::new(),
+        };
         store.begin(&record).unwrap();
     }
 

@@ -46,6 +46,7 @@ fn begin(store: &mut Store, name: &str, crates: &[CrateResults]) {
         settings: "{}".to_owned(),
         notes: vec!["this host can't limit memory".to_owned()],
         crates: plans.iter().map(|plan| (plan.krate.id.name.to_string(), plan)).collect(),
+        queries: Vec::new(),
     };
     store.begin(&record).unwrap();
 }

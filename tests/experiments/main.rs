@@ -25,6 +25,7 @@ mod owners;
 mod planted;
 mod promises;
 mod reasons;
+mod selections;
 mod shell;
 mod single_tests;
 mod stops;

@@ -9,11 +9,12 @@ use maar::registry::Checksum;
 pub(crate) struct Fixture {
     pub(crate) name: String,
     pub(crate) version: String,
-    deps: Vec<(String, String)>,
+    pub(crate) deps: Vec<(String, String)>,
     files: Vec<(String, String)>,
     manifest: Option<String>,
     tarball: Option<Vec<u8>>,
     yanked: bool,
+    published: Option<String>,
 }
 
 impl Fixture {
@@ -26,6 +27,7 @@ impl Fixture {
             manifest: None,
             tarball: None,
             yanked: false,
+            published: None,
         }
     }
 
@@ -55,6 +57,12 @@ impl Fixture {
     /// The bytes of the tarball, in place of all other fields.
     pub(crate) fn tarball(mut self, bytes: &[u8]) -> Self {
         self.tarball = Some(bytes.to_owned());
+        self
+    }
+
+    /// When it was published, for the index.
+    pub(crate) fn published(mut self, time: &str) -> Self {
+        self.published = Some(time.to_owned());
         self
     }
 
@@ -113,10 +121,13 @@ impl Fixture {
             })
         };
         let deps: Vec<_> = self.deps.iter().map(dep).collect();
-        serde_json::json!({
+        let mut line = serde_json::json!({
             "name": self.name, "vers": self.version, "deps": deps, "cksum": self.checksum().to_string(),
             "features": {}, "yanked": self.yanked,
-        })
-        .to_string()
+        });
+        if let Some(published) = &self.published {
+            line["pubtime"] = published.as_str().into();
+        }
+        line.to_string()
     }
 }

@@ -87,6 +87,11 @@ impl TestRegistry {
         format!("sparse+http://{}/", self.address)
     }
 
+    /// The URL of any file that it serves.
+    pub(crate) fn file_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     /// Makes `home` a cargo home whose default registry is this one.
     pub(crate) fn write_cargo_home(&self, home: &Path) {
         write_cargo_home(home, &format!("registry = \"{}\"", self.url()));
@@ -125,6 +130,11 @@ impl TestRegistry {
     /// How often a version was downloaded.
     pub(crate) fn downloads(&self, name: &str, version: &str) -> usize {
         self.requests(&download_path(name, version))
+    }
+
+    /// How often a file was asked for.
+    pub(crate) fn file_requests(&self, path: &str) -> usize {
+        self.requests(path)
     }
 
     /// How often anything was asked for.

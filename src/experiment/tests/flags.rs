@@ -36,6 +36,7 @@ fn flags_go_over_the_file_and_leave_the_rest() {
         image: None,
         allow_hosts: Vec::new(),
         cache: Some(Caching::Off),
+        as_of: Some("2024-06-01".parse().unwrap()),
     };
     let file = r#"
         name = "theirs"

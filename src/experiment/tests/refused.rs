@@ -3,7 +3,7 @@
 use super::*;
 
 /// Each problem of the file as `LINE:COLUMN TEXT: MESSAGE; HELP`, where TEXT is what is underlined.
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     let error = load_text(text, &Overrides::default()).expect_err("the file was accepted");
     let shown = error.problems().iter().map(|problem| match &problem.place {
         Place::File(span) => {
@@ -246,7 +246,7 @@ fn names_of_experiments_stay_within_a_folder() {
 
 #[test]
 fn something_is_selected() {
-    let such = "such as \"itoa\", \"semver@1\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
+    let such = "such as \"itoa\", \"semver@1\", \"top:100\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
     assert_eq!(problems("crates = []"), [format!("1:10 []: no crate is selected; {such}")]);
     assert_eq!(
         problems("ops = []"),
