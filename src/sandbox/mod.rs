@@ -47,6 +47,9 @@ use crate::stop::Stop;
 /// The home folder of the user that commands are: private to each command, in memory.
 pub const HOME: &str = "/home/maar";
 
+/// The folders that every command has to itself and loses at its end; the rest of its root can't be written to.
+pub const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
+
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";
 

@@ -9,8 +9,9 @@ use bollard::models::{
 };
 
 use super::{Image, Label};
+use crate::sandbox::PRIVATE;
 use crate::sandbox::helper::rootfs::{FROZEN, HIDDEN};
-use crate::sandbox::helper::steward::{DOOR, PRIVATE, PROGRAM};
+use crate::sandbox::helper::steward::{DOOR, PROGRAM};
 use crate::sandbox::{HOSTNAME, MountKind, Owner, Spec};
 
 /// What stays the same for all containers of a sandbox.

@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use super::protocol::{self, Job, MAX_JOB, MAX_REPORT, Report};
 use super::{Streams, leave_standard_streams, run, seccomp};
 use crate::sandbox::outlet::receive_descriptors;
-use crate::sandbox::{HOME, remove_folder};
+use crate::sandbox::{PRIVATE, remove_folder};
 
 /// Where the container has maar's own binary, which is started under this name.
 pub(crate) const PROGRAM: &str = "/maar/steward";
@@ -29,9 +29,6 @@ pub(crate) const SOCKET: &str = "socket";
 
 /// What the steward says when it has cleaned up and can take a command.
 pub(crate) const READY: u8 = b'!';
-
-/// What every command has to itself and loses at its end; the rest of the root can't be written to.
-pub(crate) const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
 
 /// Where the kernel shows the queues of POSIX, which are in a container as private folders are.
 const QUEUES: &str = "/dev/mqueue";
