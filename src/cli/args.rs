@@ -282,6 +282,9 @@ pub struct CleanArgs {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CacheArgs {
+    /// Print why ops of this crate compiled dependencies themselves
+    #[arg(long, num_args = 2, value_names = ["EXPERIMENT", "CRATE"])]
+    pub why: Option<Vec<String>>,
     /// What to do; nothing given: show it.
     #[command(subcommand)]
     pub command: Option<CacheCommand>,
@@ -387,7 +390,7 @@ impl RunOptions {
     }
 }
 
-fn crate_id(text: &str) -> Result<CrateId, String> {
+pub(super) fn crate_id(text: &str) -> Result<CrateId, String> {
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => (name, Some(version)),
         None => (text, None),

@@ -35,6 +35,7 @@ mod verdict;
 pub mod workspace;
 
 use ahead::Compiled;
+pub(crate) use ahead::LINE as UNSHARED;
 pub use ahead::layers;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
@@ -200,10 +201,20 @@ impl Op {
             Ok(mut exit) => {
                 let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
-                if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
-                    (usage, dependencies) = (cell::sum(ahead, usage), tally);
-                    let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
-                    exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
+                if let Some(Compiled { usage: ahead, ledger, problem, .. }) = compiled {
+                    usage = cell::sum(ahead, usage);
+                    let mut notes = ledger.lines();
+                    notes.extend(problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n")));
+                    match workspace.toolchain(toolchain).map(|dirs| dirs.target) {
+                        Ok(target) => match blocking(move || ledger.settle(&target)).await {
+                            Ok(tally) => dependencies = tally,
+                            Err(error) => {
+                                notes.push_str(&format!("maar: compiled dependencies are not counted: {error}\n"))
+                            }
+                        },
+                        Err(error) => return Done::failed_on_host(&error),
+                    }
+                    exit.output.head.splice(0..0, notes.into_bytes());
                 }
                 Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
             }

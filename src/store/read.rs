@@ -164,7 +164,7 @@ impl Store {
             .prepare(
                 "SELECT s.crate, s.op, s.toolchain, coalesce(r.attempt, s.attempt), s.fingerprint,
                      r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker,
-                     r.compiled, r.reused
+                     r.compiled, r.reused, r.in_op, r.again
                  FROM steps s LEFT JOIN results r
                      ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint
                  WHERE s.experiment = ? ORDER BY s.crate, s.position, r.attempt",
@@ -205,6 +205,8 @@ impl Store {
             units: Tally {
                 compiled: row.get::<_, u32>(12).map_err(self.sql(doing))? as usize,
                 reused: row.get::<_, u32>(13).map_err(self.sql(doing))? as usize,
+                in_op: row.get::<_, u32>(14).map_err(self.sql(doing))? as usize,
+                again: row.get::<_, u32>(15).map_err(self.sql(doing))? as usize,
             },
         })
     }

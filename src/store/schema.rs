@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("003_settings.sql"),
     include_str!("004_units.sql"),
     include_str!("005_removal.sql"),
+    include_str!("006_in_op.sql"),
 ];
 
 /// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
@@ -137,7 +138,7 @@ mod tests {
         let error = prepare(&mut connection, Path::new("home/maar.db")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "home/maar.db was written by a newer maar (schema 7, this one knows up to 5); \
+            "home/maar.db was written by a newer maar (schema 7, this one knows up to 6); \
              use that one, or another home"
         );
     }

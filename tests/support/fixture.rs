@@ -9,11 +9,25 @@ use maar::registry::Checksum;
 pub(crate) struct Fixture {
     pub(crate) name: String,
     pub(crate) version: String,
-    deps: Vec<(String, String)>,
+    deps: Vec<Dep>,
+    features: Vec<(String, Vec<String>)>,
     files: Vec<(String, String)>,
     manifest: Option<String>,
     tarball: Option<Vec<u8>>,
     yanked: bool,
+}
+
+/// A dependency, in the manifest and in the index.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dep {
+    pub(crate) name: String,
+    pub(crate) requirement: String,
+    /// `normal` if empty, `build` or `dev`.
+    pub(crate) kind: &'static str,
+    /// Such as `cfg(windows)`; any if empty.
+    pub(crate) target: &'static str,
+    pub(crate) is_optional: bool,
+    pub(crate) features: Vec<String>,
 }
 
 impl Fixture {
@@ -22,6 +36,7 @@ impl Fixture {
             name: name.to_owned(),
             version: version.to_owned(),
             deps: Vec::new(),
+            features: Vec::new(),
             files: Vec::new(),
             manifest: None,
             tarball: None,
@@ -36,7 +51,20 @@ impl Fixture {
 
     /// A dependency, in the manifest and in the index.
     pub(crate) fn dep(mut self, name: &str, requirement: &str) -> Self {
-        self.deps.push((name.to_owned(), requirement.to_owned()));
+        let (name, requirement) = (name.to_owned(), requirement.to_owned());
+        self.deps.push(Dep { name, requirement, ..Dep::default() });
+        self
+    }
+
+    /// A dependency of any kind.
+    pub(crate) fn with(mut self, dep: Dep) -> Self {
+        self.deps.push(dep);
+        self
+    }
+
+    /// A feature that turns others on.
+    pub(crate) fn feature(mut self, name: &str, others: &[&str]) -> Self {
+        self.features.push((name.to_owned(), others.iter().map(|&other| other.to_owned()).collect()));
         self
     }
 
@@ -76,10 +104,25 @@ impl Fixture {
 
     fn generated(&self) -> String {
         let Self { name, version, .. } = self;
-        let mut text =
-            format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n[dependencies]\n");
-        for (name, requirement) in &self.deps {
-            text.push_str(&format!("{name} = \"{requirement}\"\n"));
+        let mut text = format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n");
+        text.push_str(&self.tables());
+        text
+    }
+
+    /// The tables of its dependencies and features, as a manifest has them.
+    pub(crate) fn tables(&self) -> String {
+        let mut text = String::from("[features]\n");
+        for (name, others) in &self.features {
+            text.push_str(&format!("{name} = {others:?}\n"));
+        }
+        for Dep { name, requirement, kind, target, is_optional, features } in &self.deps {
+            let target = if target.is_empty() { String::new() } else { format!("target.'{target}'.") };
+            let kind = if kind.is_empty() { String::new() } else { format!("{kind}-") };
+            text.push_str(&format!("[{target}{kind}dependencies.{name}]\nversion = \"{requirement}\"\n"));
+            if *is_optional {
+                text.push_str("optional = true\n");
+            }
+            text.push_str(&format!("features = {features:?}\n"));
         }
         text
     }
@@ -106,16 +149,19 @@ impl Fixture {
 
     /// Its line in the index, without the newline.
     pub(crate) fn line(&self) -> String {
-        let dep = |(name, req): &(String, String)| {
+        let or = |text: &str, other: serde_json::Value| if text.is_empty() { other } else { text.into() };
+        let dep = |Dep { name, requirement, kind, target, is_optional, features }: &Dep| {
             serde_json::json!({
-                "name": name, "req": req, "features": [], "optional": false, "default_features": true,
-                "target": null, "kind": "normal", "registry": null, "package": null,
+                "name": name, "req": requirement, "features": features, "optional": is_optional,
+                "default_features": true, "target": or(target, serde_json::Value::Null),
+                "kind": or(kind, "normal".into()), "registry": null, "package": null,
             })
         };
+        let features: std::collections::BTreeMap<_, _> = self.features.iter().cloned().collect();
         let deps: Vec<_> = self.deps.iter().map(dep).collect();
         serde_json::json!({
             "name": self.name, "vers": self.version, "deps": deps, "cksum": self.checksum().to_string(),
-            "features": {}, "yanked": self.yanked,
+            "features": features, "yanked": self.yanked,
         })
         .to_string()
     }
