@@ -87,7 +87,8 @@ fn artifact(message: Message, in_target: &Path) -> Option<Artifact> {
 }
 
 /// Finds the units of a command among what cargo found or made, each after those that it needs. `laid` are the units whose
-/// hashes are known. Units that look the same in messages are told apart by what they depend on, as far as that is known.
+/// hashes are known. Units that look the same in messages are told apart by the units that they need or that need them, as
+/// far as those are known.
 pub fn identify(
     dependencies: &Dependencies,
     artifacts: &[Artifact],
@@ -120,6 +121,14 @@ pub fn identify(
             candidates.retain(|hash| {
                 needs.as_ref().is_some_and(|needs| number(hash, unit).is_some_and(|it| it.needs == *needs))
             });
+            // Two runs of one build script need the same, but the libraries that use them don't look alike.
+            for (user, face) in dependencies.faces().filter(|(user, _)| user.needs.contains(&unit.key)) {
+                let is_alone = alike.get(face).is_some_and(|&count| count == 1);
+                let found: Vec<&str> = hashes.get(face).into_iter().flatten().copied().collect();
+                let ([hash], true) = (&found[..], is_alone && candidates.len() > 1) else { continue };
+                let Some(used) = number(hash, user) else { continue };
+                candidates.retain(|hash| number(hash, unit).is_some_and(|it| used.needs.contains(&it.own)));
+            }
         }
         if let [hash] = candidates[..] {
             known.insert(unit.key.clone(), hash.to_owned());
@@ -187,6 +196,29 @@ mod tests {
         let units: &[(&str, &str, &[usize])] =
             &[("a", "lib", &[]), ("b", "script", &[]), ("b", "run", &[1]), ("b", "lib", &[2])];
         check(units, &output.join("\n"), &[], &[(0, "a-1111"), (1, "b-2222"), (2, "b-3333"), (3, "b-4444")]);
+    }
+
+    #[test]
+    fn runs_of_one_script_are_told_apart_by_the_libraries_that_use_them() {
+        let units: &[(&str, &str, &[usize])] = &[
+            ("b", "script", &[]),
+            ("b", "run", &[0]),
+            ("b", "run-otherwise", &[0]),
+            ("b", "lib", &[1]),
+            ("b", "rlib", &[2]),
+        ];
+        let output = [
+            compiled("b", "custom-build", "build/b-5555/build-script-build").replace("5555", "5555555555555555"),
+            ran("b", "1111"),
+            ran("b", "2222"),
+            compiled("b", "lib", "deps/libb-3333.rlib"),
+            compiled("b", "rlib", "deps/libb-4444.rlib"),
+        ]
+        .join("\n");
+        let fingerprints: &[(&str, u64, &[u64])] =
+            &[("b-5555", 5, &[]), ("b-1111", 1, &[5]), ("b-2222", 2, &[5]), ("b-3333", 3, &[2]), ("b-4444", 4, &[1])];
+        let expected = &[(0, "b-5555"), (1, "b-2222"), (2, "b-1111"), (3, "b-3333"), (4, "b-4444")];
+        check(units, &output, fingerprints, expected);
     }
 
     #[test]

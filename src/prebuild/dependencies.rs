@@ -222,16 +222,17 @@ pub(super) mod tests {
                 Some(name) => format!("path+file:///{name}#1.0.0"),
                 None => format!("registry+https://github.com/rust-lang/crates.io-index#{name}@1.0.0"),
             };
+            let level = if kind == "run-otherwise" { "1" } else { "0" };
             let (mode, kind, types) = match kind {
                 "script" => ("build", "custom-build", "bin"),
-                "run" => (RUN, "custom-build", "bin"),
+                "run" | "run-otherwise" => (RUN, "custom-build", "bin"),
                 kind => ("build", if kind == "bin" { "lib" } else { kind }, kind),
             };
             let needs: Vec<serde_json::Value> = needs.iter().map(|need| serde_json::json!({ "index": need })).collect();
             serde_json::json!({
                 "pkg_id": id, "mode": mode, "features": [], "platform": null, "dependencies": needs,
                 "target": { "kind": [kind], "crate_types": [types], "name": name },
-                "profile": { "opt_level": "0", "debuginfo": 0, "codegen_backend": null, "rustflags": [] },
+                "profile": { "opt_level": level, "debuginfo": 0, "codegen_backend": null, "rustflags": [] },
             })
         };
         let units: Vec<serde_json::Value> = units.iter().map(unit).collect();
