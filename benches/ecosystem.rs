@@ -5,16 +5,16 @@
 //!
 //! Downloads first, then times five sides on the same sources, lockfiles, toolchain and lints, with cargo's own choice
 //! of debug information and maar's: a loop of cargo with a target folder per crate, one with a folder that all share,
-//! maar with nothing compiled yet, maar once more under another name, and what nobody can save, the crates' own units
+//! maar with nothing compiled yet, maar once more under another name, and the unavoidable part, the crates' own units
 //! with all below them compiled. What counts is everything but the running of the tests, which is printed apart; the
-//! CPU time of a `test` of maar's that compiles something counts in full, and the crate is named.
+//! CPU time of a `test` op that compiles something counts in full, and the crate is named.
 //!
-//! maar runs tests while it builds other crates, so that no subtraction tells how long it would have built without them:
-//! what a run shows is its time without that in which nothing but tests ran, which is too much. The wall time of the
-//! second run is therefore taken from one more, whose op is what `build` does where `test` follows, with no `test`.
+//! maar runs tests while it builds other crates, so that no subtraction gives the build time without them: the figure
+//! is the run's time without the spans in which only tests ran, which is an upper bound. The wall time of the second
+//! run is therefore taken from one more, whose op is what `build` does where `test` follows, with no `test`.
 //!
-//! CPU time is that of all descendants, as the kernel adds it up for whoever waited for them. A side that used the
-//! network, or found another verdict, can't be compared: the bench says so and fails.
+//! CPU time is that of all descendants, as the kernel adds it up for a parent that waited. A side that used the
+//! network, or found another verdict, can't be compared: the bench fails and names it.
 #![expect(clippy::print_stdout, reason = "a bench talks to whoever runs it")]
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ use maar::home::Home;
 use maar::krate::Origin;
 use maar::ops::Op;
 use maar::registry::lockfile::Lockfile;
-use maar::registry::{Config, Package, Registry, Upstream};
+use maar::registry::{Access, Config, Package, Registry, Upstream};
 use maar::store::Store;
 use maar::toolchain::{self, Toolchain};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -61,7 +61,7 @@ const CRATES: [&str; 20] = [
 /// The files of a package that maar drops, because they would redirect the build.
 const REDIRECTING: [&str; 4] = [".cargo/config", ".cargo/config.toml", "rust-toolchain", "rust-toolchain.toml"];
 
-/// The runs of maar's that are timed.
+/// The timed runs of maar.
 const COLD: &str = "maar-cold";
 const WARM: &str = "maar-warm";
 const UNTESTED: &str = "maar-untested";
@@ -101,7 +101,7 @@ struct Cost {
     cpu: Duration,
 }
 
-/// What one way to build and test all crates took, and what it found.
+/// The times and verdicts of one way to build and test all crates.
 struct Side {
     name: &'static str,
     /// What counts, part by part.
@@ -128,7 +128,8 @@ struct Krate {
 }
 
 impl Bench {
-    /// Lets maar download and lock everything, under all names that it will be timed with, and unpacks the same for cargo.
+    /// Lets maar download and lock everything, under all names that it will be timed with, and unpacks the same for
+    /// cargo.
     fn prepare(dir: PathBuf, names: Vec<String>) -> Result<Self, Failure> {
         let home = Home::open(Some(dir.join("home")))?;
         let toolchain = toolchain::find_or_active(None)?;
@@ -139,7 +140,11 @@ impl Bench {
         }
         let store = Store::open(&bench.home.database())?;
         let (cold, warm) = (bench.results(&store, COLD)?, bench.results(&store, WARM)?);
-        let registry = Registry::open(Config { upstream: Upstream::configured()?, cache: bench.home.cache() })?;
+        let registry = Registry::open(Config {
+            upstream: Upstream::configured()?,
+            cache: bench.home.cache(),
+            access: Access::Online,
+        })?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut locked = Vec::new();
         for (krate, again) in cold.crates.iter().zip(&warm.crates) {
@@ -147,7 +152,7 @@ impl Bench {
             let id = krate.krate.id.to_string();
             if lockfile != self::lockfile(&store, WARM, again)? {
                 return Err(
-                    format!("{id} was locked twice in different ways: the registry has changed meanwhile").into()
+                    format!("{id} was locked twice in different ways: the registry has changed between them").into()
                 );
             }
             let source = bench.dir.join(&id);
@@ -201,7 +206,7 @@ impl Bench {
         Ok(side)
     }
 
-    /// What a person would do with a crate, as far as it goes.
+    /// The commands a person would run for a crate, up to the first that fails.
     fn build_and_test(&self, side: &mut Side, krate: &Krate, target: &Path) -> Result<(), Failure> {
         let label = side.name.replace(' ', "-");
         let (builds, build) = self.cargo(&label, krate, target, BUILD)?;
@@ -227,7 +232,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One cargo command, with the flags that maar gives it. Whether it succeeded, and what it took.
+    /// Runs one cargo command with maar's flags. Returns whether it succeeded, and its times.
     fn cargo(&self, label: &str, krate: &Krate, target: &Path, args: &[&str]) -> Result<(bool, Cost), Failure> {
         let bin = self.toolchain.sysroot.join("bin");
         let mut command = Command::new(bin.join("cargo"));
@@ -381,7 +386,7 @@ fn only_tests(run: &RunReport) -> Duration {
     sum
 }
 
-/// Prints what each side took, as a ratio to the first, and how that compares with what was aimed at.
+/// Prints the times of each side as a ratio to the first, beside the target.
 fn print_table(sides: &[Side; 4], untested: Cost, limit: Cost) {
     let [fresh, _, cold, warm] = sides.each_ref().map(Side::counted);
     println!("\n{:<34}{:>10}{:>10}{:>8}{:>8}", "", "wall", "CPU", "ratio", "ratio");

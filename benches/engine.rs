@@ -1,7 +1,7 @@
-//! What the engine costs and what it gains, on simulated work: `cargo bench --bench engine`.
+//! The engine's cost and gain, on simulated work: `cargo bench --bench engine`.
 //!
-//! Prints ratios of times within this run, except for what a step and an ecosystem cost: those are real time and memory
-//! on this machine. docs/performance.md says what the numbers mean.
+//! Prints ratios of times within this run, except for the cost of a step and of an ecosystem: those are real time and
+//! memory on this machine. docs/performance.md explains the numbers.
 #![expect(clippy::print_stdout, reason = "a bench talks to whoever runs it")]
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What the largest experiment cost: real seconds, and bytes.
+/// The cost of the largest experiment: real seconds, and bytes.
 struct Ecosystem {
     took: f64,
     peak: u64,
@@ -116,7 +116,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Real seconds per step that takes no time, with three pools on all cores. Whatever else the machine does only ever
+/// Real seconds per step that takes no time, with three pools on all cores. Other load on the machine only ever
 /// adds to it, so the best of five runs counts.
 fn step_cost() -> Result<f64, Box<dyn std::error::Error>> {
     let runtime = Builder::new_multi_thread().build()?;
@@ -131,8 +131,8 @@ fn step_cost() -> Result<f64, Box<dyn std::error::Error>> {
     Ok(best)
 }
 
-/// How much longer a heavy-tailed mix takes than any schedule must. As long as an ecosystem's run, because what is over
-/// the bound is mostly the last large job, which nobody can know beforehand.
+/// How much longer a heavy-tailed mix takes than any schedule must. As long as an ecosystem's run, because the time
+/// over the bound is mostly the last large job, whose size is unknown beforehand.
 fn makespan_ratio() -> Result<f64, Box<dyn std::error::Error>> {
     let config = config([16, 32, 16], 256);
     let jobs = heavy_tailed(1, 100_000, Duration::from_secs(1), &[0.2, 0.5, 0.3]);

@@ -1,9 +1,9 @@
-//! What it costs to open a cell, run `true` in it and close it: natively, in bubblewrap and in Docker, in one run.
+//! The cost of opening a cell, running `true` in it and closing it: natively, in bubblewrap and in Docker, in one run.
 //!
 //!     cargo bench --bench sandbox
 //!
-//! Only the ratios are a claim. All take turns, so that whatever else the host does slows them all alike; what is not
-//! installed is left out, and said so. bubblewrap makes the same namespaces and about the same mounts, and no cgroups.
+//! Only the ratios are a claim. All take turns, so that other load on the host slows them all alike; a program that is
+//! not installed is left out by name. bubblewrap makes the same namespaces and about the same mounts, and no cgroups.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and fails by panicking")]
 
@@ -72,7 +72,7 @@ fn main() {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let config = || Config { helper: env!("CARGO_BIN_EXE_maar").into() };
+    let config = || Config { helper: env!("CARGO_BIN_EXE_maar").into(), locks: None };
     let sandbox = Sandbox::Native(Native::new(config()));
     let without_cgroups = Sandbox::Native(Native::without_cgroups(config()));
 
@@ -105,12 +105,12 @@ fn main() {
 
 impl<'a> Contender<'a> {
     fn new(name: &'static str, every: usize, mut run: impl FnMut() + 'a) -> Self {
-        // Once for whatever the first time takes longer.
+        // Once as a warm-up.
         run();
         Self { name, every, run: Box::new(run), times: Vec::new() }
     }
 
-    /// A program of the host's; `None`: it doesn't run here.
+    /// A program of the host; `None`: it doesn't run here.
     fn of_program(name: &'static str, every: usize, argv: Vec<String>) -> Option<Self> {
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -135,10 +135,12 @@ impl<'a> Contender<'a> {
 async fn in_cell(sandbox: &Sandbox, dir: &Path) {
     let spec = Spec {
         label: "bench".to_owned(),
+        user: sandbox.user(),
         scratch: dir.join("scratch"),
         mounts: vec![Mount { at: "/work".into(), what: MountKind::Writable(dir.join("work")) }],
         network: Network::Loopback,
         limits: LIMITS,
+        live: None,
     };
     let command = sandbox::Command {
         argv: vec!["/usr/bin/true".to_owned()],
@@ -151,10 +153,10 @@ async fn in_cell(sandbox: &Sandbox, dir: &Path) {
     assert_eq!(exit.end, End::Code(0));
 }
 
-/// What there is to see in bubblewrap.
+/// The mounts of a bubblewrap cell.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sights {
-    /// What is in a native cell, but for the few files that are written for it.
+    /// The mounts of a native cell, without the few files that are written for it.
     AsNative,
     /// What `true` needs, a few devices and an empty `/tmp`.
     Few,
@@ -217,7 +219,7 @@ impl Drop for Image {
     }
 }
 
-/// What the filter of system calls costs: once for a cell, and then for each call.
+/// The cost of the filter of system calls: once for a cell, and then for each call.
 fn filter() {
     let samples = (0..ROUNDS).map(|_| std::thread::spawn(sample_of_filter).join().unwrap());
     let (entering, calls): (Vec<Duration>, Vec<Duration>) = samples.unzip();
@@ -229,7 +231,7 @@ fn filter() {
     );
 }
 
-/// In a thread of its own, because there is no way back.
+/// In its own thread, because the filter stays for good.
 fn sample_of_filter() -> (Duration, Duration) {
     let before = time_of_calls();
     let begun = Instant::now();

@@ -1,26 +1,31 @@
 //! Results → one verdict per crate, and the report of all of them. Pure.
 //!
-//! What a run took is in `compare/account.rs`; what a verdict means is in `compare/judge.rs`; what a report holds is in `compare/report.rs`.
+//! What a run took is in `compare/account.rs`; what a verdict means is in `compare/judge.rs`; what single tests say of it
+//! is in `compare/finding.rs`; what a report holds is in `compare/report.rs`.
 
 mod account;
+mod finding;
 mod judge;
 mod report;
 #[cfg(test)]
 pub(crate) mod sample;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 
 use crate::krate::Selected;
+use crate::libtest::Tests;
 use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::Step;
 use crate::toolchain::Toolchain;
 
 pub use account::{PoolReport, RunRecord, RunReport, Span};
-pub use judge::{Deciding, Judgement, Standing, judge};
+pub use finding::{Finding, NotRun, TestName};
+pub use judge::{Deciding, Judgement, Standing, first_trouble, judge};
 pub(crate) use report::timestamp;
 pub use report::{
     Conclusion, CrateReport, OpReport, Report, Source, Summary, ToolchainIdentity, ToolchainReport, compare, conclude,
@@ -70,6 +75,15 @@ pub struct OpResult {
     pub worker: usize,
     /// Its dependencies that crates share: those that were compiled ahead of it, and those that were there.
     pub units: Tally,
+    /// What its tests came to, one by one, if it ran any.
+    pub tests: Option<Arc<Tests>>,
+}
+
+impl OpResult {
+    /// Whether it ran only some tests, to confirm a difference.
+    pub fn is_partial(&self) -> bool {
+        self.tests.as_ref().is_some_and(|tests| tests.selected)
+    }
 }
 
 /// What an experiment says of one crate. The order is that of reports: what needs a look comes first.

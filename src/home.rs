@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -48,6 +48,17 @@ pub enum HomeError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Commands made it under ids that this process doesn't have.
+    #[error(
+        "failed to remove {path}: {source}; commands of an earlier run made files there under subordinate ids of yours: \
+         `maar clean` removes them where newuidmap works, or `sudo rm -r {path}`"
+    )]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it couldn't be removed.
+        source: io::Error,
+    },
     /// A run is using it.
     #[error("a run is using {0}; wait for it to end")]
     InUse(PathBuf),
@@ -74,10 +85,29 @@ impl Home {
         Ok(home)
     }
 
-    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't.
+    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't. One that this user can't write
+    /// to can still be read.
     pub fn existing(dir: Option<PathBuf>) -> Result<Option<Self>, HomeError> {
         let dir = dir.or_else(default_dir).ok_or(HomeError::Unknown)?;
-        if dir.exists() { Self::open(Some(dir)).map(Some) } else { Ok(None) }
+        if !dir.exists() {
+            return Ok(None);
+        }
+        match Self::open(Some(dir.clone())) {
+            Err(HomeError::Io { source, .. }) if is_refused(&source) => {
+                let dir = dir.canonicalize().map_err(|source| HomeError::Io { what: "find", path: dir, source })?;
+                Ok(Some(Self { dir }))
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Checks that files can be made in the home, by making one.
+    ///
+    /// # Errors
+    /// When they can't.
+    pub fn check_writable(&self) -> Result<(), HomeError> {
+        let made = tempfile::tempfile_in(&self.dir).map(drop);
+        made.map_err(|source| HomeError::Io { what: "write to", path: self.dir.clone(), source })
     }
 
     /// The folder itself.
@@ -100,6 +130,11 @@ impl Home {
         self.cache().join("layers")
     }
 
+    /// Locks on the ids that commands of an ordinary user have; made when first needed.
+    pub fn users(&self) -> PathBuf {
+        self.dir.join("users")
+    }
+
     /// The HTML reports, a folder per experiment.
     pub fn reports(&self) -> PathBuf {
         self.dir.join("reports")
@@ -118,6 +153,12 @@ impl Home {
         let lock = lock_file(&path)?;
         lock.try_lock().map_err(|error| HomeError::Io { what: "lock", path, source: error.into() })?;
         Ok(Jobs { dir, _lock: lock })
+    }
+
+    /// Whether there are folders of other runs, dead or alive.
+    pub fn has_leftovers(&self) -> bool {
+        fs::read_dir(self.dir.join("jobs"))
+            .is_ok_and(|entries| entries.flatten().any(|entry| !entry.file_name().as_bytes().starts_with(b".")))
     }
 
     /// Removes the caches and what dead runs left, and says how much room that made.
@@ -141,6 +182,14 @@ impl Home {
         remove(&self.reports().join(experiment))
     }
 
+    /// The folder of the run that works on an experiment now; none if no run does.
+    pub fn jobs_of(&self, experiment: &str) -> Option<PathBuf> {
+        let folders = fs::read_dir(self.dir.join("jobs")).ok()?.flatten().map(|entry| entry.path());
+        let is_alive = |folder: &PathBuf| File::open(folder.join(".lock")).is_ok_and(|lock| lock.try_lock().is_err());
+        let mut of = folders.filter(|folder| fs::read_to_string(folder.join(OF)).is_ok_and(|name| name == experiment));
+        of.find(is_alive)
+    }
+
     /// Takes the experiment for this process.
     pub fn lock(&self, experiment: &str) -> Result<ExperimentLock, HomeError> {
         let path = self.dir.join("locks").join(experiment);
@@ -153,7 +202,16 @@ impl Home {
     }
 }
 
+/// The file in a run's folder that names its experiment.
+const OF: &str = ".experiment";
+
 impl Jobs {
+    /// Notes which experiment the run is of, for those who follow it.
+    pub fn name(&self, experiment: &str) -> Result<(), HomeError> {
+        let path = self.dir.join(OF);
+        fs::write(&path, experiment).map_err(|source| HomeError::Io { what: "write", path, source })
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -173,6 +231,11 @@ fn default_dir() -> Option<PathBuf> {
     Some(data.join("maar"))
 }
 
+/// Whether the host refuses to write there, rather than failing to.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
 fn make(path: &Path) -> Result<(), HomeError> {
     fs::create_dir_all(path).map_err(|source| HomeError::Io { what: "make", path: path.to_owned(), source })
 }
@@ -187,8 +250,9 @@ fn close(path: &Path) -> Result<(), HomeError> {
     })
 }
 
+/// Private, because a user who can open a lock can also take it, and keep maar out of its experiments.
 fn lock_file(path: &Path) -> Result<File, HomeError> {
-    File::options().write(true).create(true).truncate(false).open(path).map_err(|source| HomeError::Io {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|source| HomeError::Io {
         what: "open",
         path: path.to_owned(),
         source,
@@ -228,6 +292,9 @@ fn sweep(jobs: &Path) -> Result<Swept, HomeError> {
 
 fn remove(path: &Path) -> Result<(), HomeError> {
     match remove_folder(path) {
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(HomeError::Foreign { path: path.to_owned(), source })
+        }
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(HomeError::Io { what: "remove", path: path.to_owned(), source })
         }

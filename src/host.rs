@@ -1,4 +1,4 @@
-//! What this host has: cores, memory, and how hard pressed for it it is. Reads `/proc` and the cgroups of this process.
+//! The cores, the memory and the memory pressure of this host. Reads `/proc` and the cgroups of this process.
 
 use std::num::NonZero;
 use std::{fs, thread};
@@ -7,12 +7,12 @@ use bytesize::ByteSize;
 
 use crate::sandbox;
 
-/// The cores that processes here may use; 1 where that can't be told.
+/// The cores that processes here may use; 1 where the kernel doesn't report them.
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// The memory that processes here may use: the host's, or what a container or a service leaves of it. None where `/proc`
+/// The memory that processes here may use: the host's, or the limit of a container or a service. None where `/proc`
 /// can't tell.
 pub fn memory() -> Option<ByteSize> {
     let total = ByteSize(parse_total(&fs::read_to_string("/proc/meminfo").ok()?)?);

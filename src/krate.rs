@@ -1,9 +1,9 @@
-//! What a crate is called: its name, its version and where it comes from.
+//! The identity of a crate: its name, its version and its source.
 //!
 //! Names are checked when they are made, so that a `CrateName` can be put in a path, a URL or a command line.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use semver::Version;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct CrateName(String);
 
-/// Why a text is no crate name.
+/// Why a text is not a crate name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{}` is not a crate name: {reason}", .name.escape_debug())]
 pub struct BadCrateName {
@@ -103,18 +103,21 @@ pub enum Origin {
         /// 64 hexadecimal digits.
         checksum: String,
     },
-    /// A folder of the user's.
+    /// A local folder.
     Path {
-        /// The folder, absolute.
+        /// The folder, or the workspace that it is in, absolute.
         dir: PathBuf,
         /// The SHA-256, in hexadecimal, of the names and contents that were there when it was selected.
         digest: String,
+        /// Where the crate is below `dir`, if that is a workspace that it is a member of; else empty.
+        #[serde(default)]
+        member: PathBuf,
     },
-    /// Nowhere: the selection names a crate or version that doesn't exist, and this says which.
+    /// Nowhere: the selection names a crate or version that doesn't exist, named here.
     Missing(String),
-    /// A folder of the user's that holds no package that anybody could build, and why.
+    /// A local folder without a package that cargo could build, and why.
     Unusable(String),
-    /// The registry can't say at the moment; why not. A later run asks again.
+    /// The registry didn't answer, and why. A later run asks again.
     Unavailable(String),
 }
 
@@ -125,6 +128,18 @@ pub struct Selected {
     pub id: CrateId,
     /// Where its sources are.
     pub origin: Origin,
+}
+
+impl Selected {
+    /// Where the crate's manifest is below its sources: not at the top only if these are a whole workspace.
+    pub fn member(&self) -> &Path {
+        match &self.origin {
+            Origin::Path { member, .. } => member,
+            Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_) => {
+                Path::new("")
+            }
+        }
+    }
 }
 
 #[cfg(test)]

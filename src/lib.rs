@@ -1,4 +1,4 @@
-//! maar runs experiments over many Rust crates and says what a change breaks.
+//! maar runs experiments over many Rust crates and reports what a change breaks.
 //!
 //! Data flows one way: selection → plan → pipeline → store → compare → report. ARCHITECTURE.md has the map.
 
@@ -9,6 +9,7 @@ pub mod experiment;
 pub mod home;
 pub mod host;
 pub mod krate;
+pub mod libtest;
 pub mod nearest;
 pub mod ops;
 pub mod outcome;

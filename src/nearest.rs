@@ -1,6 +1,6 @@
 //! The name a user may have meant, for error messages.
 
-/// Names longer than this, in bytes, are no typos of ours, and are not compared.
+/// Names longer than this, in bytes, are not typos, and are not compared.
 const LONGEST: usize = 128;
 
 /// The candidate that `name` is most likely a typo of, if any is near: as in rustc, a third of the letters may differ.

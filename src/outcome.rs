@@ -43,15 +43,24 @@ pub enum OutcomeKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {
-    /// It doesn't compile; the distinct error codes in the order they came, such as `E0554`.
+    /// Something doesn't compile.
     Compile {
-        /// May be empty: not every error has a code.
+        /// What.
+        #[serde(default)]
+        part: Part,
+        /// The distinct error codes in the order they came, such as `E0554`. May be empty: not every error has a code.
         codes: Vec<String>,
+        /// The first error in the compiler's words: `E0308: mismatched types`. None in results of an older maar.
+        #[serde(default)]
+        first: Option<String>,
     },
     /// Its build script, or that of a dependency, failed.
     BuildScript {
         /// The package whose build script it is, as cargo names it: `foo v1.0.0`.
         package: String,
+        /// What it panicked with, or else how it ended.
+        #[serde(default)]
+        why: Option<String>,
     },
     /// cargo refused before anything was compiled; its first error.
     Cargo(String),
@@ -62,10 +71,68 @@ pub enum Failure {
         /// How many more failed.
         more: usize,
     },
+    /// A test target ended otherwise than a test harness does that counts its failed tests: it crashed, or has a harness
+    /// of its own.
+    Target {
+        /// Which, in words: "test target `conformance`".
+        target: String,
+        /// How its process ended.
+        end: ProcessEnd,
+    },
     /// The command ended with this exit code, and nothing more is known.
     Exit(i32),
     /// The command was ended by this signal (its number on Linux), which maar didn't send.
     Signal(i32),
+    /// It failed, and something may be the cause that the crate has elsewhere and not in a cell.
+    Without {
+        /// How it failed.
+        failure: Box<Failure>,
+        /// What it went without.
+        withheld: Vec<Withheld>,
+    },
+}
+
+/// The part of a build that doesn't compile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The crate's library or binary.
+    #[default]
+    Crate,
+    /// Another target of the crate, in words: "example `demo`".
+    Target(String),
+    /// A dependency, as cargo names it: `foo v1.0.0`.
+    Dependency(String),
+}
+
+/// How a process ended that didn't succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessEnd {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal: its number on Linux.
+    Signal(i32),
+}
+
+/// Something that a crate has on its author's machine and not in a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withheld {
+    /// A file of the crate that would redirect its build, such as `.cargo/config.toml`.
+    File(String),
+    /// The `.git` folder of the crate, or of a folder above it.
+    Git,
+    /// The workspace above the crate's folder.
+    Workspace,
+    /// A link that leads out of the crate's folder, or something that is neither a file nor a folder.
+    Link(String),
+    /// The network.
+    Network,
+    /// rustup, and with it `cargo +TOOLCHAIN`.
+    Rustup,
+    /// Renames between folders that are on one file system elsewhere.
+    Renames,
 }
 
 /// Why a crate can't be built by anyone.
@@ -86,6 +153,13 @@ pub enum Breakage {
     Lockfile(String),
     /// It has nothing to build: neither a library nor a binary.
     NoTargets,
+    /// It is broken in a cell, and something may be the cause that the crate has elsewhere.
+    Without {
+        /// Why it is broken.
+        breakage: Box<Breakage>,
+        /// What it went without.
+        withheld: Vec<Withheld>,
+    },
 }
 
 /// Which limit was hit, or what failed on the host.
@@ -183,19 +257,71 @@ impl fmt::Display for OutcomeKind {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Compile { codes } if codes.is_empty() => write!(f, "does not compile"),
-            Self::Compile { codes } => write!(f, "does not compile: {}", codes.join(", ")),
-            Self::BuildScript { package } => write!(f, "the build script of {package} failed"),
+            Self::Compile { part, codes, first } => {
+                write!(f, "{part}does not compile")?;
+                let said = |code: &&String| first.as_ref().is_some_and(|first| first.starts_with(code.as_str()));
+                let others: Vec<&str> = codes.iter().filter(|code| !said(code)).map(String::as_str).collect();
+                match (first, others.as_slice()) {
+                    (None, []) => Ok(()),
+                    (None, codes) => write!(f, ": {}", codes.join(", ")),
+                    (Some(first), []) => write!(f, ": {first}"),
+                    (Some(first), others) => write!(f, ": {first}; also {}", others.join(", ")),
+                }
+            }
+            Self::BuildScript { package, why: None } => write!(f, "the build script of {package} failed"),
+            Self::BuildScript { package, why: Some(why) } => write!(f, "the build script of {package} failed: {why}"),
             Self::Cargo(message) => write!(f, "cargo: {message}"),
             Self::Tests { names, more: 0 } => write!(f, "tests failed: {}", names.join(", ")),
             Self::Tests { names, more } => write!(f, "tests failed: {} and {more} more", names.join(", ")),
-            Self::Exit(code) => write!(f, "exit code {code}"),
+            Self::Target { target, end } => write!(f, "{target}: {end}"),
+            Self::Exit(code) => ProcessEnd::Code(*code).fmt(f),
+            Self::Signal(signal) => ProcessEnd::Signal(*signal).fmt(f),
+            Self::Without { failure, withheld } => write!(f, "{failure} ({})", sentence(withheld)),
+        }
+    }
+}
+
+/// With a space behind it, or empty.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crate => Ok(()),
+            Self::Target(target) => write!(f, "{target} "),
+            Self::Dependency(package) => write!(f, "dependency {package} "),
+        }
+    }
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "killed by {name}"),
                 Err(_) => write!(f, "killed by signal {signal}"),
             },
         }
     }
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "`{path}`"),
+            Self::Git => write!(f, "`.git`"),
+            Self::Workspace => write!(f, "the workspace above the folder"),
+            Self::Link(path) => write!(f, "the link `{path}` out of the folder"),
+            Self::Network => write!(f, "the network"),
+            Self::Rustup => write!(f, "rustup and `cargo +TOOLCHAIN`"),
+            Self::Renames => write!(f, "some renames, between two file systems"),
+        }
+    }
+}
+
+/// Such as "not in the cell: `.git`, the network".
+fn sentence(withheld: &[Withheld]) -> String {
+    let list: Vec<String> = withheld.iter().map(Withheld::to_string).collect();
+    format!("not in the cell: {}", list.join(", "))
 }
 
 impl fmt::Display for Breakage {
@@ -208,6 +334,7 @@ impl fmt::Display for Breakage {
             Self::Unresolvable(what) => write!(f, "dependencies can't be resolved: {what}"),
             Self::Lockfile(what) => write!(f, "bad lockfile: {what}"),
             Self::NoTargets => write!(f, "neither a library nor a binary to build"),
+            Self::Without { breakage, withheld } => write!(f, "{breakage} ({})", sentence(withheld)),
         }
     }
 }
@@ -239,7 +366,11 @@ mod tests {
     fn an_outcome_survives_the_store() {
         for outcome in [
             Outcome::Passed,
-            Outcome::Failed(Failure::Compile { codes: vec!["E0554".into()] }),
+            Outcome::Failed(Failure::Compile { part: Part::Crate, codes: vec!["E0554".into()], first: None }),
+            Outcome::Failed(Failure::Without {
+                failure: Box::new(Failure::Target { target: "test target `a`".into(), end: ProcessEnd::Code(1) }),
+                withheld: vec![Withheld::File(".cargo/config.toml".into()), Withheld::Network],
+            }),
             Outcome::Broken(Breakage::Missing("no crate named `x`".into())),
             Outcome::Inconclusive(Cause::TimedOut(Duration::from_millis(1500))),
             Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::gib(4))),
@@ -249,5 +380,31 @@ mod tests {
             let json = serde_json::to_string(&outcome).unwrap();
             assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), outcome, "{json}");
         }
+    }
+
+    #[test]
+    fn results_of_an_older_maar_are_still_read() {
+        for (json, reason) in [
+            (r#"{"kind":"failed","reason":{"compile":{"codes":["E0554"]}}}"#, "does not compile: E0554"),
+            (
+                r#"{"kind":"failed","reason":{"build-script":{"package":"a v1.0.0"}}}"#,
+                "the build script of a v1.0.0 failed",
+            ),
+        ] {
+            let outcome: Outcome = serde_json::from_str(json).unwrap();
+            assert_eq!(outcome.reason().as_deref(), Some(reason));
+        }
+    }
+
+    #[test]
+    fn a_compile_error_names_the_part_the_first_error_and_the_other_codes() {
+        let codes = vec!["E0308".to_owned(), "E0433".to_owned()];
+        let first = Some("E0308: mismatched types".to_owned());
+        let of = |part| Failure::Compile { part, codes: codes.clone(), first: first.clone() }.to_string();
+        assert_eq!(of(Part::Crate), "does not compile: E0308: mismatched types; also E0433");
+        assert_eq!(
+            of(Part::Dependency("a v1.0.0".into())),
+            "dependency a v1.0.0 does not compile: E0308: mismatched types; also E0433"
+        );
     }
 }

@@ -3,22 +3,26 @@
 //! Says what is to be done and in which order; never when, where or by whom.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::Experiment;
 use crate::krate::{Origin, Selected};
-use crate::ops::Op;
+use crate::libtest::Tests;
+use crate::ops::{Op, Retest};
 use crate::outcome::{Cause, Outcome};
-use crate::sandbox::{Limits, MAX_PRINTED};
+use crate::sandbox::Limits;
 use crate::toolchain::Toolchain;
 
 mod fingerprint;
+mod forms;
 #[cfg(test)]
 mod tests;
 
 use fingerprint::Particulars;
 pub use fingerprint::{BadFingerprint, Fingerprint};
+pub use forms::adopt;
 
 /// One step of a crate's way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,8 +55,19 @@ pub struct CratePlan {
     pub steps: Vec<Step>,
 }
 
-/// What came of a step, each time that it ran: which time, and what. In order.
-pub type Attempts = Vec<(u32, Outcome)>;
+/// What came of a step one time that it ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which time: 1 is the first.
+    pub number: u32,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// What its tests came to, one by one, where that is known.
+    pub tests: Option<Arc<Tests>>,
+}
+
+/// What came of a step, each time that it ran, in order.
+pub type Attempts = Vec<Attempt>;
 
 /// What is still to be done for one crate.
 pub type Queue = VecDeque<Step>;
@@ -101,10 +116,10 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
 }
 
 /// Whether later ops may see what an op did to the crate's folder. What cargo leaves there, it can make again.
-fn leaves_files(op: &Op) -> bool {
+pub fn leaves_files(op: &Op) -> bool {
     match op {
         Op::Prepare | Op::Command(_) => true,
-        Op::Check | Op::Build | Op::BuildTests | Op::Test | Op::Clippy | Op::Doc => false,
+        Op::Check | Op::Build | Op::BuildTests | Op::Test | Op::Retest(_) | Op::Clippy | Op::Doc => false,
     }
 }
 
@@ -117,6 +132,14 @@ pub fn repetition(plan: &CratePlan, failed: &Step, passed: &Step, attempt: u32) 
     };
     let steps = plan.steps.iter().enumerate().filter(is_wanted);
     steps.map(|(_, step)| Step { attempt, ..step.clone() }).collect()
+}
+
+/// The steps that run a few tests again in which two toolchains differ.
+pub fn retest(one: &Step, other: &Step, retest: &Retest, attempt: u32) -> Queue {
+    let again = |step: &Step| Step { op: Op::Retest(retest.clone()), attempt, ..step.clone() };
+    let mut steps = [again(one), again(other)];
+    steps.sort_by_key(|step| step.toolchain);
+    steps.into()
 }
 
 /// Takes off the queue what the outcome of a step makes pointless.
@@ -138,7 +161,7 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::OutOfMemory(hit)) => *hit >= limits.memory,
         Outcome::Inconclusive(Cause::OutOfProcesses(hit)) => *hit >= limits.pids,
         Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
-        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= MAX_PRINTED,
+        Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= limits.most_printed(),
         // A host that had no network or no disk may have them now, a host that was refused may be allowed, and a defect of
         // maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Refused(_) | Cause::Host(_))

@@ -16,11 +16,11 @@ pub fn is_deceptive(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The most characters that are shown; a reason has a page of its own in the report.
-const MAX: usize = 400;
+/// The largest number of characters that are kept of a line: more than any reason of maar has.
+const MAX: usize = 4000;
 
-/// One line of what `text` says: escape sequences are gone, white space is single blanks, other characters without a
-/// shape of their own are `�`, and the end is cut off beyond 400 characters.
+/// `text` as one line: escape sequences are gone, white space is single blanks, other characters without a shape of
+/// their own are `�`, and the end is cut off beyond 4000 characters.
 pub fn one_line(text: &str) -> String {
     let mut line = String::new();
     let mut length = 0;
@@ -44,7 +44,7 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// What a message of several lines says, without escape sequences; other characters without a shape of their own are `�`.
+/// A message of several lines without escape sequences; other characters without a shape of their own are `�`.
 pub fn lines(text: &str) -> String {
     let shown = |c| if is_deceptive(c) && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
     anstream::adapter::strip_str(text).flat_map(str::chars).map(shown).collect()

@@ -9,7 +9,7 @@ mod repetition;
 mod share;
 mod tracer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ use crate::home::Jobs;
 use crate::ops::{Done, Stage, Tools};
 use crate::outcome::Outcome;
 use crate::pipeline::{self, DropCause, Event, Pool, PoolId, Pressure, Summary, Times};
-use crate::plan::{self, Attempts, CratePlan, Fingerprint, Queue, Step};
+use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
 use crate::progress::{Label, Progress, Update};
 use crate::schedule::{self, Expectations};
 use crate::stop::{Stop, StopLevel, Stopper};
@@ -44,8 +44,8 @@ pub struct Setup {
     pub plans: Vec<CratePlan>,
     /// What earlier runs found out.
     pub finished: HashMap<Fingerprint, Outcome>,
-    /// All of what they found out where they ran a step more than once.
-    pub repeated: HashMap<Fingerprint, Attempts>,
+    /// All of what they found out where they ran a step more than once, or single tests have a say.
+    pub attempts: HashMap<Fingerprint, Attempts>,
     /// Where jobs have their folders.
     pub jobs: Jobs,
     /// What is known of the crates' ops before they run.
@@ -103,6 +103,7 @@ pub async fn run(
     }
     let shared = Arc::new(setup);
     let order = order(&shared);
+    tell_known(&shared, &order, progress);
     let mut left = Left::all(order.len());
     let (removal, removers) = removal::start(shared.experiment.in_flight);
     let jobs = order.into_iter().filter_map({
@@ -168,8 +169,9 @@ impl Setup {
 
     /// What earlier runs found out about a step.
     fn attempts(&self, step: &Step) -> Attempts {
-        let only = || self.finished.get(&step.fingerprint).map(|outcome| (1, outcome.clone()));
-        self.repeated.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
+        let only = || self.finished.get(&step.fingerprint);
+        let only = || only().map(|outcome| Attempt { number: 1, outcome: outcome.clone(), tests: None });
+        self.attempts.get(&step.fingerprint).cloned().unwrap_or_else(|| only().into_iter().collect())
     }
 }
 
@@ -184,6 +186,16 @@ async fn removed(removers: Removers, progress: &mut Progress) -> Duration {
             progress.update(Update::Note("removing the folders of the last crates".to_owned()));
             removal.await
         }
+    }
+}
+
+/// Reports the verdicts of the crates that have nothing to run.
+fn tell_known(setup: &Setup, begin: &[usize], progress: &mut Progress) {
+    let begin: HashSet<usize> = begin.iter().copied().collect();
+    for krate in (0..setup.plans.len()).filter(|krate| !begin.contains(krate)) {
+        let (verdict, reason) = verdict(setup, krate, &History::default());
+        let krate = setup.plans[krate].krate.id.to_string();
+        progress.update(Update::Known { krate, verdict, reason });
     }
 }
 
@@ -302,8 +314,9 @@ impl Sink<'_> {
             waited: times.started.duration_since(times.queued),
             worker,
             units: done.dependencies,
+            tests: done.tests,
         };
-        self.known.entry(tag.krate).or_default().add(self.shared, &tag.step, result.outcome.clone());
+        self.known.entry(tag.krate).or_default().add(self.shared, &tag.step, &result.outcome, result.tests.as_ref());
         let toolchain = tag.step.toolchain.map(|index| &self.shared.tools.toolchains[index]);
         self.writer
             .append(Record {
@@ -342,6 +355,7 @@ impl Sink<'_> {
             toolchain: tag.step.toolchain.map(|index| self.shared.tools.toolchains[index].spec.to_string()),
             pool: pool.0,
             worker,
+            activity: tag.activity.clone(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which crate goes first, and what an op is expected to take. Pure.
+//! The order of crates, and the expected time and memory of ops. Pure.
 //!
 //! Expectations only order the work and fit it into memory; a wrong one costs time, never a result.
 
@@ -11,7 +11,7 @@ use crate::krate::CrateName;
 use crate::ops::{OpName, Stage};
 use crate::plan::Step;
 
-/// What an op of a crate took when it ran before, on average, and the most memory it ever held.
+/// The recorded mean time of a crate's op, and its highest memory peak.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The crate, in any version.
@@ -24,26 +24,26 @@ pub struct Recorded {
     pub peak: Option<ByteSize>,
 }
 
-/// What is known of crates before they run.
+/// Recorded times and sizes of crates, from earlier runs and lockfiles.
 #[derive(Debug, Default)]
 pub struct Expectations {
     of_crate: HashMap<CrateName, Vec<Recorded>>,
-    /// What the op takes for a crate of which nothing is known: the mean of all others.
+    /// The expected time of a crate without a record: the mean of all others.
     of_op: HashMap<OpName, Duration>,
 }
 
 /// How long an op takes where nothing like it has ever run: about the mean of popular crates, on one core.
 const WALL: Duration = Duration::from_secs(20);
-/// How long a package of the lockfile takes to compile, about, on one core: what twenty popular crates came to, with
+/// How long a package of the lockfile takes to compile, about, on one core: measured on twenty popular crates, with
 /// their dependencies.
 const PACKAGE_WALL: Duration = Duration::from_secs(1);
-/// What a compiler or a test holds, where it isn't known: most take less, and hardly any build takes more.
+/// The expected memory of an op without a record: most ops take less, and hardly any build takes more.
 const PEAK: ByteSize = ByteSize::gib(1);
 /// What `prepare` holds: cargo resolving, and a tarball being unpacked.
 const FETCH_PEAK: ByteSize = ByteSize::mib(128);
 
 impl Expectations {
-    /// Learns from what ran before.
+    /// Learns from recorded ops.
     pub fn new(recorded: Vec<Recorded>) -> Self {
         let mut of_crate: HashMap<CrateName, Vec<Recorded>> = HashMap::new();
         let mut sums: HashMap<OpName, (Duration, u32)> = HashMap::new();
@@ -91,12 +91,12 @@ pub fn unknown_peak(stage: Stage) -> ByteSize {
     }
 }
 
-/// The jobs in the order in which they should begin, when so many run at a time: each begins ahead of its turn by twice the
-/// time that it takes, so that a large one at the end doesn't make all wait for it.
+/// Orders jobs so that long ones start early: each moves ahead of its turn by twice its expected duration, so that no
+/// long job is left to run alone at the end.
 ///
-/// In a short run that is the largest first; a long one keeps the order given nearly everywhere. Sorting all by size would
-/// part it into a time when everything is slow to test and one when everything is fetched in no time, and no number of
-/// workers fits both.
+/// In a short run that is the largest first; a long one keeps the order given nearly everywhere. Sorting all by size
+/// would part it into a time when everything is slow to test and one when everything is fetched in no time, and no
+/// number of workers fits both.
 pub fn order<T>(jobs: impl IntoIterator<Item = (T, Duration)>, at_once: usize) -> Vec<T> {
     let mut turn = 0.0;
     let begin = |(job, wall): (T, Duration)| {
@@ -110,7 +110,7 @@ pub fn order<T>(jobs: impl IntoIterator<Item = (T, Duration)>, at_once: usize) -
     jobs.into_iter().map(|(_, job)| job).collect()
 }
 
-/// The priority of a step: crates that are further along first, so that what is started ends before more starts; among
+/// The priority of a step: crates that are further along first, so that crates in progress end before more start; among
 /// equals the longest first.
 pub fn priority(depth: u32, wall: Duration) -> u64 {
     let wall = u32::try_from(wall.as_millis()).unwrap_or(u32::MAX);

@@ -1,10 +1,10 @@
-//! What if: replays what an experiment recorded through the real engine, on other workers, cores and memory.
+//! What if: replays a recorded experiment through the real engine, on other workers, cores and memory.
 //!
-//! Time is virtual, so that a day passes in seconds. What is modelled, and what isn't:
+//! Time is virtual, so that a day passes in seconds. The model and its limits:
 //!
-//! - An op takes the time that it took, and the cores are shared evenly among those that compute (see `cpu`). What the
+//! - An op takes its recorded time, and computing ops share the cores evenly (see `cpu`). What the
 //!   recorded run itself lost to too few cores is not known, and stays in.
-//! - Memory is admitted as in a run: the sum of the recorded peaks stays within what there is.
+//! - Memory is admitted as in a run: the sum of the recorded peaks stays within the memory.
 //! - Disk and network are as fast as they were, however many use them.
 //! - More crates than were recorded are made by taking those again.
 
@@ -40,7 +40,7 @@ pub struct Machine {
 pub struct Replayed {
     /// How long the run took.
     pub wall: Duration,
-    /// What each stage did, in the order of [`Stage::ALL`].
+    /// The counts of each stage, in the order of [`Stage::ALL`].
     pub pools: Vec<pipeline::PoolSummary>,
     /// The part of the cores' time that was used, from 0 to 1.
     pub cores_busy: f64,
@@ -83,7 +83,7 @@ impl Replayed {
         if available > 0.0 { busy / available } else { 0.0 }
     }
 
-    /// What a stage did.
+    /// The counts and times of a stage.
     pub fn pool(&self, stage: Stage) -> pipeline::PoolSummary {
         self.pools.get(stage.place()).copied().unwrap_or_default()
     }

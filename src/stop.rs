@@ -1,4 +1,4 @@
-//! How work is told to end: `Run < Drain < Kill`, over a watch channel that never blocks.
+//! How work ends early: `Run < Drain < Kill`, over a watch channel that never blocks.
 
 use tokio::sync::watch;
 
@@ -7,9 +7,9 @@ use tokio::sync::watch;
 pub enum StopLevel {
     /// Go on.
     Run,
-    /// Start nothing new, finish what is running.
+    /// Start nothing new, finish running work.
     Drain,
-    /// End what is running, now.
+    /// End running work now.
     Kill,
 }
 
@@ -57,7 +57,7 @@ impl Stop {
         self.wait_for(|current| current >= level).await;
     }
 
-    /// Waits until the level is above `level`, and says what it is then.
+    /// Waits until the level is above `level`, and returns the new level.
     pub async fn risen_above(&self, level: StopLevel) -> StopLevel {
         self.wait_for(|current| current > level).await
     }
@@ -66,7 +66,7 @@ impl Stop {
         let mut receiver = self.0.clone();
         match receiver.wait_for(|current| enough(*current)).await.map(|level| *level) {
             Ok(level) => level,
-            // The stopper is gone, so nobody can ask for an end any more.
+            // The stopper is gone, so no stop can arrive any more.
             Err(_) => std::future::pending().await,
         }
     }

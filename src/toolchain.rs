@@ -1,4 +1,4 @@
-//! Toolchains: what a user writes (`ToolchainSpec`) and what is installed (`Toolchain`).
+//! Toolchains: a user's spec (`ToolchainSpec`) and an installed toolchain (`Toolchain`).
 //!
 //! Looking toolchains up asks rustup or rustc; nothing is ever installed.
 
@@ -71,7 +71,8 @@ pub struct Toolchain {
     pub spec: ToolchainSpec,
     /// The version of its rustc, without the commit: `1.95.0`, `1.97.0-nightly`.
     pub version: Version,
-    /// What `rustc --version` prints, which tells two nightlies apart; of one's own builds also when it was built.
+    /// The output of `rustc --version`, which differs between two nightlies; for a locally built compiler also its
+    /// build time.
     pub identity: String,
     /// Its folder, which holds `bin/cargo` and `bin/rustc`.
     pub sysroot: PathBuf,

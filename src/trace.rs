@@ -1,9 +1,8 @@
 //! Writes a trace of a run in Chrome's format, for `chrome://tracing` and <https://ui.perfetto.dev>.
 //!
-//! The format is the JSON array of
-//! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>: a process for every pool, a thread
-//! for every worker. The file is whole after every event, whatever becomes of the process: each one is written over the
-//! closing bracket, with a new one behind it, in one call.
+//! The format is the JSON array of <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>: a
+//! process for every pool, a thread for every worker. The file is whole after every event, even if the process dies:
+//! each one is written over the closing bracket, with a new one behind it, in one call.
 
 use std::fs::File;
 use std::io;
@@ -49,7 +48,7 @@ pub struct Span<'a> {
     pub args: Args<'a>,
 }
 
-/// What is told of an op besides its time.
+/// The fields of an op besides its time.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Args<'a> {
@@ -57,7 +56,7 @@ pub struct Args<'a> {
     pub krate: &'a str,
     pub op: &'a str,
     pub toolchain: Option<&'a str>,
-    /// `stopped` if there is none.
+    /// `stopped` without one.
     pub outcome: &'a str,
     pub reason: Option<&'a str>,
     pub waited_ms: u64,
@@ -67,7 +66,7 @@ pub struct Args<'a> {
     pub reused: usize,
 }
 
-/// What the whole run took.
+/// The times of the whole run.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Totals<'a> {
@@ -79,7 +78,7 @@ pub struct Totals<'a> {
     pub pools: Vec<PoolTotals<'a>>,
 }
 
-/// What a pool did. Times are summed over its workers or steps.
+/// The counts and times of a pool. Times are summed over its workers or steps.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct PoolTotals<'a> {
@@ -130,7 +129,7 @@ struct Ordered {
 }
 
 impl Trace {
-    /// Begins a trace, in place of what the file holds. It must be one that can be written anywhere: no pipe.
+    /// Begins a trace, in place of the file's content. The file must be seekable, not a pipe.
     pub fn create(path: &Path) -> Result<Self, TraceError> {
         let failed = |source| TraceError { path: path.to_owned(), source };
         let file = File::create(path).map_err(failed)?;
@@ -151,7 +150,7 @@ impl Trace {
         Ok(())
     }
 
-    /// Tells of an op that ended.
+    /// Appends an op that ended.
     pub fn span(&mut self, span: &Span<'_>) -> Result<(), TraceError> {
         let Span { pool, worker, from, wall, args } = span;
         let op = args.toolchain.map_or_else(|| args.op.to_owned(), |toolchain| format!("{}@{toolchain}", args.op));
@@ -160,7 +159,7 @@ impl Trace {
         self.write(&Event { ph: "X", name, pid: *pool, tid, ts, dur, s: None, args })
     }
 
-    /// Tells how much there is to do for a pool from now on.
+    /// Appends a change of a pool's load.
     pub fn load(&mut self, pool: usize, at: Duration, load: Load) -> Result<(), TraceError> {
         self.write(&Event {
             ph: "C",
@@ -174,7 +173,7 @@ impl Trace {
         })
     }
 
-    /// Tells what the run took, at its end.
+    /// Appends the run's times, at its end.
     pub fn end(&mut self, at: Duration, totals: &Totals<'_>) -> Result<(), TraceError> {
         let (tid, ts) = (Some(0), micros(at));
         self.write(&Event { ph: "i", name: "end of the run", pid: 0, tid, ts, dur: None, s: Some("g"), args: totals })

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("krate", &[]),
+    ("libtest", &[]),
     ("nearest", &[]),
     ("outcome", &[]),
     ("owner", &[]),
@@ -25,16 +26,28 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("prebuild", &["cache"]),
     (
         "ops",
-        &["cache", "krate", "outcome", "owner", "prebuild", "printable", "registry", "sandbox", "stop", "toolchain"],
+        &[
+            "cache",
+            "krate",
+            "libtest",
+            "outcome",
+            "owner",
+            "prebuild",
+            "printable",
+            "registry",
+            "sandbox",
+            "stop",
+            "toolchain",
+        ],
     ),
     ("experiment", &["krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
-    ("plan", &["experiment", "krate", "ops", "outcome", "sandbox", "toolchain"]),
+    ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
-    ("compare", &["krate", "ops", "outcome", "plan", "toolchain"]),
+    ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
-    ("store", &["compare", "krate", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
+    ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
-    ("progress", &["compare", "outcome", "pipeline", "printable"]),
+    ("progress", &["compare", "ops", "outcome", "pipeline", "printable"]),
     (
         "run",
         &[
@@ -43,6 +56,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "home",
             "host",
             "krate",
+            "libtest",
             "ops",
             "outcome",
             "pipeline",
@@ -91,15 +105,16 @@ const DOORED: [&str; 3] = ["cache", "ops", "sandbox"];
 /// command runs in it.
 const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"];
 
-/// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls by
-/// which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
+/// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
+/// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
+const OTHER_DOORS: [(&str, &[&str], &str); 25] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
-    ("cache/key.rs", &["fs::metadata"], "the host's toolchains and system folders"),
+    ("cache/key.rs", &["fs::metadata", "fs::read_to_string"], "the host's toolchains, system folders and ids"),
     (
         "cache/layer.rs",
         &[
             "File::open",
+            "File::options",
             "fs::create_dir",
             "fs::create_dir_all",
             "fs::hard_link",
@@ -120,6 +135,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
             "fs::read_dir",
             "fs::remove_file",
             "fs::rename",
+            "fs::set_permissions",
             "fs::write",
         ],
         "layers, notes and bases, which are below the overlays of cells",
@@ -136,7 +152,20 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
         "a folder that cells see read-only",
     ),
     ("ops/prepare.rs", &["fs::read"], "the user's certificates"),
-    ("ops/workspace.rs", &["fs::chown", "fs::create_dir"], "the job's own folder, which no cell sees"),
+    ("ops/workspace.rs", &["fs::chown", "fs::create_dir", "fs::read_dir"], "the job's own folder, which no cell sees"),
+    (
+        "sandbox/copy.rs",
+        &[
+            "File::open",
+            "fs::copy",
+            "fs::create_dir",
+            "fs::read_dir",
+            "fs::read_link",
+            "fs::set_permissions",
+            "fs::symlink",
+        ],
+        "sources as `prepare` left them, copied where no command has been yet",
+    ),
     ("sandbox/console.rs", &["File::options"], "the user's terminal"),
     ("sandbox/docker/container.rs", &["fs::read_dir", "fs::remove_dir"], "the kernel's part of an overlay"),
     (
@@ -156,21 +185,29 @@ const OTHER_DOORS: [(&str, &[&str], &str); 20] = [
         &["fs::metadata", "fs::read_dir", "fs::read_link", "fs::read_to_string"],
         "the kernel's own files, and the state of files that are open",
     ),
+    ("sandbox/live.rs", &["File::options", "fs::remove_file"], "the job's own folder, which no cell sees"),
     (
         "sandbox/native.rs",
-        &["fs::create_dir", "fs::read_dir", "fs::read_to_string", "fs::remove_dir"],
+        &["fs::create_dir", "fs::create_dir_all", "fs::read_dir", "fs::remove_dir"],
         "the scratch folder and the kernel's part of an overlay, which no cell sees",
     ),
+    ("sandbox/id_map.rs", &["fs::metadata", "fs::read_to_string"], "the kernel's own files"),
     ("sandbox/probe.rs", &["fs::create_dir", "fs::read_to_string"], "a folder of the probe's own"),
     ("sandbox/process_tree.rs", &["fs::read_dir", "fs::read_to_string"], "the kernel's own files"),
+    (
+        "sandbox/subordinate.rs",
+        &["File::open", "fs::read_to_string"],
+        "the kernel's own files, and the host's accounts",
+    ),
     (
         "sandbox/unlinked.rs",
         &["fs::metadata", "fs::read_dir", "fs::read_to_string"],
         "the kernel's own files, and the state of files that are open",
     ),
+    ("sandbox/users.rs", &["DirBuilder::new", "File::options"], "locks that are maar's user's alone"),
 ];
 
-/// Commands run there as maar's own user, on the host's files: there is no wall to hold.
+/// Commands run there as maar's own user, on the host's files: it has no wall to hold.
 const WITHOUT_WALLS: &str = "sandbox/unconfined.rs";
 
 #[test]
@@ -205,7 +242,7 @@ fn file_calls(text: &str) -> BTreeSet<String> {
                 let is_whole = !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
                 let rest = &line[at + prefix.len()..];
                 let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-                // Made of what is open already.
+                // Made from open files.
                 if is_whole && !name.is_empty() && name != "from" {
                     calls.insert(format!("{prefix}{name}"));
                 }

@@ -1,7 +1,7 @@
 //! The suites of the sandbox on a kernel with cgroups of version 2 only: one in an emulator, where the host has others.
 //!
-//! All of `sandbox` and `hostile`, as root and as an ordinary user with a delegated group; and under a real systemd what
-//! it takes to get a group from there. Knows nothing of the cases but which to leave out.
+//! All of `sandbox` and `hostile`, as root and as an ordinary user with a delegated group; and under a real systemd
+//! what it takes to get a group from there. Knows nothing of the cases but which to leave out.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
 
@@ -12,10 +12,10 @@ use std::process::Command;
 const LEFT_OUT: [&str; 7] = [
     // The suites' own way to become an ordinary user, without a delegated group. There is another here, with one.
     "the_same_holds_for_an_ordinary_user",
-    // There is no Docker in there.
+    // The machine has no Docker.
     "the_same_holds_in_containers",
-    // Hundreds of megabytes through a terminal: three minutes each in an emulator, and nothing that cgroups have a say in.
-    // What is cut from long output is shown by `output::one_endless_line_is_cut_in_the_middle`.
+    // Hundreds of megabytes through a terminal: three minutes each in an emulator, and nothing that cgroups have a say
+    // in. The cut in long output is tested by `output::one_endless_line_is_cut_in_the_middle`.
     "output::a_flood_is_ended",
     "limits::a_flood_of_output_is_kept_at_both_ends",
     "limits::who_prints_more_than_anyone_reads_is_ended",
@@ -24,7 +24,7 @@ const LEFT_OUT: [&str; 7] = [
     "short::a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself",
 ];
 
-/// What has to do with the group that maar itself is in; that limits hold below it is shown without systemd.
+/// Tests of the group that maar itself is in; the tests without systemd show that limits hold below it.
 const OF_SYSTEMD: [&str; 5] = [
     "systemd::",
     "probe::",

@@ -86,3 +86,31 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         assert_eq!(text(&output.stderr), "", "{args:?}");
     }
 }
+
+#[test]
+fn help_and_home_are_found_where_users_look_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let home = home.to_str().unwrap();
+    for args in [&["help"][..], &["help", "run"], &["--home", home, "ops"], &["ops", "--home", home]] {
+        let output = maar(folder.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+    let output = maar(folder.path(), &["--home", home, "status"]);
+    assert!(text(&output.stderr).contains("no experiment has been run in this home"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_folder_or_version_written_as_elsewhere_is_pointed_at_its_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    for (selection, hint) in [
+        ("./mine", "a folder is selected with `path:./mine`"),
+        ("serde-1.0.200", "did you mean `serde@1.0.200`?"),
+        ("serde 1.0.200", "did you mean `serde@1.0.200`?"),
+    ] {
+        let output = maar(folder.path(), &["-c", selection]);
+        assert_eq!(output.status.code(), Some(2), "{selection}");
+        assert!(text(&output.stderr).contains(hint), "{}", text(&output.stderr));
+    }
+}

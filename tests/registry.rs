@@ -11,14 +11,14 @@ use maar::krate::{Origin, Selected};
 use maar::outcome::{Breakage, Cause, Outcome};
 use maar::registry::lockfile::Lockfile;
 use maar::registry::select::Reach;
-use maar::registry::{Config, Gate, Package, Registry, RegistryError, Upstream, select, tree};
+use maar::registry::{Access, Config, Gate, Package, Registry, RegistryError, Upstream, select, tree};
 use support::fixture::Fixture;
 use support::registry::{TestRegistry, write_cargo_home};
 
-/// A client of `upstream` with a cache in `dir`. Each is a run of its own.
+/// A client of `upstream` with a cache in `dir`. Each counts as one run.
 fn open(upstream: &TestRegistry, dir: &Path) -> Registry {
     let upstream = Upstream { index: upstream.url().parse().unwrap(), ca_file: None };
-    Registry::open(Config { upstream, cache: dir.join("cache") }).unwrap()
+    Registry::open(Config { upstream, cache: dir.join("cache"), access: Access::Online }).unwrap()
 }
 
 async fn select(registry: &Registry, text: &str) -> Selected {
@@ -26,7 +26,7 @@ async fn select(registry: &Registry, text: &str) -> Selected {
     registry.select(&selection).await.unwrap()
 }
 
-/// What a selection resolves to, as `NAME@VERSION` or as the reason why it doesn't.
+/// The resolved crate of a selection, as `NAME@VERSION` or as the reason why there is none.
 async fn selected(registry: &Registry, text: &str) -> String {
     let selected = select(registry, text).await;
     match selected.origin {
@@ -103,13 +103,13 @@ async fn a_folder_is_selected_by_its_manifest_and_known_by_its_digest() {
         let selected = select(&registry, &text).await;
         assert_eq!(selected.id.to_string(), expected);
         let digest = tree::digest(&krate).unwrap().to_string();
-        assert_eq!(selected.origin, Origin::Path { dir: krate.clone(), digest });
+        assert_eq!(selected.origin, Origin::Path { dir: krate.clone(), digest, member: "".into() });
     }
-    std::fs::write(krate.join("Cargo.toml"), "[workspace]").unwrap();
+    std::fs::write(krate.join("Cargo.toml"), "[dependencies]").unwrap();
     let selected = select(&registry, &text).await;
     assert_eq!(selected.id.to_string(), "krate");
     let Origin::Unusable(reason) = selected.origin else { panic!("{:?}", selected.origin) };
-    assert!(reason.starts_with("Cargo.toml: ") && reason.ends_with("missing field `package`"), "{reason}");
+    assert_eq!(reason, "Cargo.toml: it has neither a `[package]` nor a `[workspace]`");
     assert_eq!(upstream.all_requests(), 0);
 }
 
@@ -157,7 +157,7 @@ async fn a_server_that_is_busy_is_asked_again_until_it_has_been_asked_often_enou
     assert_eq!(upstream.index_requests("foo"), 2);
     upstream.fail(usize::MAX);
     let error = registry.check().await.unwrap_err();
-    assert!(error.to_string().ends_with("the server says 503 Service Unavailable"), "{error}");
+    assert!(error.to_string().ends_with("the server answered 503 Service Unavailable"), "{error}");
     assert_eq!(upstream.all_requests(), 2 + 4);
 }
 
@@ -241,7 +241,9 @@ async fn a_configured_cargo_home_leads_to_the_registry() {
     let dir = tempdir();
     upstream.write_cargo_home(dir.path());
     let configured = Upstream::in_cargo_home(dir.path()).unwrap();
-    let registry = Registry::open(Config { upstream: configured, cache: dir.path().join("cache") }).unwrap();
+    let registry =
+        Registry::open(Config { upstream: configured, cache: dir.path().join("cache"), access: Access::Online })
+            .unwrap();
     registry.check().await.unwrap();
 }
 
@@ -251,7 +253,9 @@ fn a_certificate_file_without_certificates_is_refused_at_once() {
     let file = dir.path().join("ca.pem");
     let open = || {
         let upstream = Upstream { index: "sparse+http://127.0.0.1:1/".parse().unwrap(), ca_file: Some(file.clone()) };
-        Registry::open(Config { upstream, cache: dir.path().join("cache") }).unwrap_err().to_string()
+        Registry::open(Config { upstream, cache: dir.path().join("cache"), access: Access::Online })
+            .unwrap_err()
+            .to_string()
     };
     assert!(open().starts_with(&format!("failed to read {}: No such file", file.display())), "{}", open());
     std::fs::write(&file, "no certificate").unwrap();
@@ -269,7 +273,7 @@ fn project(dir: &Path, dependency: &str) -> PathBuf {
     project
 }
 
-/// Runs a cargo that knows no other home, and gives what it says.
+/// Runs cargo with this home only, and returns its output.
 async fn cargo(project: &Path, home: &Path, proxy: Option<&Proxy>, args: &[&str]) -> Result<String, String> {
     let mut command = tokio::process::Command::new(env!("CARGO"));
     command.args(args).current_dir(project).env("CARGO_HOME", home).env_remove("CARGO_TARGET_DIR");

@@ -254,7 +254,7 @@ fn is_of_unit(source: &Path, package: &str) -> bool {
     // What must stay of the path: above a package's folder, which is a link, a `..` leads elsewhere than it says.
     let floor = match source.strip_prefix("/cargo/vendor") {
         Ok(below) if below.iter().next().is_some_and(is_package) => 3,
-        Err(_) if source.starts_with("/target") => 1,
+        Err(_) if source.starts_with("/crate/target") => 2,
         Err(_) if source.is_relative() => 0,
         Ok(_) | Err(_) => return false,
     };
@@ -410,18 +410,18 @@ mod tests {
         for (source, is_taken) in [
             ("/cargo/vendor/a-1.0.0/src/lib.rs", true),
             ("/cargo/vendor/a-1.0.0/src/../data.txt", true),
-            ("/target/debug/build/a-H/out/x.rs", true),
+            ("/crate/target/debug/build/a-H/out/x.rs", true),
             ("src/lib.rs", true),
             ("/crate/src/lib.rs", false),
             ("/crate/Cargo.toml", false),
             ("/cargo/vendor/a-1.0.0/../../../crate/x", false),
             ("/cargo/vendor/a-1.0.0/../b-1.0.0/x", false),
-            ("/target/../crate/x", false),
+            ("/crate/target/../x", false),
             ("../x", false),
             ("/tmp/x", false),
         ] {
             let dir = target(&[".fingerprint/a-H/lib-a", ".fingerprint/a-H/lib-a.json", "deps/a-H.d"]);
-            let list = format!("/target/debug/deps/a-{H}.d: src/x.rs {source}\n\n{source}:\n");
+            let list = format!("/crate/target/debug/deps/a-{H}.d: src/x.rs {source}\n\n{source}:\n");
             fs::write(dir.path().join(format!("debug/deps/a-{H}.d")), list).unwrap();
             assert_eq!(files(dir.path(), "a").is_some(), is_taken, "{source}");
         }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::toolchain::Toolchain;
 
 /// The form of what is on disk. Layers of another form are never read.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// What the system's compilers, libraries and headers are: installing one changes the time of its folder, and of the
 /// package manager's own notes.
@@ -42,6 +42,9 @@ impl Key {
             text.push_str(&state(&toolchain.sysroot.join(folder)));
         }
         text.push_str(&format!("registry {index}\n"));
+        // Files of cells belong to ids that exist only where the same ids are mapped.
+        let ids = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        text.push_str(&format!("ids {}\n", ids.split_whitespace().collect::<Vec<_>>().join(" ")));
         for (name, value) in env {
             text.push_str(&format!("env {name}={value}\n"));
         }

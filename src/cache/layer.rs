@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -68,8 +68,8 @@ impl Layer {
         serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
     }
 
-    /// Moves the files of a crop from `target` into a new layer at `folder`.
-    pub(super) fn write(&self, folder: &Path, target: &Path) -> Result<(), CacheError> {
+    /// Moves the files of a crop from `target`, where cells were `from`, into a new layer at `folder`.
+    pub(super) fn write(&self, folder: &Path, target: &Path, from: Option<Owner>) -> Result<(), CacheError> {
         fs::create_dir(folder).map_err(CacheError::io("make", folder))?;
         let files = folder.join(FILES);
         fs::create_dir(&files).map_err(CacheError::io("make", &files))?;
@@ -79,7 +79,13 @@ impl Layer {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(CacheError::io("make", parent))?;
             }
-            let mode = if *executable { 0o755 } else { 0o644 };
+            // Every job has another user, and all must be let write. None does: these files lie below an overlay.
+            let mode = match (from, executable) {
+                (Some(_), true) => 0o777,
+                (Some(_), false) => 0o666,
+                (None, true) => 0o755,
+                (None, false) => 0o644,
+            };
             let times = FileTimes::new().set_modified(self.made);
             door.take(path, &to, mode, times).map_err(CacheError::io("move", &target.join(path)))?;
         }
@@ -88,7 +94,7 @@ impl Layer {
         json.and_then(|json| fs::write(&record, json)).map_err(CacheError::io("write", &record))
     }
 
-    /// Links all files of the layer at `folder` into `base`, or none.
+    /// Links all files of the layer at `folder` into `base`, or none. What build scripts wrote becomes `owner`'s.
     pub(super) fn link(&self, folder: &Path, base: &Path, owner: Option<Owner>) -> Result<Linked, CacheError> {
         for path in &self.folders {
             make_below(base, path, owner)?;
@@ -101,7 +107,11 @@ impl Layer {
             }
             // A power loss may have cut it short.
             let is_whole = from.symlink_metadata().is_ok_and(|metadata| metadata.len() == *size);
-            let linked = if is_whole { fs::hard_link(&from, &to) } else { Err(io::ErrorKind::NotFound.into()) };
+            let linked = match owner {
+                _ if !is_whole => Err(io::ErrorKind::NotFound.into()),
+                Some(owner) if is_a_scripts_own(path) => self.copy(&from, &to, owner),
+                Some(_) | None => fs::hard_link(&from, &to),
+            };
             match linked {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
@@ -115,6 +125,27 @@ impl Layer {
         }
         Ok(Linked::All)
     }
+}
+
+impl Layer {
+    /// Copies a file of the layer for its new owner.
+    fn copy(&self, from: &Path, to: &Path, Owner { uid, gid }: Owner) -> io::Result<()> {
+        let mut from = File::open(from)?;
+        let mut to = File::options().write(true).create_new(true).open(to)?;
+        io::copy(&mut from, &mut to)?;
+        let mode = from.metadata()?.permissions().mode() & 0o755;
+        fchown(&to, Some(uid), Some(gid))?;
+        to.set_permissions(Permissions::from_mode(mode))?;
+        to.set_times(FileTimes::new().set_modified(self.made))
+    }
+}
+
+/// Whether a build script wrote this file. It may run again, and then do to the file what only an owner may: change its
+/// mode or its time, as copying over it does. cargo and rustc write to their files, or replace them.
+fn is_a_scripts_own(path: &Path) -> bool {
+    // debug/build/PACKAGE-HASH/out/…
+    let names: Vec<_> = path.iter().take(4).collect();
+    matches!(names[..], [_, build, _, out] if build == "build" && out == "out")
 }
 
 /// Whether a layer could be linked.

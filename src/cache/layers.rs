@@ -3,8 +3,9 @@
 //! Processes share them through the file system. Only adding takes a lock, and only for as long as files are renamed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File, FileTimes, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -27,7 +28,6 @@ use crate::sandbox::remove_folder;
 #[derive(Debug, Clone)]
 pub struct Layers {
     dir: PathBuf,
-    owner: Option<Owner>,
     known: Arc<Mutex<Known>>,
     claims: Claims,
 }
@@ -45,6 +45,8 @@ struct Known {
 #[derive(Debug, Clone)]
 pub struct Base {
     dir: PathBuf,
+    /// Who the cells over it are, if not maar's own user.
+    owner: Option<Owner>,
     /// The units in the target folder itself, `PACKAGE-HASH`: no layer may be laid under those.
     occupied: BTreeSet<String>,
     laid: BTreeMap<Id, Arc<Layer>>,
@@ -86,9 +88,9 @@ const NOTES: &str = "notes";
 const NOTE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Base {
-    /// An empty base in `dir`, for a target folder whose own changes are in `upper`.
-    pub fn new(dir: PathBuf, upper: &Path) -> Result<Self, CacheError> {
-        Ok(Self { dir, occupied: harvest::units_in(upper)?, laid: BTreeMap::new(), by_key: BTreeMap::new() })
+    /// An empty base in `dir`, for a target folder whose own changes are in `upper`, in cells that are `owner`.
+    pub fn new(dir: PathBuf, upper: &Path, owner: Option<Owner>) -> Result<Self, CacheError> {
+        Ok(Self { dir, owner, occupied: harvest::units_in(upper)?, laid: BTreeMap::new(), by_key: BTreeMap::new() })
     }
 
     /// The folder.
@@ -130,16 +132,18 @@ impl Base {
 }
 
 impl Layers {
-    /// Opens the layers of a key in `cache`, which are made if absent. `owner` is the user of cells.
-    pub fn open(cache: &Path, key: &Key, owner: Option<Owner>) -> Result<Self, CacheError> {
+    /// Opens the layers of a key in `cache`, which are made if absent.
+    pub fn open(cache: &Path, key: &Key) -> Result<Self, CacheError> {
         let dir = cache.join(key.name());
         let notes = dir.join(NOTES);
         fs::create_dir_all(&notes).map_err(CacheError::io("make", &notes))?;
+        // Every job's user may write to the files of layers, and no other user of the host.
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(CacheError::io("close", &dir))?;
         let path = dir.join(KEY);
         if !path.exists() {
             fs::write(&path, key.text()).map_err(CacheError::io("write", &path))?;
         }
-        Ok(Self { dir, owner, known: Arc::default(), claims: Claims::default() })
+        Ok(Self { dir, known: Arc::default(), claims: Claims::default() })
     }
 
     /// The units that this process is compiling now.
@@ -161,7 +165,7 @@ impl Layers {
                 if layer.needs != needs || base.has_hash_of(&layer.name) {
                     continue;
                 }
-                match layer.link(&self.folder(id), &base.dir, self.owner)? {
+                match layer.link(&self.folder(id), &base.dir, base.owner)? {
                     Linked::All => {
                         base.insert(id, layer);
                         break;
@@ -199,7 +203,7 @@ impl Layers {
         for id in needed.into_iter().filter_map(|unit| base.by_key.get(unit)) {
             let layer = &base.laid[id];
             // One that is gone is compiled again.
-            if layer.code.is_subset(code) && layer.link(&self.folder(*id), dir, self.owner)? == Linked::All {
+            if layer.code.is_subset(code) && layer.link(&self.folder(*id), dir, base.owner)? == Linked::All {
                 lower.units.insert(layer.name.clone());
             }
         }
@@ -250,7 +254,7 @@ impl Layers {
             let Unit { key, package, .. } = unit;
             let (code, made) = (code.clone(), SystemTime::now());
             let layer = Layer { key: key.clone(), package, code, needs, name, folders, files, made };
-            new.insert(key.clone(), self.add(layer, upper)?);
+            new.insert(key.clone(), self.add(layer, upper, base.owner)?);
             taken.units.insert(key);
         }
         self.lay(units, base)?;
@@ -267,14 +271,14 @@ impl Layers {
         base.laid.keys().for_each(|id| note_use(&self.folder(*id)));
     }
 
-    fn add(&self, mut layer: Layer, upper: &Path) -> Result<Id, CacheError> {
+    fn add(&self, mut layer: Layer, upper: &Path, from: Option<Owner>) -> Result<Id, CacheError> {
         let id = next_id(&self.dir)?;
         let mut known = self.known();
         // A clock that was set back must not make a layer older than what it was compiled against.
         let needed = layer.needs.iter().filter_map(|need| known.layers.get(need)).map(|need| need.made).max();
         layer.made = needed.map_or(layer.made, |made| made.max(layer.made));
         let new = self.dir.join(NEW);
-        layer.write(&new, upper)?;
+        layer.write(&new, upper, from)?;
         let folder = self.folder(id);
         fs::rename(&new, &folder).map_err(CacheError::io("make", &folder))?;
         known.insert(id, layer);

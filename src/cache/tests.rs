@@ -11,6 +11,7 @@ use bytesize::ByteSize;
 use tempfile::TempDir;
 
 use super::*;
+use crate::owner::Owner;
 use crate::toolchain::Toolchain;
 
 /// A cache with one key.
@@ -36,12 +37,12 @@ impl World {
             sysroot: PathBuf::from("/nowhere"),
         };
         let env = [("RUSTFLAGS", "-x")].into_iter();
-        Layers::open(&self.cache(), &Key::new(&toolchain, "index", env), None).unwrap()
+        Layers::open(&self.cache(), &Key::new(&toolchain, "index", env)).unwrap()
     }
 
     fn base(&self) -> Base {
         let (base, upper) = (self.fresh(), self.fresh());
-        Base::new(base, &upper).unwrap()
+        Base::new(base, &upper, None).unwrap()
     }
 
     fn fresh(&self) -> PathBuf {
@@ -213,7 +214,7 @@ fn nothing_is_laid_under_what_a_crate_compiled_itself() {
     let upper = world.upper(&[("a", '1', "A"), ("b", '2', "B")]);
     take(&world.open(), &graph, &Code::new(), &upper, &mut world.base());
     let own = world.upper(&[("a", '1', "own")]);
-    let mut base = Base::new(world.fresh(), &own).unwrap();
+    let mut base = Base::new(world.fresh(), &own, None).unwrap();
     world.open().lay(&graph, &mut base).unwrap();
     assert_eq!(libraries(&base), set(&[]));
 }
@@ -388,4 +389,29 @@ fn tallies_of_all_processes_add_up() {
     world.open().count(Tally { compiled: 2, reused: 1, in_op: 1, again: 0 }).unwrap();
     world.open().count(Tally { compiled: 0, reused: 4, in_op: 2, again: 1 }).unwrap();
     assert_eq!(summarise(&world.cache()).unwrap()[0].tally, Tally { compiled: 2, reused: 5, in_op: 3, again: 1 });
+}
+
+#[test]
+fn every_jobs_user_may_write_to_files_and_owns_what_scripts_wrote_and_no_other_user_gets_there() {
+    let world = World::new();
+    let (layers, graph, script) = (world.open(), graph(&[("a", &[])], &["a"]), code(&["a"]));
+    let own = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+    let base = || Base::new(world.fresh(), &world.fresh(), Some(own)).unwrap();
+    let upper = world.upper(&[("a", '1', "x")]);
+    let library = format!("debug/deps/liba-{}.rlib", "1".repeat(16));
+    let made = format!("debug/build/a-{}/out/made", "1".repeat(16));
+    fs::create_dir_all(upper.join(&made).parent().unwrap()).unwrap();
+    fs::write(upper.join(&made), "text").unwrap();
+    let [mut one, mut two] = [base(), base()];
+    assert_eq!(take(&layers, &graph, &script, &upper, &mut one).units.len(), 1);
+    layers.lay(&graph, &mut two).unwrap();
+
+    let found = |base: &Base, path: &str| fs::metadata(base.dir().join(path)).unwrap();
+    let [shared, again] = [&one, &two].map(|base| found(base, &library));
+    assert_eq!((shared.ino(), shared.mode() & 0o7777), (again.ino(), 0o666));
+    let [copy, other] = [&one, &two].map(|base| found(base, &made));
+    assert_ne!(copy.ino(), other.ino());
+    assert_eq!((copy.uid(), copy.mode() & 0o7777, copy.mtime_nsec()), (own.uid, 0o644, shared.mtime_nsec()));
+    assert_eq!(fs::read_to_string(two.dir().join(&made)).unwrap(), "text");
+    assert_eq!(fs::metadata(world.key_folder()).unwrap().mode() & 0o7777, 0o700);
 }

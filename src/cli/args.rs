@@ -1,18 +1,24 @@
 //! What may stand on the command line, parsed into strict types. Decides nothing.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
+use crate::compare::Verdict;
 use crate::experiment::{self, Caching, LimitsPatch, Overrides, WorkersPatch};
 use crate::krate::CrateId;
+use crate::nearest::nearest;
 use crate::ops::OpName;
 use crate::progress;
 use crate::registry::AllowedHost;
+use crate::registry::select::meant_version;
 use crate::sandbox::Cores;
 use crate::sandbox::docker::Image;
 use crate::toolchain::ToolchainSpec;
@@ -22,7 +28,7 @@ use crate::toolchain::ToolchainSpec;
 /// Without a subcommand, maar runs ./maar.toml, or a built-in demo of a few small crates.
 #[derive(Debug, Parser)]
 #[command(name = "maar", version, after_help = exit::HELP, max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(override_usage = "maar [OPTIONS]\n       maar <COMMAND>")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -45,7 +51,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what the ops of a crate printed
     Logs(LogsArgs),
-    /// Open a shell in the cell that a crate's op had, or repeat the op there
+    /// Open a shell in the cell of the op that failed, or repeat an op
     Shell(ShellArgs),
     /// Work out what a run would take with other workers, on another machine, over more crates
     Simulate(SimulateArgs),
@@ -89,7 +95,7 @@ pub struct RunOptions {
     /// Take an op off the list, repeatable
     #[arg(long, value_name = "OP", help_heading = "What to run")]
     pub skip: Vec<String>,
-    /// Keep the results under this name [default: demo, or the name of the file]
+    /// Keep the results under this name [default: that of the file, or one made of the crates of the command line]
     #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
     pub name: Option<String>,
     /// Compile every dependency anew for every crate
@@ -98,6 +104,15 @@ pub struct RunOptions {
     /// Forget earlier results and start over
     #[arg(long, help_heading = "What to run")]
     pub fresh: bool,
+    /// Select the newest versions again; crates whose version is the same keep their results
+    #[arg(long, conflicts_with = "offline", help_heading = "What to run")]
+    pub update: bool,
+    /// Exit with 1 if a crate gets one of these verdicts, and only then; such as regressed,inconclusive,broken
+    #[arg(long, value_name = "VERDICTS", value_delimiter = ',', value_parser = verdict, help_heading = "What to run")]
+    pub fail_on: Option<Vec<Verdict>>,
+    /// Fetch nothing: choose crates and versions from the caches
+    #[arg(long, help_heading = "What to run")]
+    pub offline: bool,
 
     /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: as the host has cores]
     #[arg(long, value_parser = experiment::workers, help_heading = "How much at once")]
@@ -155,7 +170,7 @@ pub struct RunOptions {
 #[derive(Debug, Default, Args)]
 pub struct Home {
     /// Keep results, caches and work in this folder
-    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME")]
+    #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME", global = true)]
     pub folder: Option<PathBuf>,
 }
 
@@ -199,6 +214,9 @@ pub struct LogsArgs {
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
+    /// Go on with what ops print while a run works on them
+    #[arg(short, long)]
+    pub follow: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
@@ -242,7 +260,7 @@ pub struct ShellArgs {
     /// The crate, and its version if several were run
     #[arg(value_name = "CRATE[@VERSION]", value_parser = crate_id)]
     pub krate: CrateId,
-    /// Use this toolchain [default: the baseline]
+    /// Use this toolchain [default: that of the op that failed, else the baseline]
     #[arg(short, long, value_name = "SPEC")]
     pub toolchain: Option<ToolchainSpec>,
     /// Repeat this op instead of opening a shell
@@ -360,6 +378,29 @@ impl From<SandboxName> for experiment::SandboxName {
     }
 }
 
+impl Cli {
+    /// Parses a command line, as clap does, and rejects flags of `maar run` before another subcommand.
+    ///
+    /// # Errors
+    /// clap's, which print themselves and know their exit code.
+    pub fn of<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        if let Some((subcommand, _)) = matches.subcommand() {
+            let flags = Self::command();
+            let misplaced = flags.get_arguments().find(|arg| {
+                let given = matches.try_contains_id(arg.get_id().as_str()).is_ok_and(|known| known)
+                    && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+                given && !arg.is_global_set()
+            });
+            if let Some(flag) = misplaced.and_then(clap::Arg::get_long) {
+                let message = format!("`--{flag}` goes behind the subcommand: `maar {subcommand} --{flag} …`");
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
 impl RunOptions {
     /// What these flags say over the experiment's file.
     pub fn overrides(&self) -> Overrides {
@@ -367,7 +408,8 @@ impl RunOptions {
             name: self.name.clone(),
             toolchains: self.toolchains.clone(),
             crates: self.crates.clone(),
-            ops: self.ops.clone(),
+            // `--ops ''` is an empty list, and not one op without a name.
+            ops: self.ops.clone().map(|ops| if ops == [""] { Vec::new() } else { ops }),
             skip: self.skip.clone(),
             workers: self.workers.unwrap_or_default(),
             in_flight: self.in_flight,
@@ -390,7 +432,18 @@ impl RunOptions {
     }
 }
 
+/// A verdict that a user calls a failure.
+fn verdict(text: &str) -> Result<Verdict, String> {
+    let failures = || Verdict::ALL.into_iter().filter(|verdict| *verdict != Verdict::Pass);
+    failures().find(|verdict| verdict.as_str() == text).ok_or_else(|| {
+        let names: Vec<&str> = failures().map(Verdict::as_str).collect();
+        let meant = nearest(text, names.iter().copied()).map(|name| format!("; did you mean `{name}`?"));
+        format!("unknown verdict{} (known: {})", meant.unwrap_or_default(), names.join(", "))
+    })
+}
+
 pub(super) fn crate_id(text: &str) -> Result<CrateId, String> {
+    let meant = meant_version(text).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => (name, Some(version)),
         None => (text, None),
@@ -399,7 +452,7 @@ pub(super) fn crate_id(text: &str) -> Result<CrateId, String> {
         version.parse().map_err(|error| format!("`{}` is not a version: {error}", version.escape_debug()))
     });
     Ok(CrateId {
-        name: name.parse().map_err(|error: crate::krate::BadCrateName| error.to_string())?,
+        name: name.parse().map_err(|error: crate::krate::BadCrateName| format!("{error}{meant}"))?,
         version: version.transpose()?,
     })
 }

@@ -1,14 +1,16 @@
 //! `maar doctor`: what this host can do, and how to mend what it can't.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 
 use super::args::DoctorArgs;
 use super::exit::Exit;
-use crate::home::Home;
+use super::separation;
+use crate::home::{Home, HomeError};
 use crate::printable;
-use crate::registry::{Config, Registry, Upstream};
+use crate::registry::{Access, Config, Registry, Upstream};
 use crate::sandbox::docker::{self, Docker, Image};
 use crate::sandbox::native::{self, Native};
 use crate::sandbox::probe::{self, Check, Status};
@@ -17,13 +19,28 @@ use crate::toolchain;
 
 /// Checks everything that a run needs; fails if something is missing that a run can't do without.
 pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let home = Home::open(args.home.folder.clone())?;
+    let users = users();
+    let home = match Home::existing(args.home.folder.clone())? {
+        Some(home) => home,
+        None => Home::open(args.home.folder.clone())?,
+    };
+    // What a home that can't be written to has no part in is tried elsewhere.
+    let (home_check, elsewhere) = match home.check_writable() {
+        Ok(()) => (writable(&home), None),
+        Err(error) => (read_only(&error), Some(tempfile::tempdir()?)),
+    };
+    let (trials, cache) = match &elsewhere {
+        Some(dir) => (dir.path(), dir.path().join("cache")),
+        None => (home.dir(), home.cache()),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let checks = runtime.block_on(async {
-        let mut checks = sandbox(&home).await;
+        let mut checks = vec![home_check];
+        checks.extend(sandbox(trials, &home).await);
+        checks.extend(users);
         checks.push(docker().await);
         checks.push(toolchains());
-        checks.push(registry(&home).await);
+        checks.push(registry(cache).await);
         checks
     });
     write(&checks, out)?;
@@ -33,7 +50,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit
 
 /// Why the native sandbox can't be used here, as `maar doctor` would say it; none if it can.
 pub(super) async fn why_no_sandbox(home: &Home) -> Option<String> {
-    let mut failed = sandbox(home).await;
+    let mut failed = sandbox(home.dir(), home).await;
     failed.retain(|check| check.status == Status::Fail);
     if failed.is_empty() {
         return None;
@@ -43,9 +60,39 @@ pub(super) async fn why_no_sandbox(home: &Home) -> Option<String> {
     Some(anstream::adapter::strip_str(&String::from_utf8_lossy(&text)).to_string())
 }
 
-async fn sandbox(home: &Home) -> Vec<Check> {
-    let native = Native::new(native::Config::default());
-    probe::probe(&native, home.dir()).await
+async fn sandbox(dir: &Path, home: &Home) -> Vec<Check> {
+    let native = Native::new(native::Config { locks: Some(home.users()), ..native::Config::default() });
+    probe::probe(&native, dir).await
+}
+
+fn writable(home: &Home) -> Check {
+    Check { name: "home", status: Status::Ok, detail: format!("{} can be written", home.dir().display()), remedy: None }
+}
+
+fn read_only(error: &HomeError) -> Check {
+    let remedy = "results in it can be read; to run something, name another home with --home or MAAR_HOME";
+    Check { name: "home", status: Status::Fail, detail: error.to_string(), remedy: Some(remedy.to_owned()) }
+}
+
+/// Whether an ordinary user has ids for commands; `None` for root, who has all. Where the user has some, this process
+/// uses them from here on, as a run does.
+fn users() -> Option<Check> {
+    let name = "user ids";
+    let user = nix::unistd::geteuid();
+    if user.is_root() {
+        return None;
+    }
+    let active: Vec<_> = toolchain::active().into_iter().collect();
+    Some(match separation::enter(&active) {
+        Ok(()) => {
+            let detail = format!("cells have subordinate ids of user {user}, and none of that user's own");
+            Check { name, status: Status::Ok, detail, remedy: None }
+        }
+        Err(why) => {
+            let detail = format!("cells are user {user} to the host, as all programs of that user: {why}");
+            Check { name, status: Status::Warn, detail, remedy: Some(why.remedy()) }
+        }
+    })
 }
 
 /// Docker may be missing: nothing is wrong with a host for that.
@@ -79,7 +126,7 @@ fn toolchains() -> Check {
     }
 }
 
-async fn registry(home: &Home) -> Check {
+async fn registry(cache: PathBuf) -> Check {
     let name = "registry";
     let failed = |detail: String, remedy: Option<&str>| Check {
         name,
@@ -92,7 +139,7 @@ async fn registry(home: &Home) -> Check {
         Err(error) => return failed(error.to_string(), None),
     };
     let url = upstream.index.as_str().to_owned();
-    let reached = match Registry::open(Config { upstream, cache: home.cache() }) {
+    let reached = match Registry::open(Config { upstream, cache, access: Access::Online }) {
         Ok(registry) => registry.check().await,
         Err(error) => Err(error),
     };
@@ -100,7 +147,9 @@ async fn registry(home: &Home) -> Check {
         Ok(()) => Check { name, status: Status::Ok, detail: format!("{url} answers"), remedy: None },
         Err(error) => failed(
             error.to_string(),
-            Some("check the network and its proxy (HTTPS_PROXY); crates that are in the cache can still be run"),
+            Some(
+                "check the network and its proxy (HTTPS_PROXY); `maar run --offline` runs crates that are in the cache",
+            ),
         ),
     }
 }

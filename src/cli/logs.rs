@@ -4,17 +4,18 @@ use std::io::Write;
 
 use super::args::LogsArgs;
 use super::exit::{Exit, Misuse};
-use super::stored;
+use super::{follow, stored};
 use crate::compare::{CrateResults, Results};
 use crate::krate::CrateId;
-use crate::nearest::did_you_mean;
+use crate::nearest::{did_you_mean, listed, nearest};
+use crate::ops::OpName;
 use crate::plan::Step;
 use crate::printable::one_line;
 use crate::report::terminal;
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
 pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let (_, store) = stored::open(&args.home)?;
+    let (home, store) = stored::open(&args.home)?;
     let results = stored::results(&store, &args.name)?;
     let krate = find(&results, &args.krate)?;
     let of_interest = |step: &Step| {
@@ -28,6 +29,9 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         let specs: Vec<&str> = results.toolchains.iter().map(|toolchain| toolchain.spec.as_str()).collect();
         let specs = specs.join(", ");
         return Err(Misuse(format!("experiment `{}` has no toolchain `{wanted}`, only {specs}", args.name)).into());
+    }
+    if let Some(wanted) = &args.op {
+        check_op(wanted, krate)?;
     }
     let mut printed = false;
     for (step, result) in krate.steps.iter().filter(|(step, _)| of_interest(step)) {
@@ -45,11 +49,32 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         writeln!(out)?;
         printed = true;
     }
+    if args.follow {
+        follow::follow(&home, args, &krate.krate.id, out)?;
+        return Ok(Exit::Fine);
+    }
     if !printed {
         let hint = format!("`maar report {}` shows what has", args.name);
         return Err(Misuse(format!("no such op of {} has run yet; {hint}", krate.krate.id)).into());
     }
     Ok(Exit::Fine)
+}
+
+/// Rejects an op that the crate's plan doesn't have.
+fn check_op(wanted: &OpName, krate: &CrateResults) -> Result<(), Misuse> {
+    let planned: Vec<OpName> = krate.steps.iter().map(|(step, _)| step.op.name()).collect();
+    let (id, mut names) = (&krate.krate.id, planned.iter().map(OpName::as_str).collect::<Vec<_>>());
+    names.sort_unstable();
+    names.dedup();
+    if names.contains(&wanted.as_str()) {
+        return Ok(());
+    }
+    let hint = match nearest(wanted.as_str(), names.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None if names.is_empty() => "it has none at all".to_owned(),
+        None => format!("it has {}", listed(names)),
+    };
+    Err(Misuse(format!("no op `{wanted}` is planned for {id}; {hint}")))
 }
 
 pub(super) fn find<'a>(results: &'a Results, wanted: &CrateId) -> Result<&'a CrateResults, Misuse> {

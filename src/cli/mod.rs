@@ -3,8 +3,6 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::experiment::ExperimentError;
 use crate::printable;
 use crate::registry::{RegistryError, UpstreamError};
@@ -20,13 +18,17 @@ mod completions;
 mod components;
 mod doctor;
 pub mod exit;
+mod follow;
 mod image;
 mod logs;
 mod ops;
+mod remarks;
 mod report;
+mod reused;
 mod run;
 mod sandbox;
 mod select;
+mod separation;
 mod shell;
 mod signals;
 mod simulate;
@@ -35,7 +37,7 @@ mod stored;
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of(std::env::args_os()).unwrap_or_else(|error| error.exit());
     dispatch(cli).unwrap_or_else(|error| complain(&error)).into()
 }
 
@@ -91,7 +93,9 @@ fn complain(error: &anyhow::Error) -> Exit {
         (Exit::Usage, wrong.styled())
     } else {
         let hint = match error.downcast_ref::<RegistryError>() {
-            Some(RegistryError::Network { .. }) => "\n`maar doctor` says whether the registry can be reached",
+            Some(RegistryError::Network { .. }) => {
+                "\n`maar doctor` checks whether the registry can be reached; `maar run --offline` does without"
+            }
             Some(_) | None => "",
         };
         (blame(error), printable::lines(&format!("error: {}{hint}", words(error))))

@@ -26,7 +26,7 @@ fn runs(op: &Op) -> String {
         Op::Check => "cargo check".to_owned(),
         Op::Build => "cargo build; where test follows, cargo test --no-run".to_owned(),
         Op::BuildTests => "cargo test --no-run".to_owned(),
-        Op::Test => "cargo test".to_owned(),
+        Op::Test | Op::Retest(_) => "cargo test".to_owned(),
         Op::Clippy => "cargo clippy".to_owned(),
         Op::Doc => "cargo doc".to_owned(),
         Op::Command(command) => command.run.iter().map(|word| shown(word)).collect::<Vec<_>>().join(" "),

@@ -10,17 +10,25 @@ use super::args::{Format, ReportArgs};
 use super::exit::Exit;
 use super::{closing, stored};
 use crate::compare;
-use crate::report::{html, json, markdown, text};
+use crate::report::text::{self, Width};
+use crate::report::{json, markdown};
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = match args.format {
+        Format::Json => stored::results_with_tests(&store, &args.name)?,
+        Format::Html | Format::Markdown | Format::Text => stored::results(&store, &args.name)?,
+    };
     let report = compare::compare(&results);
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));
-        let page = html::write(&report, &log, &folder)?;
+        let page = closing::write_pages(&store, &report, &folder);
+        let page = match &args.output {
+            Some(_) => page?,
+            None => page.context("failed to write to the home; `-o FOLDER` writes the pages elsewhere")?,
+        };
         writeln!(out, "{}", page.display())?;
         return Ok(Exit::Fine);
     }
@@ -38,7 +46,10 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         Format::Html => unreachable!("written above"),
         Format::Json => json::write(&report, out)?,
         Format::Markdown => markdown::write(&report, &log, out)?,
-        Format::Text => text::write(&report, closing::columns(), out)?,
+        Format::Text => {
+            let width = if args.output.is_some() { Width::Whole } else { closing::width() };
+            text::write(&report, width, out)?;
+        }
     }
     out.flush()?;
     Ok(Exit::Fine)

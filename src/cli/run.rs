@@ -10,7 +10,9 @@ use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::Exit;
-use super::{closing, components, sandbox, select, signals};
+use super::remarks::{SelectedBy, remarks};
+use super::reused::{Reused, reused};
+use super::{closing, components, sandbox, select, separation, signals};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
 use crate::experiment::{self, Caching, Host, Loaded};
@@ -20,7 +22,7 @@ use crate::krate::{CrateName, Selected};
 use crate::ops::{self, Tools};
 use crate::plan;
 use crate::progress::{self, Progress, Update};
-use crate::registry::{self, Gate, Registry, Upstream};
+use crate::registry::{self, Access, Gate, Registry, Upstream};
 use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
@@ -34,6 +36,7 @@ pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write
     let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
     components::check(&loaded)?;
+    separation::seek(&loaded.experiment.sandbox, &loaded.toolchains, &options.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))
 }
@@ -43,12 +46,13 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
+    jobs.name(&experiment.name)?;
     let (stopper, stop) = stop::channel();
     signals::listen(stopper.clone()).context("failed to listen for signals")?;
 
     let trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let sandbox = sandbox::open(&experiment.sandbox, &home).await?;
-    let notes = sandbox.unenforced(experiment.cores());
+    let mut notes = sandbox.unenforced(experiment.cores());
     if options.require_limits && !notes.is_empty() {
         bail!(
             "this host doesn't enforce every limit, as --require-limits demands:\n  {}\n\
@@ -56,19 +60,24 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
             notes.join("\n  ")
         );
     }
-    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache() })?;
+    let access = if options.offline { Access::Offline } else { Access::Online };
+    let registry = Registry::open(registry::Config { upstream: Upstream::configured()?, cache: home.cache(), access })?;
     let mut store = Store::open(&home.database())?;
-    let pins = if options.fresh { Vec::new() } else { store.pins(&experiment.name)? };
+    let pins = if options.fresh || options.update { Vec::new() } else { store.pins(&experiment.name)? };
     let selected = tokio::select! {
         selected = select::select(&registry, &experiment.crates, &pins) => selected?,
         () = stop.reached(StopLevel::Drain) => return Ok(Exit::Stopped),
     };
     let (selections, crates): (Vec<String>, Vec<Selected>) = selected.into_iter().unzip();
-    let plans = plan::plan(&experiment, &toolchains, crates);
+    let mut plans = plan::plan(&experiment, &toolchains, crates);
     if options.fresh {
         // Not before it is certain that there is something to put in its place.
         store.fresh(&experiment.name)?;
     }
+    let finished = store.finished(&experiment.name)?;
+    plan::adopt(&mut plans, &experiment, &toolchains, &finished);
+    let selected_by = if options.crates.is_empty() { SelectedBy::File } else { SelectedBy::Flags };
+    notes.extend(remarks(&experiment, &toolchains, &plans, selected_by));
     store.begin(&ExperimentRecord {
         name: experiment.name.clone(),
         toolchains: toolchains.clone(),
@@ -76,8 +85,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
         notes: notes.clone(),
         crates: selections.into_iter().zip(&plans).collect(),
     })?;
-    let finished = store.finished(&experiment.name)?;
-    let repeated = store.repeated(&experiment.name)?;
+    let attempts = store.attempts(&experiment.name)?;
 
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
     let index = Upstream::configured()?.index;
@@ -92,27 +100,35 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     let (cores, memory) = (host::cores(), host::memory());
-    let setup = Setup { experiment, tools, plans, finished, repeated, jobs, expectations, cores, memory, trace };
+    let setup = Setup { experiment, tools, plans, finished, attempts, jobs, expectations, cores, memory, trace };
+    let reused = reused(&setup, &store.started(&name)?);
     let begun = store.begin_run(&name, &setup.experiment.workers.by_stage())?;
-    let (ran, progress) = run_rest(setup, options, notes, &home, (stopper, stop.clone())).await?;
+    let (ran, progress) = run_rest(setup, options, (notes, reused), &home, (stopper, stop.clone())).await?;
     let run::Ran { summary, removal } = ran;
     let downloaded = ByteSize(registry.downloaded_bytes());
     store.end_run(begun, RunCost { wall: summary.wall, removal, downloaded })?;
 
     let results = store.results(&name)?.context("the experiment vanished from the store while it ran")?;
-    let report = compare::compare(&results);
+    let mut report = compare::compare(&results);
+    if let Some(run) = report.runs.last_mut() {
+        run.count_stopped(summary.pools.iter().map(|pool| pool.busy));
+    }
     progress.finish(report.runs.last());
+    let (stopped, conclusion) = (stop.level(), compare::conclude(&report, options.fail_on.as_deref()));
     let page = closing::write_html(&store, &home, &report);
     if options.progress != progress::Kind::Json {
         // A reader that has seen enough changes nothing about what was found.
-        let _ = closing::write(&report, page.as_deref().ok(), stop.level(), out);
+        let closing = closing::Closing { report: &report, page: page.as_deref().ok(), reused, conclusion, stopped };
+        let _ = closing.write(out);
     }
     page?;
-    Ok(match (stop.level(), compare::conclude(&report)) {
+    Ok(match (stopped, conclusion) {
         (StopLevel::Drain | StopLevel::Kill, _) => Exit::Stopped,
         (StopLevel::Run, Conclusion::Clean) => Exit::Fine,
-        (StopLevel::Run, Conclusion::Regressions) => Exit::Regressed,
+        (StopLevel::Run, Conclusion::Failures) => Exit::Regressed,
         (StopLevel::Run, Conclusion::HostFailed) => Exit::Host,
+        (StopLevel::Run, Conclusion::SomeUntested(_)) => Exit::SomeUntested,
+        (StopLevel::Run, Conclusion::NothingTested(_)) => Exit::NothingTested,
     })
 }
 
@@ -120,7 +136,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
 async fn run_rest(
     setup: Setup,
     options: &RunOptions,
-    notes: Vec<String>,
+    (notes, reused): (Vec<String>, Option<Reused>),
     home: &Home,
     stop: (stop::Stopper, Stop),
 ) -> anyhow::Result<(run::Ran, Progress)> {
@@ -133,6 +149,10 @@ async fn run_rest(
     let mut progress = Progress::new(options.progress, ahead);
     for note in notes {
         progress.update(Update::Note(note));
+    }
+    // Other kinds of progress end with the closing table, which has it.
+    if let (progress::Kind::Json, Some(reused)) = (options.progress, reused) {
+        progress.update(Update::Note(reused.in_words()));
     }
     let reader = Store::open(&home.database())?;
     let writer = reader.writer()?;

@@ -12,15 +12,15 @@ use crate::sandbox::unconfined::Unconfined;
 
 /// Opens it.
 pub(super) async fn open(kind: &SandboxKind, home: &Home) -> anyhow::Result<Sandbox> {
-    let helper = native::Config::default();
+    let config = native::Config { locks: Some(home.users()), ..native::Config::default() };
     Ok(match kind {
         SandboxKind::Native => {
             if let Some(why) = doctor::why_no_sandbox(home).await {
                 bail!("this host can't make sandboxes:\n{why}");
             }
-            Sandbox::Native(Native::new(helper))
+            Sandbox::Native(Native::new(config))
         }
         SandboxKind::Docker(image) => Sandbox::Docker(Docker::connect(docker::Config::new(image.clone())).await?),
-        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(helper)),
+        SandboxKind::None => Sandbox::Unconfined(Unconfined::new(config)),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::exit::Misuse;
 use crate::krate::{CrateId, Origin, Selected};
 use crate::registry::select::Selection;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Access, Registry, RegistryError};
 
 /// Finds the crates that the selections mean, each with the selection as the user wrote it.
 ///
@@ -45,7 +45,10 @@ pub(super) async fn select(
 async fn look_up(registry: &Registry, selection: &Selection) -> Result<Selected, RegistryError> {
     match (registry.select(selection).await, selection.krate()) {
         (Err(error), Some(id)) => {
-            registry.check().await?;
+            // Offline, the others are in the cache or not, each by itself.
+            if registry.access() == Access::Online {
+                registry.check().await?;
+            }
             Ok(Selected { id, origin: Origin::Unavailable(error.to_string()) })
         }
         (result, _) => result,
@@ -93,7 +96,10 @@ mod tests {
 
     fn folder(dir: &str) -> (String, Selected) {
         let id = CrateId { name: "a".parse().unwrap(), version: Some(semver::Version::new(1, 0, 0)) };
-        (format!("path:{dir}"), Selected { id, origin: Origin::Path { dir: dir.into(), digest: dir.to_owned() } })
+        (
+            format!("path:{dir}"),
+            Selected { id, origin: Origin::Path { dir: dir.into(), digest: dir.to_owned(), member: "".into() } },
+        )
     }
 
     #[test]

@@ -9,15 +9,16 @@ use anyhow::{Context, bail};
 
 use super::args::ShellArgs;
 use super::exit::{Exit, Misuse};
-use super::{logs, sandbox, signals, stored};
-use crate::compare::{CrateResults, Results};
+use super::{logs, sandbox, separation, signals, stored};
+use crate::compare::{self, CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, Op, Order, Sharing, Tools};
+use crate::ops::{Activity, Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
-use crate::plan::Step;
-use crate::registry::{self, Gate, Registry, Upstream};
+use crate::plan::{self, Step};
+use crate::printable::one_line;
+use crate::registry::{self, Access, Gate, Registry, Upstream};
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
 use crate::store::Store;
@@ -41,24 +42,21 @@ pub(super) fn run(args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
     };
     let experiment: Experiment =
         serde_json::from_str(&settings).context("failed to read the settings of the experiment")?;
+    separation::seek(&experiment.sandbox, &results.toolchains, &args.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     let visit =
         Visit { home, store, experiment, results: &results, krate, prepare, defaults: CrateSettings::default(), step };
     runtime.block_on(visit.make(args, out))
 }
 
-/// The step whose cell is meant: with the toolchain, the one that is to be repeated, else the last.
+/// The step whose cell is meant: the op that failed, or the one that is to be repeated, with the toolchain if one is named;
+/// else the last.
 fn choose<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> Result<&'a Step, Misuse> {
-    let toolchain = match &args.toolchain {
-        None => 0,
-        Some(wanted) => results.toolchains.iter().position(|toolchain| toolchain.spec == *wanted).ok_or_else(|| {
-            let specs: Vec<&str> = results.toolchains.iter().map(|toolchain| toolchain.spec.as_str()).collect();
-            Misuse(format!("experiment `{}` has no toolchain `{wanted}`, only {}", args.name, specs.join(", ")))
-        })?,
-    };
+    let failed = failed_step(results, krate, args)?;
+    let toolchain = failed.and_then(|step| step.toolchain).or(named_toolchain(results, args)?).unwrap_or(0);
     let steps = || krate.steps.iter().map(|(step, _)| step).filter(|step| step.toolchain == Some(toolchain));
     let chosen = match &args.run {
-        None => steps().next_back(),
+        None => failed.filter(|step| step.toolchain.is_some()).or_else(|| steps().next_back()),
         Some(wanted) => steps().find(|step| step.op.name() == *wanted),
     };
     chosen.ok_or_else(|| {
@@ -71,6 +69,40 @@ fn choose<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> R
             (None, false) => format!("{} has no op with that toolchain", krate.krate.id),
         })
     })
+}
+
+/// The place of the toolchain that the user named.
+fn named_toolchain(results: &Results, args: &ShellArgs) -> Result<Option<usize>, Misuse> {
+    let Some(wanted) = &args.toolchain else { return Ok(None) };
+    let place = results.toolchains.iter().position(|toolchain| toolchain.spec == *wanted);
+    place.map(Some).ok_or_else(|| {
+        let specs: Vec<&str> = results.toolchains.iter().map(|toolchain| toolchain.spec.as_str()).collect();
+        Misuse(format!("experiment `{}` has no toolchain `{wanted}`, only {}", args.name, specs.join(", ")))
+    })
+}
+
+/// The step that did not pass: on the toolchain that the user named, else the one that decided the verdict. Of the op that
+/// is to be repeated, if one is.
+fn failed_step<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> Result<Option<&'a Step>, Misuse> {
+    let place = match named_toolchain(results, args)? {
+        Some(toolchain) => compare::first_trouble(krate, toolchain),
+        None => compare::judge(krate, results.toolchains.len()).deciding.map(|deciding| deciding.step),
+    };
+    let step = place.map(|place| &krate.steps[place].0);
+    Ok(step.filter(|step| args.run.as_ref().is_none_or(|wanted| step.op.name() == *wanted)))
+}
+
+/// The ops of the user's own that ran before a step, and may have changed the sources that it saw.
+fn before<'a>(krate: &'a CrateResults, step: &Step) -> Vec<&'a Step> {
+    let mut before: Vec<&Step> = Vec::new();
+    let of_toolchain = krate.steps.iter().map(|(step, _)| step).filter(|earlier| earlier.toolchain == step.toolchain);
+    for earlier in of_toolchain.take_while(|earlier| earlier.op != step.op) {
+        // Attempts at one op are beside each other.
+        if plan::leaves_files(&earlier.op) && before.last().is_none_or(|last| last.op != earlier.op) {
+            before.push(earlier);
+        }
+    }
+    before
 }
 
 /// All that is known of the cell.
@@ -93,8 +125,11 @@ impl Visit<'_> {
         let (stopper, stop) = stop::channel();
         signals::listen(stopper).context("failed to listen for signals")?;
         let sandbox = sandbox::open(&self.experiment.sandbox, &self.home).await?;
-        let registry =
-            Registry::open(registry::Config { upstream: Upstream::configured()?, cache: self.home.cache() })?;
+        let registry = Registry::open(registry::Config {
+            upstream: Upstream::configured()?,
+            cache: self.home.cache(),
+            access: Access::Online,
+        })?;
         let gate = Gate::new(registry.clone(), &self.experiment.allow_hosts);
         let tools = Tools {
             sandbox,
@@ -105,7 +140,7 @@ impl Visit<'_> {
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?;
+        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done
@@ -125,6 +160,16 @@ impl Visit<'_> {
         if prepared.outcome != Some(Outcome::Passed) {
             return print(&prepared, out);
         }
+        for earlier in before(self.krate, self.step) {
+            let done = Op::run(tools, workspace, &order(earlier)).await;
+            let (op, of) = (earlier.op.name(), self.step.op.name());
+            if done.outcome != Some(Outcome::Passed) {
+                let exit = print(&done, out)?;
+                writeln!(out, "`{op}` comes before `{of}` and did not pass, so that `{of}` has no cell to open")?;
+                return Ok(exit);
+            }
+            writeln!(out, "`{op}` ran first, as it did before `{of}`")?;
+        }
         let mut order = order(self.step);
         if args.run.is_some() {
             return print(&Op::run(tools, workspace, &order).await, out);
@@ -134,9 +179,10 @@ impl Visit<'_> {
         let toolchain = &self.results.toolchains[self.step.toolchain.unwrap_or_default()].spec;
         writeln!(
             out,
-            "{} with {toolchain}, in the cell of `{}`; leave with `exit`",
+            "{} with {toolchain}, in the cell of `{}`{}; leave with `exit`",
             self.krate.krate.id,
-            self.step.op.name()
+            self.step.op.name(),
+            self.outcome()
         )?;
         if let Some(argv) = self.step.op.argv(order.features) {
             writeln!(out, "it ran: {}", argv.join(" "))?;
@@ -153,6 +199,13 @@ impl Visit<'_> {
         }
     }
 
+    /// What the step came to, if it didn't pass.
+    fn outcome(&self) -> String {
+        let of_step = self.krate.steps.iter().filter(|(step, _)| step.log_id() == self.step.log_id());
+        let reason = of_step.filter_map(|(_, result)| result.as_ref()?.outcome.reason()).next();
+        reason.map(|reason| format!(" ({})", one_line(&reason))).unwrap_or_default()
+    }
+
     fn order<'a>(&'a self, step: &'a Step, lockfile: Option<&'a [u8]>, stop: &Stop) -> Order<'a> {
         let krate = &self.krate.krate;
         let settings = self.experiment.crate_settings.get(&krate.id.name).unwrap_or(&self.defaults);
@@ -167,6 +220,7 @@ impl Visit<'_> {
             lockfile_mode: self.experiment.lockfile,
             lockfile,
             stop: stop.clone(),
+            activity: Activity::default(),
         }
     }
 }

@@ -22,7 +22,15 @@ pub(super) fn open(args: &args::Home) -> anyhow::Result<(Home, Store)> {
     }
 }
 
-/// All that is known of an experiment.
+/// All that is known of an experiment, single tests included.
+pub(super) fn results_with_tests(store: &Store, name: &str) -> anyhow::Result<Results> {
+    match store.results_with_tests(name)? {
+        Some(results) => Ok(results),
+        None => Err(unknown(store, name)?.into()),
+    }
+}
+
+/// What is known of an experiment, without the single tests that no verdict needs.
 pub(super) fn results(store: &Store, name: &str) -> anyhow::Result<Results> {
     match store.results(name)? {
         Some(results) => Ok(results),

@@ -97,6 +97,13 @@ pub struct Span {
 }
 
 impl RunReport {
+    /// Counts ops that a stop ended, too, which have no result: how long each pool was at it, in the order of the pools.
+    pub fn count_stopped(&mut self, busy: impl IntoIterator<Item = Duration>) {
+        for (pool, busy) in self.pools.iter_mut().zip(busy) {
+            pool.busy = pool.busy.max(busy);
+        }
+    }
+
     /// How many ops it ran.
     pub fn ops(&self) -> usize {
         self.pools.iter().map(|pool| pool.ops).sum()
@@ -265,6 +272,14 @@ mod tests {
         };
         assert_eq!((empty.ops(), empty.pools[0].utilisation(empty.wall)), (0, 0.0));
         assert_eq!(empty.pools[0].mean_wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn workers_of_ops_that_a_stop_ended_were_busy() {
+        let mut runs = account(&results(vec![run(0, Some(100))]));
+        runs[0].count_stopped([second(10), second(90), second(5)]);
+        let busy: Vec<Duration> = runs[0].pools.iter().map(|pool| pool.busy).collect();
+        assert_eq!(busy, [second(10), second(90), second(20)]);
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! about what the toolchain changed. An op that both passed and failed on one toolchain is flaky: it counts as passed, and
 //! is no evidence against another toolchain.
 
-use super::{CrateResults, Verdict};
+use super::finding::{self, Finding};
+use super::{CrateResults, OpResult, Verdict};
 use crate::krate::Origin;
 use crate::ops::Stage;
 use crate::outcome::{Breakage, Cause, Outcome, OutcomeKind};
+use crate::plan::Step;
 
 /// What is known of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,19 +32,24 @@ pub struct Judgement {
 }
 
 /// The step that decided a verdict: places in [`CrateResults::steps`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deciding {
     /// The step.
     pub step: usize,
     /// The same op on the other side of the comparison, if it was compared.
     pub counterpart: Option<usize>,
+    /// What single tests say of the comparison.
+    pub finding: Finding,
 }
 
 impl Deciding {
     /// Whether both sides came to this more than once.
     pub fn is_repeated(&self, krate: &CrateResults) -> bool {
         let times = |place: usize| krate.kinds(place).filter(|other| *other == krate.kind(place)).count();
-        [Some(self.step), self.counterpart].into_iter().flatten().all(|place| times(place) > 1)
+        match (&self.finding, self.counterpart) {
+            (Finding::Differs(tests), Some(other)) => finding::is_repeated(krate, tests, self.step, other),
+            (_, other) => [Some(self.step), other].into_iter().flatten().all(|place| times(place) > 1),
+        }
     }
 }
 
@@ -93,6 +100,11 @@ pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
     Judgement { verdict, standings: lines.iter().map(Line::standing).collect(), deciding }
 }
 
+/// The place of the first step that did not pass on a toolchain.
+pub fn first_trouble(krate: &CrateResults, toolchain: usize) -> Option<usize> {
+    Line::of(krate, toolchain).trouble()
+}
+
 /// Of the verdicts on several pairs of toolchains, which one is the crate's: the lowest.
 fn precedence(verdict: Verdict) -> u8 {
     match verdict {
@@ -123,8 +135,8 @@ impl<'a> Line<'a> {
                 continue;
             }
             match steps.iter_mut().find(|earlier| krate.steps[**earlier].0.op == step.op) {
-                // A repetition that has run speaks for the op; one that hasn't leaves the word to the earlier attempt.
-                Some(earlier) if result.is_some() => *earlier = place,
+                // The last repetition of the whole op speaks for it, once it has run.
+                Some(earlier) if result.as_ref().is_some_and(|result| !result.is_partial()) => *earlier = place,
                 Some(_) => (),
                 None => steps.push(place),
             }
@@ -176,10 +188,15 @@ impl CrateResults {
         self.steps[step].1.as_ref().map(|result| result.outcome.kind())
     }
 
-    /// What it came to each time that it ran.
+    /// What it came to each time that it ran as a whole.
     fn kinds(&self, step: usize) -> impl Iterator<Item = Option<OutcomeKind>> {
-        let same = move |place: &usize| self.steps[*place].0.fingerprint == self.steps[step].0.fingerprint;
-        (0..self.steps.len()).filter(same).map(|place| self.kind(place))
+        self.attempts(step).filter(|result| !result.is_partial()).map(|result| Some(result.outcome.kind()))
+    }
+
+    /// All results of a step.
+    pub(super) fn attempts(&self, step: usize) -> impl Iterator<Item = &OpResult> {
+        let same = move |other: &&(Step, Option<OpResult>)| other.0.fingerprint == self.steps[step].0.fingerprint;
+        self.steps.iter().filter(same).filter_map(|(_, result)| result.as_ref())
     }
 }
 
@@ -197,7 +214,7 @@ fn judge_one(line: &Line<'_>) -> (Verdict, Option<Deciding>) {
         Some(OutcomeKind::Error) => Verdict::Error,
         Some(OutcomeKind::Passed | OutcomeKind::Skipped) => all_fine(line),
     };
-    (verdict, Some(Deciding { step, counterpart: None }))
+    (verdict, Some(Deciding { step, counterpart: None, finding: Finding::Unknown }))
 }
 
 /// Compares op by op; the first op that is not fine on both sides decides.
@@ -211,13 +228,33 @@ fn judge_pair(baseline: &Line<'_>, other: &Line<'_>) -> (Verdict, Option<Decidin
             Side::Baseline => (left, right),
             Side::Other => (right, left),
         };
-        let is_difference = matches!(verdict, Verdict::Regressed | Verdict::Fixed);
-        // What passed there can fail, too.
-        let agrees = is_difference && baseline.krate.is_flaky(counterpart);
-        let verdict = if agrees { failed_in(baseline.stage(left)) } else { verdict };
+        let krate = baseline.krate;
+        let both_failed = [baseline.kind(left), other.kind(right)] == [Some(OutcomeKind::Failed); 2];
         // A step that is for all toolchains has no counterpart.
-        let counterpart = (counterpart != step).then_some(counterpart);
-        return (verdict, Some(Deciding { step, counterpart }));
+        if step == counterpart {
+            return (verdict, Some(Deciding { step, counterpart: None, finding: Finding::Unknown }));
+        }
+        let decide = |verdict, step, counterpart, finding| {
+            (verdict, Some(Deciding { step, counterpart: Some(counterpart), finding }))
+        };
+        if both_failed {
+            return match finding::find(krate, right, left) {
+                found @ Finding::Differs(_) => decide(Verdict::Regressed, right, left, found),
+                _ => decide(verdict, step, counterpart, Finding::Unknown),
+            };
+        }
+        if !matches!(verdict, Verdict::Regressed | Verdict::Fixed) {
+            return decide(verdict, step, counterpart, Finding::Unknown);
+        }
+        let found = finding::find(krate, step, counterpart);
+        let verdict = match &found {
+            Finding::Differs(_) => verdict,
+            // What passed there can fail, too.
+            Finding::Unknown if krate.is_flaky(counterpart) => failed_in(baseline.stage(left)),
+            Finding::Unknown => verdict,
+            Finding::NotRun(_) | Finding::Shared => failed_in(baseline.stage(left)),
+        };
+        return decide(verdict, step, counterpart, found);
     }
     (all_fine(baseline), None)
 }
@@ -371,7 +408,8 @@ mod tests {
             for toolchains in [&["--"][..], &["--", "--"]] {
                 let judgement = judge(&crate_of(prepare, toolchains), toolchains.len());
                 assert_eq!(judgement.verdict, expected, "{prepare} {toolchains:?}");
-                assert_eq!(judgement.deciding, Some(Deciding { step: 0, counterpart: None }));
+                let deciding = Deciding { step: 0, counterpart: None, finding: Finding::Unknown };
+                assert_eq!(judgement.deciding, Some(deciding));
             }
         }
     }
@@ -390,7 +428,8 @@ mod tests {
     fn the_deciding_step_of_a_regression_is_the_failure_and_its_counterpart_the_baseline() {
         // Steps: prepare, build@0, test@0, build@1, test@1.
         let judgement = judge(&crate_of('p', &["pp", "pf"]), 2);
-        assert_eq!(judgement.deciding, Some(Deciding { step: 4, counterpart: Some(2) }));
+        let deciding = Deciding { step: 4, counterpart: Some(2), finding: Finding::Unknown };
+        assert_eq!(judgement.deciding, Some(deciding));
     }
 
     #[test]

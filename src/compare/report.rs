@@ -8,10 +8,11 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::account::{RunReport, account};
-use super::{CrateResults, Deciding, OpResult, Results, Standing, Verdict, judge};
+use super::{CrateResults, Deciding, Finding, NotRun, OpResult, Results, Standing, TestName, Verdict, judge};
 use crate::krate::{CrateId, CrateName, Origin, Selected};
+use crate::libtest::{Target, TestResult, Tests};
 use crate::ops::{OpName, Stage, Tally};
-use crate::outcome::{Outcome, OutcomeKind};
+use crate::outcome::{Failure, Outcome, OutcomeKind};
 use crate::plan::{LogId, Step};
 use crate::toolchain::{Toolchain, ToolchainSpec};
 
@@ -120,20 +121,43 @@ pub struct OpReport {
     pub waited_ms: u64,
     /// Its dependencies that crates share.
     pub units: Tally,
+    /// What its tests came to, if it ran any and they were asked for.
+    pub tests: Option<TestsReport>,
     /// Under which its log is kept.
     #[serde(skip)]
     pub log: LogId,
 }
 
+/// What the tests of an op came to, one by one.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestsReport {
+    /// How many passed.
+    pub ok: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How many were not run, as they are ignored.
+    pub ignored: usize,
+    /// Whether some results are missing, as there were too many or not all output was kept.
+    pub cut: bool,
+    /// Whether only tests that differ were run, to repeat them.
+    pub selected: bool,
+    /// The targets, with their tests.
+    pub targets: Vec<Target>,
+}
+
 /// What an experiment comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conclusion {
-    /// Nothing regressed; with one toolchain, nothing failed.
+    /// Every crate was tested, and nothing regressed; with one toolchain, nothing failed.
     Clean,
     /// Something regressed; with one toolchain, something failed.
-    Regressions,
+    Failures,
     /// maar or its host failed on a crate, so that nothing can be said of all.
     HostFailed,
+    /// So many crates could not be tested.
+    SomeUntested(usize),
+    /// So many crates could not be tested, and these are all.
+    NothingTested(usize),
 }
 
 /// Judges every crate and counts the verdicts.
@@ -154,8 +178,9 @@ pub fn compare(results: &Results) -> Report {
     }
 }
 
-/// Says what an experiment comes to. Crates that are still pending count for nothing.
-pub fn conclude(report: &Report) -> Conclusion {
+/// Concludes an experiment. `fail_on` are the verdicts that count as failures instead of the usual ones; then it makes no
+/// difference whether some of the crates could not be tested.
+pub fn conclude(report: &Report, fail_on: Option<&[Verdict]>) -> Conclusion {
     let host_failed = |krate: &CrateReport| match krate.verdict {
         Verdict::Error => true,
         Verdict::Inconclusive => krate.results.iter().any(|result| match &result.standing {
@@ -171,15 +196,23 @@ pub fn conclude(report: &Report) -> Conclusion {
         | Verdict::Skipped
         | Verdict::Pass => false,
     };
-    let counts_as_failure: &[Verdict] = match report.toolchains.len() {
-        0 | 1 => &[Verdict::BuildFail, Verdict::TestFail],
-        _ => &[Verdict::Regressed],
+    let failures: &[Verdict] = match (fail_on, report.toolchains.len()) {
+        (Some(verdicts), _) => verdicts,
+        (None, 0 | 1) => &[Verdict::BuildFail, Verdict::TestFail],
+        (None, _) => &[Verdict::Regressed],
     };
-    // What was found stays true, whatever else could not be found out.
-    if counts_as_failure.iter().any(|verdict| report.summary.count(*verdict) > 0) {
-        Conclusion::Regressions
+    let count = |verdicts: &[Verdict]| verdicts.iter().map(|verdict| report.summary.count(*verdict)).sum::<usize>();
+    let untested = count(&[Verdict::Inconclusive, Verdict::Broken, Verdict::Pending, Verdict::Error]);
+    let tested = report.summary.total() - untested - report.summary.count(Verdict::Skipped);
+    // A failure that was found stays true, even if other crates could not be tested.
+    if count(failures) > 0 {
+        Conclusion::Failures
     } else if report.crates.iter().any(host_failed) {
         Conclusion::HostFailed
+    } else if untested > 0 && tested == 0 {
+        Conclusion::NothingTested(untested)
+    } else if untested > 0 && fail_on.is_none() {
+        Conclusion::SomeUntested(untested)
     } else {
         Conclusion::Clean
     }
@@ -192,7 +225,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
     let flaky = failed_once(krate);
     let verdict_reason = match (&judgement.deciding, origin) {
         (Some(deciding), _) => {
-            let reason = explain(&krate.steps[deciding.step], toolchains);
+            let reason = explain(&narrowed(krate, deciding), toolchains);
             let note = reservation(krate, judgement.verdict, deciding, toolchains);
             match (reason, note) {
                 (Some(reason), Some(note)) => Some(format!("{reason} ({note})")),
@@ -205,7 +238,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
         }
     };
     // A step that has not run decides, but tells nothing.
-    let told = judgement.deciding.filter(|_| verdict_reason.is_some());
+    let told = judgement.deciding.as_ref().filter(|_| verdict_reason.is_some());
     let telling = told.map_or([flaky, None], |deciding| [Some(deciding.step), deciding.counterpart]);
     CrateReport {
         name: id.name.clone(),
@@ -238,21 +271,56 @@ fn reservation(
     toolchains: &[Toolchain],
 ) -> Option<String> {
     let counterpart = deciding.counterpart?;
+    let spec = |step: usize| Some(&toolchains.get(krate.steps[step].0.toolchain?)?.spec);
     match verdict {
-        Verdict::Regressed | Verdict::Fixed => (!deciding.is_repeated(krate)).then(|| "not repeated".to_owned()),
-        Verdict::BuildFail | Verdict::TestFail if krate.is_flaky(counterpart) => {
-            let toolchain = krate.steps[counterpart].0.toolchain.and_then(|place| toolchains.get(place))?;
-            Some(format!("flaky on {}", toolchain.spec))
+        Verdict::Regressed | Verdict::Fixed => {
+            let elsewhere = others_that_failed(krate, deciding).filter(|count| *count > 0);
+            let elsewhere = elsewhere
+                .and_then(|count| Some(format!("{count} more failed that {} doesn't pass", spec(counterpart)?)));
+            let not_repeated = (!deciding.is_repeated(krate)).then(|| "not repeated".to_owned());
+            let notes: Vec<String> = elsewhere.into_iter().chain(not_repeated).collect();
+            (!notes.is_empty()).then(|| notes.join("; "))
         }
-        Verdict::BuildFail
-        | Verdict::TestFail
-        | Verdict::Inconclusive
+        Verdict::BuildFail | Verdict::TestFail if krate.is_flaky(counterpart) => {
+            Some(format!("flaky on {}", spec(counterpart)?))
+        }
+        Verdict::BuildFail | Verdict::TestFail => match &deciding.finding {
+            Finding::NotRun(NotRun::Ignored) => Some(format!("ignored on {}", spec(counterpart)?)),
+            Finding::NotRun(NotRun::Absent) => Some(format!("not there on {}", spec(counterpart)?)),
+            Finding::NotRun(NotRun::Mixed) => Some(format!("not run on {}", spec(counterpart)?)),
+            Finding::Shared => Some(format!(
+                "no test failed each time on {} and passed on {}",
+                spec(deciding.step)?,
+                spec(counterpart)?
+            )),
+            Finding::Unknown | Finding::Differs(_) => None,
+        },
+        Verdict::Inconclusive
         | Verdict::Broken
         | Verdict::Skipped
         | Verdict::Error
         | Verdict::Pending
         | Verdict::Pass => None,
     }
+}
+
+/// The deciding step, whose reason names only the tests that differ if tests do.
+fn narrowed(krate: &CrateResults, deciding: &Deciding) -> (Step, Option<OpResult>) {
+    let (step, mut result) = krate.steps[deciding.step].clone();
+    if let (Finding::Differs(tests), Some(result)) = (&deciding.finding, &mut result) {
+        let names: Vec<String> = tests.iter().map(|test: &TestName| test.name.clone()).collect();
+        let more = names.len().saturating_sub(Failure::MAX_TESTS);
+        let names = names.into_iter().take(Failure::MAX_TESTS).collect();
+        result.outcome = Outcome::Failed(Failure::Tests { names, more });
+    }
+    (step, result)
+}
+
+/// How many tests failed at the deciding step besides those that differ; none if the tests don't decide.
+fn others_that_failed(krate: &CrateResults, deciding: &Deciding) -> Option<usize> {
+    let Finding::Differs(differ) = &deciding.finding else { return None };
+    let tests = krate.steps[deciding.step].1.as_ref()?.tests.as_ref()?;
+    Some(tests.count(TestResult::Failed).saturating_sub(differ.len()))
 }
 
 /// An attempt that failed at what passed another time.
@@ -283,6 +351,7 @@ fn report_op((step, result): &(Step, Option<OpResult>), toolchain: usize) -> Opt
         peak_memory_bytes: result.peak_memory.map(|bytes| bytes.as_u64()),
         waited_ms: millis(result.waited),
         units: result.units,
+        tests: result.tests.as_deref().map(TestsReport::from),
         log: step.log_id(),
     })
 }
@@ -295,6 +364,20 @@ impl CrateReport {
     /// The crate's name and version.
     pub fn id(&self) -> CrateId {
         CrateId { name: self.name.clone(), version: self.version.clone() }
+    }
+}
+
+impl From<&Tests> for TestsReport {
+    fn from(tests: &Tests) -> Self {
+        let Tests { targets, cut, selected, accounted: _ } = tests;
+        Self {
+            ok: tests.count(TestResult::Ok),
+            failed: tests.count(TestResult::Failed),
+            ignored: tests.count(TestResult::Ignored),
+            cut: *cut,
+            selected: *selected,
+            targets: targets.clone(),
+        }
     }
 }
 
@@ -368,20 +451,21 @@ mod tests {
 
     use super::*;
     use crate::compare::sample;
-    use crate::outcome::{Cause, Failure};
+    use crate::outcome::{Cause, Failure, Part};
 
     /// Concludes an experiment whose crates came out like the letters of [`sample::crate_of`].
     fn concluded(crates: &[&[&str]]) -> Conclusion {
         let crates: Vec<CrateResults> = crates.iter().map(|toolchains| sample::crate_of('p', toolchains)).collect();
         let toolchains = crates[0].steps.iter().filter_map(|(step, _)| step.toolchain).max().unwrap() + 1;
-        conclude(&compare(&sample::results(toolchains, crates)))
+        conclude(&compare(&sample::results(toolchains, crates)), None)
     }
 
     #[test]
     fn a_reason_names_the_op_and_the_toolchain() {
         let mut krate = sample::crate_of('p', &["p", "f"]);
         let codes = vec!["E0554".to_owned()];
-        krate.steps[2].1.as_mut().unwrap().outcome = Outcome::Failed(Failure::Compile { codes });
+        krate.steps[2].1.as_mut().unwrap().outcome =
+            Outcome::Failed(Failure::Compile { part: Part::Crate, codes, first: None });
         let report = compare(&sample::results(2, vec![krate, sample::missing_crate("no crate named `x`")]));
         assert_eq!(
             report.crates[0].verdict_reason.as_deref(),
@@ -433,27 +517,63 @@ mod tests {
     #[test]
     fn an_experiment_with_two_toolchains_fails_by_its_regressions_only() {
         assert_eq!(concluded(&[&["pp", "pp"]]), Conclusion::Clean);
-        assert_eq!(concluded(&[&["f-", "f-"], &["f-", "pp"], &["b-", "b-"]]), Conclusion::Clean);
-        assert_eq!(concluded(&[&["pp", "pp"], &["pp", "f-"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["f-", "f-"], &["f-", "pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp", "pp"], &["pp", "f-"]]), Conclusion::Failures);
     }
 
     #[test]
     fn an_experiment_with_one_toolchain_fails_by_its_failures() {
-        assert_eq!(concluded(&[&["pp"], &["b-"]]), Conclusion::Clean);
-        assert_eq!(concluded(&[&["pp"], &["f-"]]), Conclusion::Regressions);
-        assert_eq!(concluded(&[&["pf"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["pp"], &["pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp"], &["f-"]]), Conclusion::Failures);
+        assert_eq!(concluded(&[&["pf"]]), Conclusion::Failures);
+    }
+
+    #[test]
+    fn crates_that_could_not_be_tested_are_no_success() {
+        for (crates, expected) in [
+            (&[&["pp"][..], &["b-"]][..], Conclusion::SomeUntested(1)),
+            (&[&["pp"], &["i-"], &["pi"]], Conclusion::SomeUntested(2)),
+            (&[&["pp"], &["p-"]], Conclusion::SomeUntested(1)),
+            (&[&["i-"], &["b-"]], Conclusion::NothingTested(2)),
+            (&[&["f-"], &["b-"]], Conclusion::Failures),
+            (&[&["f-", "f-"], &["b-", "b-"]], Conclusion::SomeUntested(1)),
+            (&[&["i-", "i-"]], Conclusion::NothingTested(1)),
+        ] {
+            assert_eq!(concluded(crates), expected, "{crates:?}");
+        }
+        // Of a crate that is skipped nothing was asked.
+        let skipped = || sample::crate_of('s', &["ss"]);
+        let missing = || sample::missing_crate("no crate named `x`");
+        let of = |crates| conclude(&compare(&sample::results(1, crates)), None);
+        assert_eq!(of(vec![skipped()]), Conclusion::Clean);
+        assert_eq!(of(vec![skipped(), missing()]), Conclusion::NothingTested(1));
+    }
+
+    #[test]
+    fn chosen_verdicts_replace_the_usual_failures() {
+        let conclude_on = |crates: &[&[&str]], verdicts: &[Verdict]| {
+            let crates = crates.iter().map(|toolchains| sample::crate_of('p', toolchains)).collect();
+            conclude(&compare(&sample::results(1, crates)), Some(verdicts))
+        };
+        use Verdict::{Broken, BuildFail, Inconclusive, Regressed};
+        assert_eq!(conclude_on(&[&["pp"], &["b-"]], &[Inconclusive, Broken]), Conclusion::Failures);
+        assert_eq!(conclude_on(&[&["pp"], &["b-"], &["f-"]], &[Regressed]), Conclusion::Clean);
+        assert_eq!(conclude_on(&[&["pp"], &["f-"]], &[BuildFail]), Conclusion::Failures);
+        // That nothing was tested, or that the host failed, is never a success.
+        assert_eq!(conclude_on(&[&["b-"], &["i-"]], &[Regressed]), Conclusion::NothingTested(2));
+        assert_eq!(conclude_on(&[&["pp"], &["e-"]], &[Regressed]), Conclusion::HostFailed);
     }
 
     #[test]
     fn regressions_outweigh_a_host_that_failed_and_a_limit_is_neither() {
-        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::Regressions);
+        assert_eq!(concluded(&[&["pp", "f-"], &["e-", "pp"]]), Conclusion::Failures);
         assert_eq!(concluded(&[&["e-", "pp"]]), Conclusion::HostFailed);
         // The sample's inconclusive ops are those of a limit.
-        assert_eq!(concluded(&[&["pp", "f-"], &["i-", "pp"]]), Conclusion::Regressions);
-        assert_eq!(concluded(&[&["i-", "pp"]]), Conclusion::Clean);
+        assert_eq!(concluded(&[&["pp", "f-"], &["i-", "pp"]]), Conclusion::Failures);
+        assert_eq!(concluded(&[&["i-", "pp"], &["pp", "pp"]]), Conclusion::SomeUntested(1));
         let mut krate = sample::crate_of('p', &["pp", "i-"]);
         krate.steps[3].1.as_mut().unwrap().outcome = Outcome::Inconclusive(Cause::Network("refused".into()));
-        assert_eq!(conclude(&compare(&sample::results(2, vec![krate]))), Conclusion::HostFailed);
+        assert_eq!(conclude(&compare(&sample::results(2, vec![krate])), None), Conclusion::HostFailed);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Made-up results for tests.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
@@ -7,8 +8,9 @@ use semver::Version;
 
 use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
+use crate::libtest::{Target, TargetFlag, Test, TestResult, Tests};
 use crate::ops::{Op, Stage, Tally};
-use crate::outcome::{Breakage, Cause, Failure, Outcome};
+use crate::outcome::{Breakage, Cause, Failure, Outcome, Part};
 use crate::plan::{Fingerprint, Step};
 use crate::toolchain::Toolchain;
 
@@ -24,7 +26,7 @@ pub(crate) fn outcome(letter: char, op: &Op) -> Outcome {
         'f' if *op == Op::Test => {
             Outcome::Failed(Failure::Tests { names: vec!["tests::parses".into(), "tests::prints".into()], more: 0 })
         }
-        'f' => Outcome::Failed(Failure::Compile { codes: vec!["E0308".into()] }),
+        'f' => Outcome::Failed(Failure::Compile { part: Part::Crate, codes: vec!["E0308".into()], first: None }),
         'b' => Outcome::Broken(Breakage::Manifest("no `[package]` in Cargo.toml".into())),
         'i' => Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::gib(4))),
         'e' => Outcome::Error("the worker panicked".into()),
@@ -51,6 +53,7 @@ pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str
             waited: Duration::from_millis(5),
             worker: 1,
             units: Tally { compiled: 1, reused: 20, ..Tally::default() },
+            tests: None,
         });
         (Step { op, toolchain, attempt: 1, fingerprint }, result)
     };
@@ -62,6 +65,64 @@ pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str
     }
     let id = CrateId { name: name.parse().unwrap(), version: Some(version.parse().unwrap()) };
     CrateResults { krate: Selected { id, origin: Origin::Registry { checksum: "0".repeat(64) } }, steps }
+}
+
+/// The crate `sample` whose tests came out like the texts on each toolchain, each time that they ran.
+///
+/// The first letter is that of [`outcome`]; behind it `!` stands for a failure outside of tests, `?` for targets that are
+/// not complete, `*` for a list that was cut, and `%` for an attempt at some tests only. Then come the tests, in one target
+/// or as `TARGET/NAME`: `+` passed, `-` failed, `~` ignored. Without any, nothing is known of tests.
+pub(crate) fn tested(toolchains: &[&[&str]]) -> CrateResults {
+    let mut krate = crate_of('p', &vec!["p"; toolchains.len()]);
+    for (toolchain, attempts) in toolchains.iter().enumerate() {
+        for (attempt, text) in (1..).zip(*attempts) {
+            let mut words = text.split(' ');
+            let kind = words.next().unwrap();
+            let mut tests = Tests {
+                accounted: kind.starts_with('f') && !kind.contains('!'),
+                cut: kind.contains('*'),
+                selected: kind.contains('%'),
+                targets: Vec::new(),
+            };
+            words.for_each(|word| add(&mut tests, word, !kind.contains('?')));
+            let failed: Vec<String> = tests
+                .iter()
+                .filter(|(_, test)| test.result == TestResult::Failed)
+                .map(|(_, test)| test.name.clone())
+                .collect();
+            tests.accounted &= !failed.is_empty();
+            let mut krate_of_one = crate_of('p', &["pp"]);
+            let (step, mut result) = krate_of_one.steps.swap_remove(2);
+            let of_test = result.as_mut().unwrap();
+            of_test.outcome = match (kind.starts_with('p'), failed.is_empty()) {
+                (true, _) => Outcome::Passed,
+                (false, true) => Outcome::Failed(Failure::Exit(101)),
+                (false, false) => Outcome::Failed(Failure::Tests { names: failed, more: 0 }),
+            };
+            of_test.tests = (!tests.targets.is_empty()).then(|| Arc::new(tests));
+            let fingerprint = Fingerprint::of(&format!("tests on {toolchain}"));
+            krate.steps.push((Step { toolchain: Some(toolchain), attempt, fingerprint, ..step }, result));
+        }
+    }
+    krate
+}
+
+fn add(tests: &mut Tests, word: &str, complete: bool) {
+    let (target, test) = word.split_once('/').unwrap_or(("lib", word));
+    let target = if target == "doc-tests" { "doc-tests sample" } else { target };
+    let (name, sign) = test.split_at(test.len() - 1);
+    let result = match sign {
+        "+" => TestResult::Ok,
+        "-" => TestResult::Failed,
+        "~" => TestResult::Ignored,
+        other => panic!("no result is written `{other}`"),
+    };
+    if !tests.targets.iter().any(|known| known.target == target) {
+        let flag = Some(TargetFlag::Lib);
+        tests.targets.push(Target { target: target.to_owned(), flag, complete, tests: Vec::new() });
+    }
+    let target = tests.targets.iter_mut().find(|known| known.target == target).unwrap();
+    target.tests.push(Test { name: name.to_owned(), result });
 }
 
 /// The crate `absent`, which the registry doesn't have.

@@ -46,6 +46,9 @@ pub const DEFAULT_CACHE_BUDGET: ByteSize = ByteSize::gib(20);
 /// With nothing, every run compiles everything once.
 const CACHE_BUDGET: RangeInclusive<ByteSize> = ByteSize::b(0)..=ByteSize::pib(1);
 
+/// The size of output that is kept whole.
+pub(super) const UNLIMITED: &str = "unlimited";
+
 const KEYS: [&str; 8] = ["cpus", "cpuset", "memory", "pids", "timeout", "idle-timeout", "output", "disk"];
 const SIZE_UNITS: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"];
 const TIME_UNITS: [&str; 12] = ["ms", "s", "sec", "second", "m", "min", "minute", "h", "hour", "d", "day", "days"];
@@ -80,7 +83,9 @@ fn read(table: &DeTable<'_>, problems: &mut Problems) -> LimitsPatch {
         pids: table.get("pids").and_then(|value| count(value, PIDS, problems)).map(narrow),
         timeout: table.get("timeout").and_then(|value| parsed(value, TIME, problems, timeout)),
         idle_timeout: table.get("idle-timeout").and_then(|value| parsed(value, TIME, problems, timeout)),
-        output: table.get("output").and_then(|value| parsed(value, "a size such as \"16MiB\"", problems, output)),
+        output: table
+            .get("output")
+            .and_then(|value| parsed(value, "a size such as \"16MiB\", or \"unlimited\"", problems, output)),
         disk: table.get("disk").and_then(|value| parsed(value, "a size such as \"20GiB\"", problems, disk)),
         cores: table.get("cpuset").and_then(|value| cores(value, problems)),
     }
@@ -148,8 +153,11 @@ fn cores(value: &Value<'_>, problems: &mut Problems) -> Option<Cores> {
     }
 }
 
-/// How much output is kept: `16MiB`.
+/// How much output is kept: `16MiB`, or `unlimited`.
 fn output(text: &str) -> Result<ByteSize, BadValue> {
+    if text == UNLIMITED {
+        return Ok(Limits::ALL_OUTPUT);
+    }
     in_range(text, size(text)?, OUTPUT, |size| size.display().iec().to_string())
 }
 

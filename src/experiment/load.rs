@@ -101,7 +101,7 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
     let name = match (&overrides.name, &source.file, &overridden.raw.name) {
         (Some(name), _, _) => name.clone(),
         // Crates of the user's own are no demo.
-        (None, None, _) if !overrides.crates.is_empty() => name::DEFAULT.to_owned(),
+        (None, None, _) if !overrides.crates.is_empty() => name::of_selections(&overrides.crates, host.folder),
         (None, _, Some(name)) => name.clone(),
         (None, Some(file), None) => name::of_file(file),
         (None, None, None) => name::DEFAULT.to_owned(),

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::problem::BadValue;
 
 /// The longest name, in bytes: it becomes part of a path.
 const LONGEST: usize = 64;
 
-/// The name of an experiment that has neither a name nor a file.
+/// The name of an experiment whose file gives none.
 pub(super) const DEFAULT: &str = "default";
 
 /// A name as the user wrote it.
@@ -19,6 +21,35 @@ pub fn check(name: &str) -> Result<String, BadValue> {
         format!("ASCII letters, digits, `-`, `_` and `.` are allowed, a letter or digit first, {LONGEST} at most");
     let shown: String = name.chars().take(80).collect();
     Err(BadValue::new(format!("`{}` can't be the name of an experiment", shown.escape_debug()), help))
+}
+
+/// The name of a run without a file: the first crate, how many more there are, and a digest that tells apart what begins
+/// alike. The same crates have the same name, in whichever order; those of files only from the same folder.
+pub(super) fn of_selections(selections: &[String], folder: &Path) -> String {
+    const FIRST: usize = 40;
+    let mut sorted: Vec<&str> = selections.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut digest = Sha256::new();
+    for selection in &sorted {
+        digest.update((selection.len() as u64).to_le_bytes());
+        digest.update(selection);
+    }
+    if sorted.iter().any(|selection| selection.contains(':')) {
+        digest.update(folder.as_os_str().as_encoded_bytes());
+    }
+    let digest: String = digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    // Of `list:crates/top.txt` it is `top.txt`.
+    let first = sorted.first().copied().unwrap_or_default();
+    let first = first.split_once(':').map_or(first, |(_, path)| path);
+    let first = first.rsplit('/').find(|part| part.contains(is_name_char)).unwrap_or_default();
+    let first = first.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    let first: String = first.chars().take(FIRST).map(|c| if is_name_char(c) { c } else { '-' }).collect();
+    match (first.as_str(), sorted.len()) {
+        ("", _) => format!("crates-{digest}"),
+        (first, 0 | 1) => format!("{first}-{digest}"),
+        (first, count) => format!("{first}-and-{}-{digest}", count - 1),
+    }
 }
 
 /// The name that a file gives: its own, or its folder's if it is called `maar.toml`, with `-` for what isn't allowed.
@@ -56,6 +87,34 @@ mod tests {
             assert_eq!(of_file(Path::new(file)), name, "{file}");
             check(name).unwrap();
         }
+    }
+
+    #[test]
+    fn crates_of_the_command_line_give_a_name_of_their_own() {
+        let name = |selections: &[&str], folder: &str| {
+            let selections: Vec<String> = selections.iter().map(|&selection| selection.to_owned()).collect();
+            let name = of_selections(&selections, Path::new(folder));
+            check(&name).unwrap();
+            name
+        };
+        let without_digest = |name: &str| name.rsplit_once('-').unwrap().0.to_owned();
+        for (selections, expected) in [
+            (&["itoa"][..], "itoa"),
+            (&["semver@^1"], "semver--1"),
+            (&["itoa", "semver"], "itoa-and-1"),
+            (&["path:../mine/"], "mine"),
+            (&["list:lists/top 100.txt"], "top-100.txt"),
+            (&["path:.."], "crates"),
+            (&["path:é"], "crates"),
+            (&[&"x".repeat(100)], &"x".repeat(40)),
+        ] {
+            assert_eq!(without_digest(&name(selections, "/work")), expected, "{selections:?}");
+        }
+        let same = name(&["a", "b"], "/work");
+        assert_eq!(name(&["a", "b", "b"], "/else"), same);
+        assert_ne!(name(&["a", "c"], "/work"), same);
+        assert_eq!(name(&["b", "a"], "/work"), same);
+        assert_ne!(name(&["path:a"], "/work"), name(&["path:a"], "/else"));
     }
 
     #[test]

@@ -268,3 +268,14 @@ fn the_name_is_that_of_the_folder_where_nothing_says_another() {
     std::fs::write(inner.join("maar.toml"), "crates = [\"itoa\"]").unwrap();
     assert_eq!(load_in(&inner, &Overrides::default()).unwrap().name, "my-crates");
 }
+
+#[test]
+fn output_may_be_kept_whole() {
+    let limits =
+        load_text("crates = [\"a\"]\nlimits = { output = \"unlimited\", memory = \"1GiB\" }", &Overrides::default());
+    let limits = limits.unwrap().limits;
+    assert_eq!((limits.output, limits.most_printed()), (Limits::ALL_OUTPUT, ByteSize::gib(1)));
+    let limits = |output| Limits { output, ..DEFAULT_LIMITS };
+    assert_eq!(limits(ByteSize::mib(512)).most_printed(), ByteSize::mib(512));
+    assert_eq!(limits(ByteSize::mib(1)).most_printed(), ByteSize::mib(256));
+}

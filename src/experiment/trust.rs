@@ -106,8 +106,9 @@ fn raised_limits<'t, 'i>(parent: &'t DeTable<'i>) -> Vec<(&'static str, &'t Valu
         [("memory", DEFAULT_LIMITS.memory), ("disk", DEFAULT_LIMITS.disk), ("output", DEFAULT_LIMITS.output)]
     {
         let above = |value: &&Value<'_>| {
-            let size = value.get_ref().as_str().and_then(|text| limits::size(text).ok());
-            size.is_some_and(|size| size > default)
+            let text = value.get_ref().as_str();
+            let size = text.and_then(|text| limits::size(text).ok());
+            text == Some(limits::UNLIMITED) || size.is_some_and(|size| size > default)
         };
         raised.extend(table.get(key).filter(above).map(|value| (key, value)));
     }

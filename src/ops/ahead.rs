@@ -85,7 +85,7 @@ pub fn layers(
     match sandbox {
         Sandbox::Native(_) => {
             let key = |toolchain| Key::new(toolchain, index, SHARED.build_env(toolchains));
-            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain), sandbox.owner())).collect()
+            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain))).collect()
         }
         // A container is kept from op to op, so that its folders can't be laid anew for each.
         Sandbox::Docker(_) | Sandbox::Unconfined(_) => Ok(Vec::new()),
@@ -104,7 +104,7 @@ pub(super) async fn compile(
     // Variables of a crate's own can change what any dependency becomes, and so can its manifest, on a nightly.
     let may_share = order.sharing == Sharing::Layers
         && order.env.is_empty()
-        && workspace.read_source("Cargo.toml").is_ok_and(|manifest| prebuild::compiles_as_usual(&manifest));
+        && workspace.read_source(Path::new("Cargo.toml")).is_ok_and(|manifest| prebuild::compiles_as_usual(&manifest));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells)?;
@@ -176,7 +176,7 @@ impl Work<'_> {
         stand_in::write(&stand_in)?;
 
         let Plan { dependencies, argv } = self.plan(&commands, &outline, spent).await?;
-        let mut base = Base::new(self.dirs.base.clone(), &self.dirs.target)?;
+        let mut base = Base::new(self.dirs.base.clone(), &self.dirs.target, self.workspace.owner())?;
         self.lay(&dependencies, &mut base).await?;
         spent.ledger.begin(self.layers.clone(), dependencies.units(), &base);
         let filled = match argv {
@@ -191,7 +191,7 @@ impl Work<'_> {
 
     /// Lists the units of the op's own command, and finds the command that compiles most of them ahead.
     async fn plan(&self, commands: &Commands, outline: &Outline, spent: &mut Spent) -> Result<Plan, AheadError> {
-        let subject = commands.subject(outline.digest());
+        let subject = commands.subject(self.order.krate.member(), outline.digest());
         let noted = self.layers.noted(&subject).and_then(|note| {
             let (place, graph) = note.split_once('\n')?;
             Some((place.parse::<usize>().ok()?, UnitGraph::parse(graph).ok()?))

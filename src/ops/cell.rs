@@ -1,12 +1,14 @@
 //! The cell that an op runs in: what is mounted where, and the fixed environment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::flags::{self, By, Settings};
 use crate::ops::workspace::{Workspace, WorkspaceError};
 use crate::ops::{Op, Order, Tools};
 use crate::registry::Denial;
 use crate::sandbox::{
-    self, Cell, Command, Console, Exit, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
+    self, Cell, Command, Console, Exit, Live, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
 };
 use crate::toolchain::Toolchain;
 
@@ -16,7 +18,8 @@ const CARGO_HOME: &str = "/cargo/home";
 const CARGO_BIN: &str = "/cargo/bin";
 pub(crate) const VENDOR: &str = "/cargo/vendor";
 const SOURCES: &str = "/cargo/sources";
-pub(super) const TARGET: &str = "/target";
+/// Where cargo puts it by itself: tests write to `target/`, or look for programs in `target/debug/`.
+pub(super) const TARGET: &str = "/crate/target";
 pub(crate) const TOOLCHAIN: &str = "/toolchain";
 /// The certificates that cargo trusts, if the user has named any: a file in cargo's home.
 pub(super) const CA_FILE: &str = "ca.pem";
@@ -44,7 +47,8 @@ pub(crate) async fn run(
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
     let cell = open(tools, workspace, order, toolchain, base).await?;
-    finish(tools, cell, order, None, argv).await
+    let settings = flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::Maar);
+    finish(tools, cell, order, None, Call { argv, settings, stands_in: false }).await
 }
 
 /// Opens the cell of an op to its user: a shell on their terminal.
@@ -58,10 +62,12 @@ pub(crate) async fn enter(
     // What the image or the host has: bash is nicer to people.
     const SHELL: &str = "command -v bash >/dev/null && exec bash --norc -i || exec sh -i";
     let mut cell = open(tools, workspace, order, toolchain, None).await?;
-    let mut env = environment(tools, &cell, order, Network::Loopback);
+    let Settings { env: settings, .. } =
+        flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::User);
+    let mut env = environment(tools, &cell, order, Network::Loopback, &settings);
     env.push(("PS1".to_owned(), format!("{}:\\w$ ", order.krate.id)));
     let argv = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
-    let command = Command { env, cwd: cell.path(Path::new(CRATE)), argv };
+    let command = Command { env, cwd: cell.path(&folder(order)), argv };
     let result = cell.attend(&command, &order.stop, console).await;
     cell.close().await?;
     Ok(result?)
@@ -83,7 +89,7 @@ async fn open(
         read_only(CARGO_HOME, workspace.cargo_home()),
         Mount {
             at: CRATE.into(),
-            what: MountKind::Overlay { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
+            what: MountKind::Copy { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
         },
         Mount { at: TARGET.into(), what: target },
     ];
@@ -91,7 +97,7 @@ async fn open(
     if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
         mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
     }
-    Ok(tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?)
+    Ok(tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Loopback)).await?)
 }
 
 /// The folders of a cell that works ahead of an op.
@@ -134,8 +140,11 @@ pub(crate) async fn run_ahead(
     let outside = sandbox::PRIVATE.iter().zip(outside);
     mounts.extend(outside.map(|(at, dir)| Mount { at: at.into(), what: MountKind::Writable(dir.clone()) }));
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Loopback)).await?;
-    finish(tools, cell, order, None, argv).await
+    let spec = spec(tools, workspace, order, mounts, Network::Loopback);
+    // Nobody follows what cargo prints for maar.
+    let cell = tools.sandbox.open(Spec { live: None, ..spec }).await?;
+    let settings = flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::Maar);
+    finish(tools, cell, order, None, Call { argv, settings, stands_in: true }).await
 }
 
 /// Runs one cargo command of `prepare` on the pristine sources themselves, with the gate as its only way out. Returns
@@ -152,12 +161,32 @@ pub(crate) async fn resolve(
         Mount { at: CRATE.into(), what: MountKind::Writable(workspace.source()) },
     ];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
-    let cell = tools.sandbox.open(spec(workspace, order, mounts, Network::Outlet)).await?;
+    let cell = tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Outlet)).await?;
     let (outlet, connections) = sandbox::outlet();
+    let call = Call { argv, settings: Settings::default(), stands_in: false };
     // Serving ends when the command does, and takes its outlet along.
     let (exit, denials) =
-        tokio::join!(finish(tools, cell, order, Some(outlet), argv), tools.gate.serve(connections, order.limits.disk));
+        tokio::join!(finish(tools, cell, order, Some(outlet), call), tools.gate.serve(connections, order.limits.disk));
     Ok((exit?, denials))
+}
+
+/// Runs `cargo build` where no rustc can run: offline, on the pristine sources, which nothing can change. cargo gets as
+/// far as reading all manifests.
+pub(crate) async fn without_rustc(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    toolchain: &Toolchain,
+) -> Result<Exit, CellError> {
+    let mut mounts = vec![read_only(CARGO_HOME, workspace.cargo_home()), read_only(CRATE, workspace.source())];
+    mounts.extend(shared_mounts(tools, workspace, toolchain));
+    let spec = spec(tools, workspace, order, mounts, Network::Loopback);
+    // Nobody follows what cargo prints for maar.
+    let cell = tools.sandbox.open(Spec { live: None, ..spec }).await?;
+    let env = BTreeMap::from([("RUSTC".to_owned(), "/dev/null".to_owned())]);
+    let argv = ["cargo", "build", "--frozen"].map(str::to_owned).to_vec();
+    let call = Call { argv, settings: Settings::default(), stands_in: false };
+    finish(tools, cell, &Order { env: &env, ..order.clone() }, None, call).await
 }
 
 /// Puts two commands' results together, as if they had been one.
@@ -178,16 +207,47 @@ pub(crate) fn sum(first: Usage, second: Usage) -> Usage {
     }
 }
 
+/// A command, and how it gets maar's settings.
+struct Call {
+    argv: Vec<String>,
+    settings: Settings,
+    /// Whether something stands in for rustc.
+    stands_in: bool,
+}
+
+/// A command as a shell takes it.
+fn shown(argv: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:+@%".contains(c);
+    let word = |word: &String| match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    argv.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The folder of the crate's manifest: [`CRATE`], or below it if that is a whole workspace.
+fn folder(order: &Order<'_>) -> PathBuf {
+    // Without the slash at the end that joining nothing leaves.
+    Path::new(CRATE).join(order.krate.member()).components().collect()
+}
+
 async fn finish(
     tools: &Tools,
     mut cell: Cell,
     order: &Order<'_>,
     outlet: Option<Outlet>,
-    argv: Vec<String>,
+    Call { mut argv, settings, stands_in }: Call,
 ) -> Result<Exit, CellError> {
     let network = if outlet.is_some() { Network::Outlet } else { Network::Loopback };
-    let prompt = format!("$ {}\n", argv.join(" "));
-    let command = Command { env: environment(tools, &cell, order, network), cwd: cell.path(Path::new(CRATE)), argv };
+    // Arguments behind two hyphens are for the tests.
+    let end = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
+    argv.splice(end..end, settings.flags);
+    let prompt = format!("$ {}\n", shown(&argv));
+    let mut env = environment(tools, &cell, order, network, &settings.env);
+    if stands_in && let Some((_, path)) = env.iter_mut().find(|(name, _)| name == "PATH") {
+        path.insert_str(0, &format!("{}:", cell.path(Path::new(STAND_IN)).display()));
+    }
+    let command = Command { env, cwd: cell.path(&folder(order)), argv };
     let result = match outlet {
         Some(outlet) => cell.run_with(&command, &order.stop, outlet).await,
         None => cell.run(&command, &order.stop).await,
@@ -203,8 +263,16 @@ async fn finish(
     Ok(exit)
 }
 
-fn spec(workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
-    Spec { label: label(order), scratch: workspace.scratch(), mounts, network, limits: order.limits }
+fn spec(tools: &Tools, workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mount>, network: Network) -> Spec {
+    Spec {
+        label: label(order),
+        user: workspace.user().clone(),
+        scratch: workspace.scratch(),
+        mounts,
+        network,
+        limits: order.limits,
+        live: Some(Live { path: workspace.live(), heading: order.running(&tools.toolchains).to_line() }),
+    }
 }
 
 /// Such as `build-serde-json`: what a host name may hold.
@@ -229,31 +297,40 @@ fn read_only(at: &str, from: PathBuf) -> Mount {
     Mount { at: at.into(), what: MountKind::ReadOnly(from) }
 }
 
-/// The whole environment of a command: fixed but for the crate's own `env`, and nothing of the caller's.
-fn environment(tools: &Tools, cell: &Cell, order: &Order<'_>, network: Network) -> Vec<(String, String)> {
+/// The whole environment of a command: fixed but for maar's own `settings` and the crate's `env`, and nothing of the
+/// caller's.
+fn environment(
+    tools: &Tools,
+    cell: &Cell,
+    order: &Order<'_>,
+    network: Network,
+    settings: &[(&'static str, String)],
+) -> Vec<(String, String)> {
     let path = |at: &str| cell.path(Path::new(at)).display().to_string();
-    let jobs = order.limits.cpus.ceil().max(1.0);
     let mut env: Vec<(String, String)> = [
-        (
-            "PATH",
-            format!("{}:{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(STAND_IN), path(TOOLCHAIN), path(CARGO_BIN)),
-        ),
+        ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(TOOLCHAIN), path(CARGO_BIN))),
         ("HOME", path(sandbox::HOME)),
         ("USER", "maar".to_owned()),
         ("LOGNAME", "maar".to_owned()),
+        // As /etc/passwd has it: the one that every system has.
+        ("SHELL", "/bin/sh".to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "xterm-256color".to_owned()),
+        ("PWD", cell.path(&folder(order)).display().to_string()),
         ("CARGO_HOME", path(CARGO_HOME)),
-        ("CARGO_TARGET_DIR", path(TARGET)),
-        ("CARGO_BUILD_JOBS", format!("{jobs}")),
-        ("CARGO_NET_OFFLINE", (network == Network::Loopback).to_string()),
-        ("CARGO_TERM_COLOR", "always".to_owned()),
-        ("CARGO_TERM_PROGRESS_WHEN", "never".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    env.extend(order.op.build_env(&tools.toolchains).map(|(name, value)| (name.to_owned(), value.to_owned())));
-    for (name, value) in order.env {
+    env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    if let Some(above) = cell.shows_folders_above(Path::new(CRATE)) {
+        // A manifest, a configuration or a repository in a folder above the job's is not the crate's. The first name is
+        // that of cargo's own tests, which for the same reason don't look above it.
+        env.push(("__CARGO_TEST_ROOT".to_owned(), above.display().to_string()));
+        let parent = above.parent().unwrap_or(&above).display().to_string();
+        env.push(("GIT_CEILING_DIRECTORIES".to_owned(), parent));
+    }
+    // Variables such as LD_PRELOAD name code, and no code of the crate runs in `prepare`.
+    for (name, value) in order.env.iter().filter(|_| *order.op != Op::Prepare) {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));
     }
@@ -264,4 +341,15 @@ fn environment(tools: &Tools, cell: &Cell, order: &Order<'_>, network: Network) 
         }
     }
     env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_a_shell_takes_it() {
+        let argv = ["cargo", "test", "--config", "a.b=[\"x\"]", "", "it's"].map(str::to_owned);
+        assert_eq!(shown(&argv), "cargo test --config 'a.b=[\"x\"]' '' 'it'\\''s'");
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -12,31 +13,39 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Layers;
 pub use crate::cache::Tally;
 use crate::krate::Selected;
+use crate::libtest::{self, Tests};
 use crate::outcome::{Cause, Outcome};
 use crate::registry::{Gate, Registry};
-use crate::sandbox::{Console, Limits, Output, Sandbox, Usage};
+use crate::sandbox::{Console, Exit, Limits, Output, Sandbox, Usage};
 use crate::stop::Stop;
 use crate::toolchain::Toolchain;
 
+pub mod activity;
 mod ahead;
 mod build;
 mod build_tests;
 pub mod cell;
 mod check;
+mod classify;
 mod clippy;
 mod command;
 mod doc;
+mod flags;
+mod manifest;
 mod prepare;
+mod retest;
 pub mod settings;
 mod test;
 #[cfg(test)]
 mod tests;
-mod verdict;
+mod withheld;
 pub mod workspace;
 
+pub use activity::{Activity, Doing};
 use ahead::Compiled;
 pub(crate) use ahead::LINE as UNSHARED;
 pub use ahead::layers;
+pub use retest::Retest;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
 
@@ -67,6 +76,8 @@ pub enum Op {
     BuildTests,
     /// `cargo test`.
     Test,
+    /// What the plan makes of `test` where a few tests are to be repeated. Never in a list.
+    Retest(Retest),
     /// `cargo clippy`.
     Clippy,
     /// `cargo doc`.
@@ -145,6 +156,8 @@ pub struct Order<'a> {
     pub lockfile: Option<&'a [u8]>,
     /// When to end.
     pub stop: Stop,
+    /// Where it notes what it is doing.
+    pub activity: Activity,
 }
 
 /// What came of an op.
@@ -160,6 +173,8 @@ pub struct Done {
     pub lockfile: Option<Vec<u8>>,
     /// What became of the dependencies.
     pub dependencies: Tally,
+    /// What its tests came to, one by one.
+    pub tests: Option<Arc<Tests>>,
 }
 
 impl Done {
@@ -167,7 +182,14 @@ impl Done {
     pub fn without_commands(outcome: Outcome) -> Self {
         let log = outcome.reason().map(|reason| format!("maar: {reason}\n")).unwrap_or_default();
         let output = Output { head: log.into_bytes(), ..Output::default() };
-        Self { outcome: Some(outcome), usage: Usage::default(), output, lockfile: None, dependencies: Tally::default() }
+        Self {
+            outcome: Some(outcome),
+            usage: Usage::default(),
+            output,
+            lockfile: None,
+            dependencies: Tally::default(),
+            tests: None,
+        }
     }
 
     /// The host could not do what was needed.
@@ -179,12 +201,27 @@ impl Done {
 impl Op {
     /// Runs the op to its end. Whatever goes wrong is in the outcome.
     pub async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
+        if order.op.needs_dev_dependencies()
+            && let Some(outcome) = workspace.unusable_tests()
+        {
+            return Done::without_commands(outcome);
+        }
         match order.op {
-            Self::Prepare => prepare::run(tools, workspace, order).await,
+            // On the heap: its state is larger than that of all that leads here.
+            Self::Prepare => Box::pin(prepare::run(tools, workspace, order)).await,
             Self::BuildTests => build_tests::run(tools, workspace, order).await,
-            Self::Check | Self::Build | Self::Test | Self::Clippy | Self::Doc | Self::Command(_) => {
+            Self::Check | Self::Build | Self::Test | Self::Retest(_) | Self::Clippy | Self::Doc | Self::Command(_) => {
                 Self::run_command(tools, workspace, order).await
             }
+        }
+    }
+
+    /// Whether the op can't do without what only tests, examples and benches depend on.
+    fn needs_dev_dependencies(&self) -> bool {
+        match self {
+            Self::Check | Self::Clippy | Self::Test | Self::Retest(_) => true,
+            // Where the tests can't be built, the package is built alone.
+            Self::BuildTests | Self::Prepare | Self::Build | Self::Doc | Self::Command(_) => false,
         }
     }
 
@@ -192,15 +229,23 @@ impl Op {
     async fn run_command(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
         let argv = order.op.argv(order.features).expect("all ops but prepare run a command");
         let toolchain = order.toolchain.expect("the plan gives every op but prepare a toolchain");
-        let compiled = match ahead::compile(tools, workspace, order, toolchain).await {
+        order.activity.set(Doing::Dependencies);
+        let compiled = Box::pin(ahead::compile(tools, workspace, order, toolchain)).await;
+        order.activity.set(Doing::Command);
+        let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(error) => return Done::failed_on_host(&error),
         };
         let base = compiled.as_ref().map(|compiled| compiled.base.as_path());
         match cell::run(tools, workspace, order, toolchain, base, argv).await {
             Ok(mut exit) => {
-                let outcome = verdict::of_command(exit.end, &exit.output, &order.limits);
+                let outcome = classify::of_command(exit.end, &exit.output, &order.limits);
+                let tests = order.op.tests(&exit.output).map(Arc::new);
                 let (mut usage, mut dependencies) = (exit.usage, Tally::default());
+                let outcome = match Self::of_manifest(tools, workspace, order, &exit, &mut usage).await {
+                    Some(broken) => Some(broken),
+                    None => outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output)),
+                };
                 if let Some(Compiled { usage: ahead, ledger, problem, .. }) = compiled {
                     usage = cell::sum(ahead, usage);
                     let mut notes = ledger.lines();
@@ -216,10 +261,27 @@ impl Op {
                     }
                     exit.output.head.splice(0..0, notes.into_bytes());
                 }
-                Done { outcome, usage, output: exit.output, lockfile: None, dependencies }
+                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, tests }
             }
             Err(error) => Done::failed_on_host(&error),
         }
+    }
+
+    /// The outcome of a built-in op where no toolchain's cargo reads the manifest; none where one does.
+    async fn of_manifest(
+        tools: &Tools,
+        workspace: &Workspace,
+        order: &Order<'_>,
+        exit: &Exit,
+        usage: &mut Usage,
+    ) -> Option<Outcome> {
+        if matches!(order.op, Self::Command(_)) || classify::refused_manifest(exit.end, &exit.output).is_none() {
+            return None;
+        }
+        // Where it can't be asked, the op's own outcome stands.
+        let manifest::Answer { breakage, usage: asking } = manifest::ask(tools, workspace, order).await.ok()?;
+        *usage = cell::sum(*usage, asking);
+        breakage.map(Outcome::Broken)
     }
 
     /// The variables that decide what cargo makes of any package, the same for every crate and for all `toolchains` of an
@@ -235,6 +297,7 @@ impl Op {
             | Self::Build
             | Self::BuildTests
             | Self::Test
+            | Self::Retest(_)
             | Self::Doc
             | Self::Command(_) => Some([("RUSTFLAGS", CAPPED), ("RUSTDOCFLAGS", CAPPED)]),
         };
@@ -259,6 +322,7 @@ impl Op {
                 output: Output::default(),
                 lockfile: None,
                 dependencies: Tally::default(),
+                tests: None,
             },
             Err(error) => Done::failed_on_host(&error),
         }
@@ -271,13 +335,33 @@ impl Op {
             Self::Check => check::ARGS,
             Self::Build => build::ARGS,
             Self::BuildTests => build_tests::ARGS,
-            Self::Test => test::ARGS,
+            Self::Test | Self::Retest(_) => test::ARGS,
             Self::Clippy => clippy::ARGS,
             Self::Doc => doc::ARGS,
             Self::Command(command) => return Some(command::argv(command)),
         };
         let cargo = ["cargo"].iter().chain(args).map(|arg| (*arg).to_owned());
-        Some(cargo.chain(features.flags()).collect())
+        let selected = if let Self::Retest(retest) = self { retest.args() } else { Vec::new() };
+        Some(cargo.chain(features.flags()).chain(selected).collect())
+    }
+
+    /// What the tests came to, if the op is one `cargo test`. A script of the user's own may run it among other things.
+    fn tests(&self, output: &Output) -> Option<Tests> {
+        match self {
+            Self::Test | Self::Retest(_) => {}
+            Self::Command(command) if matches!(&command.run[..], [cargo, test, ..] if cargo == "cargo" && test == "test") =>
+                {}
+            Self::Prepare
+            | Self::Check
+            | Self::Build
+            | Self::BuildTests
+            | Self::Clippy
+            | Self::Doc
+            | Self::Command(_) => return None,
+        }
+        let tests = libtest::parse(&classify::plain_text(output))?;
+        let selected = matches!(self, Self::Retest(_));
+        Some(Tests { cut: tests.cut || output.dropped > 0, selected, ..tests })
     }
 
     /// The op that its place in a list makes of it, given what follows: compiling a package and compiling it again for
@@ -296,7 +380,7 @@ impl Op {
             Self::Prepare => "prepare",
             Self::Check => "check",
             Self::Build | Self::BuildTests => "build",
-            Self::Test => "test",
+            Self::Test | Self::Retest(_) => "test",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
             Self::Command(command) => return command.name.clone(),
@@ -309,7 +393,7 @@ impl Op {
         match self {
             Self::Prepare => Stage::Fetch,
             Self::Check | Self::Build | Self::BuildTests | Self::Clippy | Self::Doc => Stage::Build,
-            Self::Test => Stage::Test,
+            Self::Test | Self::Retest(_) => Stage::Test,
             Self::Command(command) => command.stage,
         }
     }

@@ -3,6 +3,8 @@
 //! Sources are fetched and unpacked, whatever would redirect the build is dropped, one lockfile is made, and every
 //! dependency is put where the later ops find it offline. Runs no code of the crate.
 
+mod unusable;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +15,15 @@ use tokio::time::Instant;
 use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
+use crate::ops::classify::{self, plain_text};
+use crate::ops::withheld::LeftOut;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, LockfileMode, Order, Tools, blocking, verdict};
+use crate::ops::{Done, LockfileMode, Order, Tools, blocking};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
 use crate::registry::{BadChecksum, Denial, Gate, Package, RegistryError};
-use crate::sandbox::{Door, Exit, Found, Limits, Output};
+use crate::sandbox::{Door, Exit, Found, Limits, Network, Output};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -46,7 +50,7 @@ enum PrepareError {
     TimedOut(Duration),
 }
 
-/// The files of a package's top folder that would redirect its build: to another compiler, registry or target folder.
+/// The files of a package's folder that would redirect its build: to another compiler, registry or target folder.
 const REDIRECTING: [&str; 4] = [".cargo/config", ".cargo/config.toml", "rust-toolchain", "rust-toolchain.toml"];
 
 pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Done {
@@ -65,7 +69,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
         Some(exit) => (exit.usage, exit.output),
         None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
     };
-    Done { outcome, usage, output, lockfile, dependencies: Tally::default() }
+    Done { outcome, usage, output, lockfile, dependencies: Tally::default(), tests: None }
 }
 
 enum Prepared {
@@ -82,9 +86,11 @@ async fn prepare(
     transcript: &mut Transcript,
 ) -> Result<Prepared, PrepareError> {
     let clock = Clock::start(order);
-    clock.within(place_sources(tools, workspace, order)).await?;
+    let links = clock.within(place_sources(tools, workspace, order)).await?;
     place_certificates(tools, workspace)?;
-    drop_redirections(&workspace.source())?;
+    let source = workspace.source_door().map_err(at("open", &workspace.source()))?;
+    workspace.set_left_out(LeftOut::look(&source, &order.krate.origin, order.lockfile_mode, &REDIRECTING, links));
+    drop_redirections(&workspace.source(), order.krate.member())?;
     let path = workspace.source().join("Cargo.lock");
     if let Some(saved) = order.lockfile {
         let door = workspace.source_door().map_err(at("open", &path))?;
@@ -97,48 +103,56 @@ async fn prepare(
             removed.map_err(at("remove", &path))?;
         }
         let registry = Gate::registry_url();
-        configure(workspace, &format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{registry}\""))?;
+        let source = format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{registry}\"");
+        configure(workspace, &source, Network::Outlet)?;
         match resolve(tools, workspace, &clock, transcript).await? {
             Some(Outcome::Passed) => {}
             refused => return Ok(Prepared::Refused(refused)),
         }
     }
-    let text = workspace.read_source("Cargo.lock").map_err(|error| match error.kind() {
+    let text = workspace.read_source(Path::new("Cargo.lock")).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => PrepareError::NoLockfile,
         _ => at("read", &path)(error),
     })?;
     let lockfile = Lockfile::parse(&text, Path::new("Cargo.lock"))?;
-    clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
-    // Relative to the folder above cargo's home, in a cell and outside one.
-    configure(workspace, "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"")?;
+    let vendored = clock.within(async { Ok(tools.registry.vendor(&lockfile, &workspace.vendor()).await?) }).await?;
     if lockfile.has_foreign_sources() {
+        configure(workspace, VENDORED, Network::Outlet)?;
         let argv = ["cargo", "fetch", "--locked"].map(str::to_owned).to_vec();
         let outcome = resolve_once(tools, workspace, &clock, newest(tools), argv, transcript).await?;
         if outcome != Some(Outcome::Passed) {
             return Ok(Prepared::Refused(outcome));
         }
     }
-    let text = workspace.read_source("Cargo.lock").map_err(at("read", &path))?;
+    configure(workspace, VENDORED, Network::Loopback)?;
+    // On the heap: few crates come here, and the state of a cell is large.
+    let settled = Box::pin(unusable::settle(tools, workspace, &clock, &lockfile, vendored, transcript));
+    if let Some(outcome) = settled.await? {
+        return Ok(Prepared::Refused(Some(outcome)));
+    }
+    workspace.make_target().map_err(at("make", &workspace.source().join("target")))?;
+    let text = workspace.read_source(Path::new("Cargo.lock")).map_err(at("read", &path))?;
     Ok(Prepared::Ready(text.into_bytes()))
 }
 
-async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<(), PrepareError> {
+/// Returns the paths below a folder of the user's that were left out, because they lead out of it or are no files.
+async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<Vec<PathBuf>, PrepareError> {
     let (source, owner) = (workspace.source(), workspace.owner());
     match (&order.krate.origin, &order.krate.id.version) {
         (Origin::Registry { checksum }, Some(version)) => {
             let name = order.krate.id.name.clone();
             let package = Package { name, version: version.clone(), checksum: checksum.parse()? };
             tools.registry.unpack(&package, &source, owner).await?;
+            Ok(Vec::new())
         }
         (Origin::Path { dir, .. }, _) => {
             let dir = dir.clone();
-            blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?;
+            Ok(blocking(move || copy_tree(&dir, &source, owner)).await.map_err(RegistryError::from)?)
         }
         (Origin::Registry { .. } | Origin::Missing(_) | Origin::Unusable(_) | Origin::Unavailable(_), _) => {
-            return Err(PrepareError::Missing(order.krate.id.to_string()));
+            Err(PrepareError::Missing(order.krate.id.to_string()))
         }
     }
-    Ok(())
 }
 
 /// Makes `Cargo.lock` with the oldest toolchain that can read the manifest, because newer ones read older lockfiles
@@ -176,8 +190,9 @@ async fn resolve_once(
     transcript: &mut Transcript,
 ) -> Result<Option<Outcome>, PrepareError> {
     let order = clock.rest()?;
-    let (exit, denials) = cell::resolve(tools, workspace, &order, toolchain, argv).await?;
-    let outcome = verdict::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
+    let (exit, denials) = Box::pin(cell::resolve(tools, workspace, &order, toolchain, argv)).await?;
+    let outcome = classify::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
+    let outcome = outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output));
     transcript.append(exit);
     for denial in denials {
         let line = match denial {
@@ -234,22 +249,32 @@ fn newest(tools: &Tools) -> &Toolchain {
     tools.toolchains.iter().max_by(|a, b| a.version.cmp(&b.version)).expect("an experiment has a toolchain")
 }
 
-fn configure(workspace: &Workspace, crates_io: &str) -> Result<(), PrepareError> {
+/// Where cargo finds the dependencies of later ops. Relative to the folder above cargo's home, in a cell and outside one.
+const VENDORED: &str = "replace-with = \"vendored\"\n\n[source.vendored]\ndirectory = \"vendor\"";
+
+/// Writes the configuration in cargo's home, for cells that reach so much of a network.
+fn configure(workspace: &Workspace, crates_io: &str, network: Network) -> Result<(), PrepareError> {
     let path = workspace.cargo_home().join("config.toml");
-    let text = format!("[source.crates-io]\n{crates_io}\n\n[net]\nretry = 0\n");
+    let offline = network == Network::Loopback;
+    let text = format!(
+        "[source.crates-io]\n{crates_io}\n\n\
+         [net]\nretry = 0\noffline = {offline}\n\n\
+         [term]\nprogress.when = \"never\"\n"
+    );
     // A cell has written to the folder since the first time.
     let written = Door::open(&workspace.cargo_home())
         .and_then(|door| door.write("config.toml", text.as_bytes(), workspace.owner()));
     written.map_err(at("write", &path))
 }
 
-fn drop_redirections(source: &Path) -> Result<(), PrepareError> {
+/// Drops what would redirect the build, in each folder from the top to the one of the crate's manifest.
+fn drop_redirections(source: &Path, member: &Path) -> Result<(), PrepareError> {
     let door = Door::open(source).map_err(at("open", source))?;
-    for name in REDIRECTING.map(Path::new) {
+    for (above, name) in member.ancestors().flat_map(|above| REDIRECTING.map(|name| (above, Path::new(name)))) {
         // A folder that is a link would lead cargo to a file of another name.
-        let folder = name.parent().filter(|folder| matches!(door.look(folder), Ok(Found::Other)));
-        let path = folder.unwrap_or(name);
-        door.remove(path).map_err(at("remove", &source.join(path)))?;
+        let folder = name.parent().filter(|folder| matches!(door.look(&above.join(folder)), Ok(Found::Other)));
+        let path = above.join(folder.unwrap_or(name));
+        door.remove(&path).map_err(at("remove", &source.join(&path)))?;
     }
     Ok(())
 }

@@ -37,7 +37,9 @@ fn limits() -> Limits {
 /// What ops need, with a registry that answers nothing and keeps its files below `dir`.
 fn tools(fake: &Fake, dir: &Path, toolchains: &[&str]) -> Tools {
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
-    let registry = Registry::open(registry::Config { upstream, cache: dir.join("cache") }).unwrap();
+    let registry =
+        Registry::open(registry::Config { upstream, cache: dir.join("cache"), access: registry::Access::Online })
+            .unwrap();
     Tools {
         sandbox: Sandbox::Fake(fake.clone()),
         gate: Gate::new(registry.clone(), &[]),
@@ -65,24 +67,82 @@ fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: 
         lockfile_mode: LockfileMode::Latest,
         lockfile: None,
         stop: Stop::never(),
+        activity: Activity::default(),
     }
 }
 
 /// Runs an op whose commands end as the script says. Also says which commands these were.
 async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) -> (Done, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
-    let fake = Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", command.argv.join(" "))));
+    let fake =
+        Fake::new(move |_, command| exit(script(command), &format!("output of {}\n", without_settings(&command.argv))));
     let tools = tools(&fake, dir.path(), &["1.95.0"]);
-    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), None).unwrap();
+    let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
     let krate = krate(Origin::Registry { checksum: String::new() });
     let order = order(op, &krate, Some(0), limits());
     let done = Op::run(&tools, &workspace, &order).await;
-    (done, fake.seen().into_iter().map(|(_, command)| command.argv.join(" ")).collect())
+    (done, fake.seen().into_iter().map(|(_, command)| without_settings(&command.argv)).collect())
+}
+
+/// A command without the flags that are the same for all ops.
+fn without_settings(argv: &[String]) -> String {
+    let start = argv.iter().position(|word| word == "--jobs").unwrap_or(argv.len());
+    let rest = argv[start..].iter().position(|word| word == "--").map_or(&[][..], |end| &argv[start + end..]);
+    [&argv[..start], rest].concat().join(" ")
+}
+
+#[tokio::test]
+async fn settings_of_maars_own_stand_before_the_names_of_tests() {
+    let target = libtest::TargetFlag::Lib;
+    let retest = Retest::new([(Some(&target), "tests::one")]).unwrap();
+    let (_, ran) = run(&Op::Retest(retest), |_| End::Code(0)).await;
+    assert_eq!(ran, ["cargo test --frozen --no-fail-fast --lib -- --exact tests::one"]);
+}
+
+#[tokio::test]
+async fn settings_of_maars_own_are_in_no_variable_that_tests_see() {
+    let names = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&names);
+    let (_, ran) = run(&Op::Test, move |command| {
+        seen.lock().unwrap().extend(command.env.iter().map(|(name, _)| name.clone()));
+        assert!(
+            command.argv.ends_with(&["--config".to_owned(), "build.rustdocflags=[\"--cap-lints=warn\"]".to_owned()])
+        );
+        End::Code(0)
+    })
+    .await;
+    assert_eq!(ran, ["cargo test --frozen --no-fail-fast"]);
+    assert_eq!(
+        *names.lock().unwrap(),
+        ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "PWD", "CARGO_HOME"]
+    );
+}
+
+#[tokio::test]
+async fn variables_of_the_crates_reach_its_ops_and_not_prepare() {
+    for (op, expected) in [(Op::Prepare, false), (Op::Build, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let [source, jobs] = ["crate", "jobs"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&source).and_then(|()| std::fs::create_dir(&jobs)).unwrap();
+        let fake = Fake::new(|_, _| exit(End::Code(101), ""));
+        let tools = tools(&fake, dir.path(), &["1.95.0"]);
+        let krate = krate(Origin::Path { dir: source, digest: String::new(), member: "".into() });
+        let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "/crate/x.so".to_owned())]);
+        let toolchain = (op != Op::Prepare).then_some(0);
+        let order = Order { env: &env, ..order(&op, &krate, toolchain, limits()) };
+        let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
+        Op::run(&tools, &workspace, &order).await;
+        let commands = fake.seen();
+        assert!(!commands.is_empty(), "{op:?}");
+        for (_, command) in commands {
+            assert_eq!(command.env.iter().any(|(name, _)| name == "LD_PRELOAD"), expected, "{op:?}");
+        }
+    }
 }
 
 /// Prepares a folder with two toolchains, whose cargos take a while each and find a dependency missing.
 async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>) {
-    const TAKES: Duration = Duration::from_millis(30);
+    const TAKES: Duration = Duration::from_millis(400);
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::new(|_, _| {
         std::thread::sleep(TAKES);
@@ -91,11 +151,11 @@ async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>)
     let tools = tools(&fake, dir.path(), &["1.95.0", "1.96.0"]);
     let source = dir.path().join("crate");
     std::fs::create_dir(&source).unwrap();
-    let krate = krate(Origin::Path { dir: source, digest: String::new() });
+    let krate = krate(Origin::Path { dir: source, digest: String::new(), member: "".into() });
     let order = order(&Op::Prepare, &krate, None, Limits { timeout, ..limits() });
     let jobs = dir.path().join("jobs");
     std::fs::create_dir(&jobs).unwrap();
-    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), None).unwrap();
+    let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), tools.sandbox.user()).unwrap();
     let done = Op::run(&tools, &workspace, &order).await;
     let given: Vec<Duration> = fake.seen().into_iter().map(|(spec, _)| spec.limits.timeout).collect();
     assert!(given.windows(2).all(|pair| pair[1] + TAKES <= pair[0]), "{given:?}");
@@ -107,7 +167,7 @@ async fn all_commands_of_a_prepare_share_its_time() {
     let (done, given) = prepare_with_two_toolchains(Duration::from_secs(60)).await;
     assert_eq!(done.outcome, Some(Outcome::Broken(Breakage::MissingDependency("x".to_owned()))));
     assert_eq!(given.len(), 2);
-    let short = Duration::from_millis(25);
+    let short = Duration::from_millis(350);
     let (done, given) = prepare_with_two_toolchains(short).await;
     assert_eq!(done.outcome, Some(Outcome::Inconclusive(Cause::TimedOut(short))));
     assert_eq!(given.len(), 1);
@@ -139,7 +199,8 @@ async fn what_breaks_the_tests_alone_is_no_failure_of_build() {
     assert_eq!(done.usage.wall, Duration::from_secs(2));
     let log = String::from_utf8(done.output.head).unwrap();
     assert!(log.starts_with("maar: not built together with the tests ("), "{log}");
-    assert!(log.ends_with(&format!("$ {ALONE}\noutput of {ALONE}\n")), "{log}");
+    assert!(log.contains(&format!("\n$ {ALONE} --jobs 1 --config ")), "{log}");
+    assert!(log.ends_with(&format!("\noutput of {ALONE}\n")), "{log}");
     let failed = Some(Outcome::Failed(Failure::Exit(101)));
     check_build((End::Code(101), End::Code(101)), &[WITH_TESTS, ALONE], failed).await;
     check_build((End::Code(101), End::Stopped), &[WITH_TESTS, ALONE], None).await;

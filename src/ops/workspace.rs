@@ -10,24 +10,36 @@
 //! N/ahead/         while dependencies are compiled ahead of the crate: an outline of the crate, a stand-in for rustc,
 //!                  upper/ and work/ of the target folder, and outside/, the folders that a cell has to itself
 //! scratch/         of the cell that is open now
+//! live             what the command that runs now has printed, for `maar logs --follow`
 //! ```
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use crate::ops::withheld::LeftOut;
+use crate::outcome::Outcome;
 use crate::owner::Owner;
-use crate::sandbox::{Door, remove_folder};
+use crate::sandbox::{Door, Found, User, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
 pub(super) const MAX_SOURCE: u64 = 16 << 20;
+
+/// A file in a folder that only maar writes to, if tests of the crate can't be built.
+const UNUSABLE_TESTS: &str = "unusable-tests.json";
+
+/// The name of the file with the output of the command that runs now.
+const LIVE: &str = "live";
 
 /// The folder of one crate's job.
 #[derive(Debug)]
 pub struct Workspace {
     dir: PathBuf,
-    owner: Option<Owner>,
+    /// Who the job's commands are to the host. Given back when the folder is gone.
+    user: User,
+    left_out: OnceLock<LeftOut>,
 }
 
 /// A folder of a workspace that couldn't be made.
@@ -58,18 +70,24 @@ pub(crate) struct ToolchainDirs {
     pub(crate) ahead: PathBuf,
 }
 
+/// The files that the jobs in `jobs`, a folder of one run, write their commands' output to.
+pub fn live_files(jobs: &Path) -> Vec<PathBuf> {
+    let folders = fs::read_dir(jobs).into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join(LIVE)).filter(|file| file.is_file()).collect()
+}
+
 impl Workspace {
-    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `owner`.
+    /// Makes an empty workspace in `jobs`, an existing folder. Cells write to it as `user`.
     ///
     /// `sources` is the shared store of unpacked dependencies.
-    pub fn new(jobs: &Path, sources: &Path, owner: Option<Owner>) -> Result<Self, WorkspaceError> {
+    pub fn new(jobs: &Path, sources: &Path, user: User) -> Result<Self, WorkspaceError> {
         let dir = tempfile::Builder::new()
             .prefix("job-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(jobs)
             .map_err(|source| WorkspaceError { path: jobs.to_owned(), source })?
             .keep();
-        let workspace = Self { dir, owner };
+        let workspace = Self { dir, user, left_out: OnceLock::new() };
         workspace.make(&workspace.cargo())?;
         workspace.make_owned(&workspace.cargo_home())?;
         workspace.make(&workspace.scratch())?;
@@ -88,10 +106,45 @@ impl Workspace {
         Door::open(&self.source())
     }
 
-    /// The text of a file at the top of the crate's sources.
-    pub(crate) fn read_source(&self, name: &str) -> io::Result<String> {
-        let bytes = self.source_door()?.read(Path::new(name), MAX_SOURCE)?;
+    /// The text of a file of the crate's sources.
+    pub(crate) fn read_source(&self, path: &Path) -> io::Result<String> {
+        let bytes = self.source_door()?.read(path, MAX_SOURCE)?;
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Makes `target` in the crate's sources, which a target folder is mounted on, whatever else has that name. Of what a
+    /// package brings along in it nothing is seen.
+    pub(crate) fn make_target(&self) -> io::Result<()> {
+        let (door, name) = (self.source_door()?, Path::new("target"));
+        match door.look(name) {
+            Ok(Found::Folder) => return Ok(()),
+            Ok(Found::Nothing) => {}
+            Ok(_) => door.remove(name)?,
+            Err(error) => return Err(error),
+        }
+        door.make_folder("target", self.owner())
+    }
+
+    /// Notes what comes of tests, which need a package that can't be used.
+    pub(crate) fn note_unusable_tests(&self, outcome: &Outcome) -> io::Result<()> {
+        Door::open(&self.cargo())?.write(UNUSABLE_TESTS, &serde_json::to_vec(outcome)?, None)
+    }
+
+    /// What was noted.
+    pub(crate) fn unusable_tests(&self) -> Option<Outcome> {
+        let note = Door::open(&self.cargo()).and_then(|door| door.read(Path::new(UNUSABLE_TESTS), MAX_SOURCE));
+        serde_json::from_slice(&note.ok()?).ok()
+    }
+
+    /// Keeps what `prepare` left out of the sources.
+    pub(crate) fn set_left_out(&self, left_out: LeftOut) {
+        // A second `prepare` in one workspace leaves out the same.
+        let _ = self.left_out.set(left_out);
+    }
+
+    /// What `prepare` left out of the sources.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        self.left_out.get_or_init(LeftOut::default)
     }
 
     pub(crate) fn cargo(&self) -> PathBuf {
@@ -111,8 +164,17 @@ impl Workspace {
         self.dir.join("scratch")
     }
 
+    pub(crate) fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// The output of the command that runs now, as it comes.
+    pub(crate) fn live(&self) -> PathBuf {
+        self.dir.join(LIVE)
+    }
+
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.owner
+        self.user.owner()
     }
 
     /// The folders of a toolchain, by its place in the experiment's list; made when first asked for.
@@ -143,6 +205,18 @@ impl Workspace {
             .try_for_each(|path| remove_folder(&path).map_err(|source| WorkspaceError { path, source }))
     }
 
+    /// Whether no op of a toolchain has changed the crate's sources. `false` where that can't be found out.
+    pub(crate) fn has_pristine_sources(&self, index: usize) -> bool {
+        let Ok(dirs) = self.toolchain(index) else { return false };
+        Door::open(&dirs.upper).and_then(|upper| upper.names(Path::new("."), 0)).is_ok_and(|names| names.is_some())
+    }
+
+    /// Takes back what ops of a toolchain changed of the crate's sources, and keeps what they compiled. No cell may be open.
+    pub(crate) fn restore_sources(&self, index: usize) -> Result<(), WorkspaceError> {
+        let dirs = self.toolchain(index)?;
+        [&dirs.upper, &dirs.work].into_iter().try_for_each(|path| self.renew(path, For::Cells))
+    }
+
     /// Makes an empty folder, whatever was there before.
     pub(crate) fn renew(&self, path: &Path, made_for: For) -> Result<(), WorkspaceError> {
         remove_folder(path).map_err(|source| WorkspaceError { path: path.to_owned(), source })?;
@@ -158,7 +232,7 @@ impl Workspace {
 
     fn make_owned(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.make(path)?;
-        match self.owner {
+        match self.owner() {
             Some(Owner { uid, gid }) => std::os::unix::fs::chown(path, Some(uid), Some(gid))
                 .map_err(|source| WorkspaceError { path: path.to_owned(), source }),
             None => Ok(()),

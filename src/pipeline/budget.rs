@@ -1,7 +1,7 @@
-//! Keeps what the running steps weigh together within a budget, and holds steps back while the host is hard pressed.
+//! Keeps the total weight of the running steps within a budget, and holds steps back while the host is hard pressed.
 //!
-//! First come, first served, whatever the weight: if light steps could overtake a heavy one, it might wait for ever. What
-//! is heavier than the whole budget counts as all of it, and so runs alone. While nothing runs, the next step may always
+//! First come, first served, at any weight: if light steps could overtake a heavy one, it might starve. A step that is
+//! heavier than the whole budget counts as all of it, and so runs alone. While nothing runs, the next step may always
 //! run, so that neither a small budget nor a pressed host can bring everything to a stop.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Pressure;
 
-/// The budget, and what is taken of it.
+/// The budget, and the part of it that running steps have taken.
 pub(super) struct Budget {
     total: u64,
     pressure: watch::Receiver<Pressure>,
@@ -70,7 +70,7 @@ impl Budget {
     }
 
     fn is_pressed(&self) -> bool {
-        // Whoever watched the host may be gone, and its last word is then worth nothing.
+        // If the host's watcher is gone, its last value is stale and doesn't count.
         *self.pressure.borrow() == Pressure::High && self.pressure.has_changed().is_ok()
     }
 

@@ -1,6 +1,6 @@
 //! The engine: admission, the workers of all pools, and the end.
 //!
-//! Shares nothing but the queues. What each worker counts is its own until it ends. Nothing sleeps and nothing polls.
+//! Shares nothing but the queues. Each worker keeps its own counts until it ends. Nothing sleeps and nothing polls.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use super::queue::Queue;
 use super::{Config, ConfigError, DropCause, Event, PoolId, Stepped, Summary, Times, Work};
 use crate::stop::{Stop, StopLevel};
 
-/// Runs jobs to their ends and says what happened.
+/// Runs jobs to their ends and returns the counts and times of the pools.
 ///
 /// Jobs are taken from the iterator one by one, each only when fewer than `in_flight` are in the pipeline. At
 /// [`StopLevel::Drain`] no job is admitted and no step started any more, jobs that wait are dropped, and steps that run
-/// are awaited; [`StopLevel::Kill`] differs in what the steps themselves make of it.
+/// are awaited; at [`StopLevel::Kill`] the steps end themselves early.
 ///
-/// Somebody must read the events meanwhile: a full channel holds the engine up. A channel whose reader is gone doesn't.
+/// The caller must read the events while the engine runs: a full channel blocks it. A channel without a reader doesn't.
 /// Dropping the future drops the steps that run: end early through `stop` instead.
 ///
 /// # Errors
 /// A pool without workers, or no job allowed in flight; nothing has run then.
 ///
 /// # Panics
-/// Passes on a panic of the iterator, of a job that is asked for its first step, and of a job's `drop`. All other panics
-/// of a job, in a step or when it is asked for its next one, cost that job alone.
+/// Passes on a panic of the iterator, of a job that is asked for its first step, and of a job's `drop`. All
+/// other panics of a job, in a step or when it is asked for its next one, cost that job alone.
 pub async fn run<W: Work>(
     config: &Config,
     jobs: impl IntoIterator<Item = W>,
@@ -145,7 +145,8 @@ impl<W: Work> Pipeline<W> {
             () = self.stop.reached(StopLevel::Drain) => return self.discard(waiting, summary).await,
         };
         let held = taken.elapsed();
-        // Room for the event first: what a slow reader takes is not the step's time, and a stop may come meanwhile.
+        // Reserve room for the event first: the wait for a slow reader is not the step's time, and a stop may arrive in
+        // it.
         let room = self.events.reserve().await;
         if self.is_stopping() {
             drop(room);

@@ -1,7 +1,7 @@
 //! Moves work through pools of workers. Knows nothing of crates, cargo or sandboxes.
 //!
-//! What is bounded is the number of jobs between admission and their end, never a queue: op lists may send a job
-//! forth and back between two pools, and bounded queues in a cycle deadlock.
+//! The number of jobs between admission and their end is bounded; queues are not: op lists may send a job forth and
+//! back between two pools, and bounded queues in a cycle deadlock.
 
 mod budget;
 mod engine;
@@ -27,19 +27,19 @@ pub struct PoolId(pub usize);
 
 /// Something that goes through the pools, one step at a time.
 pub trait Work: Sized + Send + 'static {
-    /// What a step reports.
+    /// The result of a step.
     type Report: Send + 'static;
-    /// What the next step is, in words for whoever watches.
+    /// A description of a step for the readers of events.
     type Tag: Clone + Send + 'static;
 
     /// The pool that runs the next step.
     fn pool(&self) -> PoolId;
 
-    /// What the next step is. Every event of the step carries it, even if the step panics.
+    /// Describes the next step. Every event of the step carries this tag, even if the step panics.
     fn tag(&self) -> Self::Tag;
 
     /// How early the next step should run among those waiting for the same pool: greater is earlier, equals in order
-    /// of arrival. Later stages should be greater, so that what is started ends before more starts.
+    /// of arrival. Later stages should be greater, so that jobs in progress end before more start.
     fn priority(&self) -> u64;
 
     /// How much of [`Config::budget`] the next step needs while it runs.
@@ -47,14 +47,14 @@ pub trait Work: Sized + Send + 'static {
         0
     }
 
-    /// Runs one step to its end. Never an `Err`: whatever happened is the report.
+    /// Runs one step to its end. Never an `Err`: a failure is a report, too.
     ///
     /// At [`StopLevel::Kill`](crate::stop::StopLevel::Kill) the step ends itself: the engine waits for it, and never
     /// drops it halfway.
     fn step(self, stop: Stop) -> impl Future<Output = Stepped<Self>> + Send;
 }
 
-/// What came of a step.
+/// The result of a step, and the job for its next one.
 #[derive(Debug)]
 pub struct Stepped<W: Work> {
     /// The report.
@@ -70,7 +70,7 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// How many jobs may be between admission and their end: from 1 to [`Config::MAX_IN_FLIGHT`].
     pub in_flight: usize,
-    /// How much the steps that run at one time may weigh together. A step that is heavier by itself runs alone.
+    /// The largest total weight of the steps that run together. A step that is heavier by itself runs alone.
     pub budget: u64,
     /// While it is high, no step starts beside those that run. Low once its sender is gone.
     pub pressure: watch::Receiver<Pressure>,
@@ -88,7 +88,7 @@ pub enum Pressure {
 /// A pool of workers.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    /// Its name, for whoever watches.
+    /// Its name, for messages.
     pub name: String,
     /// How many steps it runs at a time: from 1 to [`Pool::MAX_WORKERS`].
     pub workers: usize,
@@ -121,10 +121,10 @@ pub struct Times {
     pub finished: Instant,
 }
 
-/// What happens in the pipeline.
+/// A change of state in the pipeline.
 ///
-/// A job's events come in order: for each step `Queued`, `Started`, `Finished`. Every admitted job ends with exactly one
-/// of `Finished { last: true, .. }` and `Dropped`.
+/// A job's events come in order: for each step `Queued`, `Started`, `Finished`. Every admitted job ends with exactly
+/// one of `Finished { last: true, .. }` and `Dropped`.
 #[derive(Debug)]
 pub enum Event<W: Work> {
     /// A step waits for its pool.
@@ -178,9 +178,9 @@ pub enum Event<W: Work> {
 /// Why a job ended without running its next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropCause {
-    /// It was in a queue when everything was told to stop.
+    /// It was in a queue when the pipeline was stopped.
     Stopped,
-    /// It names a pool that doesn't exist, a defect of whoever made it; the step was never queued.
+    /// It names a pool that doesn't exist, a defect in the code that made it; the step was never queued.
     NoSuchPool,
 }
 
@@ -188,7 +188,7 @@ impl Config {
     /// The most jobs that may be in flight: more than any disk has room for.
     pub const MAX_IN_FLIGHT: u32 = 1 << 20;
 
-    /// A pipeline in which nothing but its workers limits what runs at one time.
+    /// A pipeline in which nothing but its workers limits the number of running steps.
     pub fn new(pools: Vec<Pool>, in_flight: usize) -> Self {
         Self { pools, in_flight, budget: u64::MAX, pressure: watch::channel(Pressure::Low).1 }
     }

@@ -55,7 +55,7 @@ impl<T> Queue<T> {
         self.pop()
     }
 
-    /// Tells all takers that no item comes any more.
+    /// Wakes all takers: no item will follow.
     pub(super) fn close(&self) {
         self.give.close();
     }
@@ -66,7 +66,7 @@ impl<T> Queue<T> {
     }
 
     fn heap(&self) -> MutexGuard<'_, Heap<T>> {
-        // Comparing integers can't panic halfway through a push or a pop, so the heap is whole whatever happened.
+        // Comparing integers can't panic halfway through a push or a pop, so the heap is always whole.
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,13 +23,13 @@ pub struct SimStep {
     pub pool: PoolId,
     /// How long it takes, in whole milliseconds: tokio's timers are no finer. Zero never waits.
     pub takes: Duration,
-    /// What it does then.
+    /// How it ends.
     pub end: SimEnd,
     /// How much of the budget it needs.
     pub weight: u64,
 }
 
-/// What a simulated step does when its time is over.
+/// How a simulated step ends when its time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SimEnd {
     /// It reports.
@@ -38,7 +38,7 @@ pub enum SimEnd {
     Panic,
 }
 
-/// What a simulated step reports.
+/// The result of a simulated step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SimReport {
     /// It took its time.

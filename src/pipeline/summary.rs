@@ -1,8 +1,8 @@
-//! What a pipeline did, in numbers.
+//! The counts and times of a pipeline.
 
 use std::time::Duration;
 
-/// What a pipeline did, from the first admission to the end of the last job.
+/// The counts and times of a pipeline, from the first admission to the end of the last job.
 ///
 /// `admitted` is the sum of `finished`, `panicked`, `stopped` and `misplaced`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub struct Summary {
     pub stopped: u64,
     /// Jobs that named a pool that doesn't exist.
     pub misplaced: u64,
-    /// What each pool did, in the order of [`Config::pools`](super::Config::pools).
+    /// The counts of each pool, in the order of [`Config::pools`](super::Config::pools).
     pub pools: Vec<PoolSummary>,
     /// How long it took.
     pub wall: Duration,
 }
 
-/// What a pool did.
+/// The counts and times of a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolSummary {
     /// Steps that ended, those that panicked included.

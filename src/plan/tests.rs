@@ -302,7 +302,8 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     };
     let same = with(&|_, _| ());
     let env = |value: &str| BTreeMap::from([("X".to_owned(), value.to_owned())]);
-    let folder = |dir: &str, digest: &str| Origin::Path { dir: dir.into(), digest: digest.to_owned() };
+    let folder =
+        |dir: &str, digest: &str| Origin::Path { dir: dir.into(), digest: digest.to_owned(), member: "".into() };
 
     assert_eq!(same, with(&|experiment, _| experiment.limits.cpus = 2.0));
     assert_eq!(same, with(&|experiment, _| experiment.name = "other".to_owned()));
@@ -326,4 +327,44 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
 
     let here = with(&|_, krate| krate.origin = folder("/here", "02"));
     assert_eq!(here, with(&|_, krate| krate.origin = folder("/there", "02")));
+}
+
+/// A plan of these ops, where these have results from a run of other lists, each with its sign: `build@0+`.
+fn adopted(ops: &[Op], earlier: &[(&[Op], &str)]) -> Vec<Op> {
+    let mut finished = HashMap::new();
+    for (list, results) in earlier {
+        let steps = plan_of(&experiment(list)).steps;
+        for result in results.split_whitespace() {
+            let (step, sign) = result.split_at(result.len() - 1);
+            let step = steps.iter().find(|known| shown([*known]) == step).unwrap();
+            finished.insert(step.fingerprint, outcome(sign));
+        }
+    }
+    let experiment = experiment(ops);
+    let mut plans = vec![plan_of(&experiment)];
+    adopt(&mut plans, &experiment, &toolchains(), &finished);
+    let builds = plans.remove(0).steps.into_iter().map(|step| step.op);
+    builds.filter(|op| op.name().as_str() == "build").collect()
+}
+
+#[test]
+fn a_result_of_either_form_answers_build() {
+    let (alone, tested): (&[Op], &[Op]) = (&[Op::Prepare, Op::Build], &[Op::Prepare, Op::Build, Op::Test]);
+    let patched = [Op::Prepare, own_op("patch"), Op::Build];
+    for (ops, earlier, expected) in [
+        (tested, vec![], Op::BuildTests),
+        (alone, vec![], Op::Build),
+        (tested, vec![(alone, "build@0+ build@1+")], Op::Build),
+        (tested, vec![(alone, "build@0-")], Op::Build),
+        (alone, vec![(tested, "build@0+ build@1-")], Op::BuildTests),
+        // Both toolchains have the same form.
+        (tested, vec![(alone, "build@0+"), (tested, "build@0+ build@1+")], Op::BuildTests),
+        (tested, vec![(alone, "build@0+"), (tested, "build@1+")], Op::BuildTests),
+        // These say nothing about the crate.
+        (tested, vec![(alone, "build@0n build@1n")], Op::BuildTests),
+        // The sources were others.
+        (tested, vec![(&patched, "build@0+ build@1+")], Op::BuildTests),
+    ] {
+        assert_eq!(adopted(ops, &earlier), [expected.clone(), expected], "{ops:?} {earlier:?}");
+    }
 }

@@ -152,13 +152,13 @@ mod tests {
 
     fn compiled(package: &str, kind: &str, file: &str) -> String {
         format!(
-            r#"{{"reason":"compiler-artifact","package_id":"{ID}{package}@1.0.0","target":{{"kind":["{kind}"],"name":"{package}"}},"profile":{{"opt_level":"0","debuginfo":null}},"features":[],"filenames":["/target/debug/{file}"],"fresh":false}}"#
+            r#"{{"reason":"compiler-artifact","package_id":"{ID}{package}@1.0.0","target":{{"kind":["{kind}"],"name":"{package}"}},"profile":{{"opt_level":"0","debuginfo":null}},"features":[],"filenames":["/crate/target/debug/{file}"],"fresh":false}}"#
         )
     }
 
     fn ran(package: &str, hash: &str) -> String {
         format!(
-            r#"{{"reason":"build-script-executed","package_id":"{ID}{package}@1.0.0","out_dir":"/target/debug/build/{package}-{hash}/out"}}"#
+            r#"{{"reason":"build-script-executed","package_id":"{ID}{package}@1.0.0","out_dir":"/crate/target/debug/build/{package}-{hash}/out"}}"#
         )
     }
 
@@ -175,7 +175,8 @@ mod tests {
             let found = fingerprints.iter().find(|(short, ..)| name.starts_with(short));
             found.map(|(_, own, needs)| Fingerprint { own: *own, needs: needs.iter().copied().collect() })
         };
-        let made = identify(&dependencies, &artifacts(&output, Path::new("/target")), &BTreeMap::new(), fingerprint);
+        let made =
+            identify(&dependencies, &artifacts(&output, Path::new("/crate/target")), &BTreeMap::new(), fingerprint);
         let place = |key: &UnitKey| dependencies.units().iter().position(|unit| unit.key == *key).unwrap();
         let found: Vec<(usize, &str)> = made.iter().map(|made| (place(&made.unit.key), &made.name[..6])).collect();
         assert_eq!(found, expected, "{output}");

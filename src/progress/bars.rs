@@ -3,18 +3,18 @@
 //! Lays out nothing: `frame.rs` does.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use nix::unistd;
 
 use super::board::Board;
+use super::canvas::Canvas;
 use super::colour::Colour;
 use super::frame::Screen;
 use super::{Plan, Update};
@@ -65,27 +65,32 @@ impl Drop for Bars {
 fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
     let term = Term::stderr();
     let _silence = Silence::new();
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{msg}").expect("one placeholder is a template"));
+    let mut canvas = Canvas::default();
     loop {
-        // The lock is not held while the terminal is written to.
-        let above = lock(board).take_above();
-        print_above(&bar, &above);
         let (rows, columns) = term.size();
-        let frame = lock(board).frame(Instant::now(), Screen { columns: columns.into(), rows: rows.into() });
-        bar.set_message(frame.join("\n"));
+        let (rows, columns) = (rows.into(), columns.into());
+        // The lock is not held while the terminal is written to.
+        let (above, frame) = {
+            let mut board = lock(board);
+            (board.take_above(), board.frame(Instant::now(), Screen { columns, rows }))
+        };
+        write(&term, &canvas.draw(&above, &frame, columns));
         match ended.recv_timeout(FRAME) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    let (_, columns) = term.size();
     let above = lock(board).take_above();
-    print_above(&bar, &above);
-    bar.finish_and_clear();
+    write(&term, &canvas.draw(&above, &[], columns.into()));
 }
 
-/// Keeps the terminal from writing `^C` behind the last line, until dropped. indicatif fills that to the end of the row, so
-/// that the next frame would begin a row too low.
+/// A terminal that is gone has nobody to tell.
+fn write(mut term: &Term, text: &str) {
+    let _ = term.write_all(text.as_bytes()).and_then(|()| term.flush());
+}
+
+/// Keeps the terminal from writing `^C` behind the last line, until dropped: a line that fills its row would become two.
 struct Silence {
     before: Option<Termios>,
 }
@@ -113,12 +118,6 @@ impl Drop for Silence {
         if let Some(before) = self.before.take().filter(|_| Self::is_ours()) {
             let _ = termios::tcsetattr(io::stderr(), SetArg::TCSANOW, &before);
         }
-    }
-}
-
-fn print_above(bar: &ProgressBar, lines: &[String]) {
-    if !lines.is_empty() {
-        bar.println(lines.join("\n"));
     }
 }
 

@@ -9,6 +9,7 @@ use super::colour::Colour;
 use super::tally::Tally;
 use super::{Plan, Update};
 use crate::compare::Verdict;
+use crate::ops::Activity;
 use crate::pipeline::Pool;
 use crate::printable::one_line;
 
@@ -42,6 +43,7 @@ pub(super) struct Running {
     pub(super) krate: String,
     pub(super) op: String,
     pub(super) since: Instant,
+    pub(super) activity: Activity,
 }
 
 impl Board {
@@ -73,7 +75,8 @@ impl Board {
                     Some(toolchain) => one_line(&format!("{}@{toolchain}", label.op)),
                     None => one_line(&label.op),
                 };
-                let running = Running { krate: one_line(&label.krate), op, since: now };
+                let krate = one_line(&label.krate);
+                let running = Running { krate, op, since: now, activity: label.activity };
                 self.running.insert((label.pool, label.worker), running);
             }
             Update::Finished { label, .. } => {
@@ -87,6 +90,8 @@ impl Board {
                     self.print(format!("{verdict}  {}{reason}", one_line(&krate)));
                 }
             }
+            // The bars count it from the beginning.
+            Update::Known { .. } => {}
             Update::Note(text) => self.print(one_line(&text)),
         }
     }

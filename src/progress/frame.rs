@@ -8,6 +8,7 @@ use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use super::board::{Board, PoolLine, Running};
 use super::colour::Colour;
 use crate::compare::Verdict;
+use crate::ops::Doing;
 
 /// The most steps that are shown as the slowest.
 const SLOWEST: usize = 5;
@@ -67,7 +68,11 @@ impl Board {
             let elapsed = format!("{:>8}", brief(now.saturating_duration_since(step.since)));
             let elapsed = self.colour.paint(&elapsed, Style::new().dimmed());
             let name = truncate_str(&step.krate, name_width, "…");
-            format!("{elapsed}  {}  {}", pad_str(&name, name_width, Alignment::Left, None), step.op)
+            let doing = match step.activity.now() {
+                Doing::Command => "",
+                Doing::Dependencies => ": dependencies",
+            };
+            format!("{elapsed}  {}  {}{doing}", pad_str(&name, name_width, Alignment::Left, None), step.op)
         };
         let mut lines: Vec<_> = running.iter().map(line).collect();
         lines.resize(room, String::new());
@@ -142,11 +147,13 @@ fn brief(duration: Duration) -> String {
 mod tests {
     use super::super::{Label, Plan, Update};
     use super::*;
+    use crate::ops::Activity;
     use crate::outcome::OutcomeKind;
     use crate::pipeline::Pool;
 
     fn label(krate: &str, op: &str, toolchain: Option<&str>, pool: usize, worker: usize) -> Label {
-        Label { krate: krate.into(), op: op.into(), toolchain: toolchain.map(Into::into), pool, worker }
+        let activity = Activity::default();
+        Label { krate: krate.into(), op: op.into(), toolchain: toolchain.map(Into::into), pool, worker, activity }
     }
 
     fn verdict(verdict: Verdict, reason: Option<&str>) -> Update {
@@ -230,6 +237,21 @@ mod tests {
             "crates 14/40 ━━━─────── 35% · 6m43s left",
         ];
         assert_eq!(board.frame(now, screen(40)), expected);
+    }
+
+    #[test]
+    fn an_op_that_compiles_dependencies_shows_it_from_frame_to_frame() {
+        let (mut board, now) = board(Instant::now(), Colour::Off);
+        let build = label("b@1.0.0", "build", Some("stable"), 1, 0);
+        let activity = build.activity.clone();
+        board.apply(Update::Started(build), now);
+        let shown =
+            |board: &Board| board.frame(now, screen(80)).iter().any(|line| line.contains("build@stable: dependencies"));
+        assert!(!shown(&board));
+        activity.set(Doing::Dependencies);
+        assert!(shown(&board));
+        activity.set(Doing::Command);
+        assert!(!shown(&board));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | `run-start` | `crates`, `already_done`: counts; `pools`: a list of `{"name", "workers"}` |
 //! | `started` | `crate`: `name@version`; `op`; `toolchain`: a string, or null for an op of all toolchains; `pool`: its name; `worker`: from 0 |
 //! | `finished` | those of `started`; `outcome`: `passed`, `failed`, `broken`, `inconclusive`, `skipped` or `error`, null if the op was stopped; `reason`: a string or null; `wall_ms` |
-//! | `verdict` | `crate`; `verdict`: as in reports, `pending` for a crate that a stop cut short; `reason`: a string or null |
+//! | `verdict` | `crate`; `verdict`: as in reports, `pending` for a crate that a stop cut short; `reason`: a string or null; `ran`: false for a crate that had nothing to run, which is told at the beginning. Every crate has one |
 //! | `note` | `text` |
 //! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms`; `run`: what it took, as in `runs[]` of the JSON report, null if an error ended it |
 //!
@@ -66,6 +66,7 @@ enum Event<'a> {
         krate: &'a str,
         verdict: Verdict,
         reason: Option<&'a str>,
+        ran: bool,
     },
     Note {
         text: &'a str,
@@ -116,7 +117,10 @@ impl<W: Write> Json<W> {
             },
             Update::Verdict { krate, verdict, reason } => {
                 self.tally.add(*verdict);
-                Event::Verdict { krate, verdict: *verdict, reason: reason.as_deref() }
+                Event::Verdict { krate, verdict: *verdict, reason: reason.as_deref(), ran: true }
+            }
+            Update::Known { krate, verdict, reason } => {
+                Event::Verdict { krate, verdict: *verdict, reason: reason.as_deref(), ran: false }
             }
             Update::Note(text) => Event::Note { text },
         };
@@ -178,6 +182,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Activity;
 
     fn at(millis: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(millis)
@@ -197,6 +202,7 @@ mod tests {
     #[test]
     fn a_run_is_told_from_start_to_end() {
         let label = |toolchain: Option<&str>| Label {
+            activity: Activity::default(),
             krate: "foo@1.2.3".into(),
             op: "build".into(),
             toolchain: toolchain.map(Into::into),
@@ -213,13 +219,15 @@ mod tests {
                 wall: Duration::from_millis(500),
             },
             Update::Verdict { krate: "foo@1.2.3".into(), verdict: Verdict::BuildFail, reason: None },
+            Update::Known { krate: "old@1.0.0".into(), verdict: Verdict::Pass, reason: None },
             Update::Note("stopping".into()),
         ]);
         let expected = [
             r#"{"event":"run-start","crates":3,"already_done":1,"pools":[{"name":"build","workers":2}],"time":1000}"#,
             r#"{"event":"started","crate":"foo@1.2.3","op":"build","toolchain":null,"pool":"build","worker":1,"time":1500}"#,
             r#"{"event":"finished","crate":"foo@1.2.3","op":"build","toolchain":"nightly","pool":"build","worker":1,"outcome":"failed","reason":"does not compile","wall_ms":500,"time":1500}"#,
-            r#"{"event":"verdict","crate":"foo@1.2.3","verdict":"build-fail","reason":null,"time":1500}"#,
+            r#"{"event":"verdict","crate":"foo@1.2.3","verdict":"build-fail","reason":null,"ran":true,"time":1500}"#,
+            r#"{"event":"verdict","crate":"old@1.0.0","verdict":"pass","reason":null,"ran":false,"time":1500}"#,
             r#"{"event":"note","text":"stopping","time":1500}"#,
             r#"{"event":"run-end","crates":3,"done":2,"verdicts":{"build-fail":1},"wall_ms":2000,"run":null,"time":3000}"#,
         ];

@@ -5,6 +5,7 @@
 
 mod bars;
 mod board;
+mod canvas;
 mod colour;
 mod frame;
 pub mod json;
@@ -16,6 +17,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::{RunReport, Verdict};
+use crate::ops::Activity;
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
 
@@ -59,6 +61,8 @@ pub struct Label {
     pub pool: usize,
     /// The worker's number in the pool, from 0.
     pub worker: usize,
+    /// What it is doing, from moment to moment.
+    pub activity: Activity,
 }
 
 /// Something that happened.
@@ -92,6 +96,15 @@ pub enum Update {
         /// The crate, as `name@version`.
         krate: String,
         /// Its verdict; [`Verdict::Pending`] if a stop cut it short.
+        verdict: Verdict,
+        /// The verdict's reason.
+        reason: Option<String>,
+    },
+    /// A crate that has nothing to run: earlier runs have finished it, or it has no ops.
+    Known {
+        /// The crate, as `name@version`.
+        krate: String,
+        /// Its verdict.
         verdict: Verdict,
         /// The verdict's reason.
         reason: Option<String>,

@@ -1,4 +1,4 @@
-//! What can go wrong with a registry, and whose doing it is.
+//! Errors of a registry, and who is to blame for each.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::tree::TreeError;
 use super::unpack::UnpackError;
 use crate::outcome::{Breakage, Cause, Outcome};
 
-/// Why the registry could not do what was asked. Clones, since concurrent askers share one request and its error.
+/// Why a request to the registry failed. Clones, since concurrent callers share one request and its error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
     /// The TLS client can't be made, mostly for want of certificates.
@@ -19,27 +19,33 @@ pub enum RegistryError {
         "can't set up TLS: {reason}; install your system's CA certificates, or name a file of them in SSL_CERT_FILE"
     )]
     Tls {
-        /// What the TLS library says.
+        /// The TLS library's message.
         reason: String,
     },
     /// The registry can't be reached, or keeps failing.
     #[error("can't fetch {url}: {reason}")]
     Network {
+        /// The requested URL.
+        url: String,
+        /// The message of the network or the server.
+        reason: String,
+    },
+    /// The cache lacks a file, and nothing is to be fetched.
+    #[error("{url} is not in the cache, and --offline fetches nothing")]
+    Offline {
         /// What was asked for.
         url: String,
-        /// What the network or the server says.
-        reason: String,
     },
     /// The registry has no such file.
     #[error("{url} does not exist")]
     NotFound {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
     },
     /// The registry serves more than it should.
     #[error("{url} is larger than {limit}")]
     TooLarge {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// The most that is accepted.
         limit: ByteSize,
@@ -47,9 +53,9 @@ pub enum RegistryError {
     /// What claims to be the registry serves nonsense.
     #[error("{url} is malformed: {reason}")]
     Malformed {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A tarball is not the one that was published.
@@ -67,7 +73,7 @@ pub enum RegistryError {
     Unpack {
         /// Which package.
         package: String,
-        /// What is wrong with it.
+        /// The fault.
         source: Arc<UnpackError>,
     },
     /// A lockfile names a package that the registry doesn't have.
@@ -76,28 +82,28 @@ pub enum RegistryError {
         /// Which package.
         package: String,
     },
-    /// A folder of the user's has a manifest that names no package.
+    /// A local folder has a manifest without a package.
     #[error("{}: {reason}", .path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
-    /// A folder of the user's can't be read.
+    /// A local folder can't be read.
     #[error(transparent)]
     Tree(Arc<TreeError>),
     /// The host's file system fails.
     #[error("failed to {action} {}: {source}", .path.display())]
     Io {
-        /// What was tried: an infinitive.
+        /// The action that failed: an infinitive.
         action: &'static str,
         /// With which file.
         path: PathBuf,
         /// Why it failed.
         source: Arc<io::Error>,
     },
-    /// A task of maar's own panicked.
+    /// An internal task panicked.
     #[error("a task of the registry panicked: {0}")]
     Panic(String),
 }
@@ -109,14 +115,17 @@ impl RegistryError {
         move |source| Self::Io { action, path, source: Arc::new(source) }
     }
 
-    /// What the error makes of the crate that needed the registry.
+    /// The outcome of the crate that needed the registry.
     pub fn outcome(&self) -> Outcome {
         let text = self.to_string();
         match self {
-            // Nonsense in the index or in place of a tarball comes from something between us and the registry, such as a hotel's login page.
-            Self::Tls { .. } | Self::Network { .. } | Self::Malformed { .. } | Self::Mismatch { .. } => {
-                Outcome::Inconclusive(Cause::Network(text))
-            }
+            // Nonsense in the index or in place of a tarball comes from something between us and the registry, such as
+            // a hotel's login page.
+            Self::Tls { .. }
+            | Self::Network { .. }
+            | Self::Offline { .. }
+            | Self::Malformed { .. }
+            | Self::Mismatch { .. } => Outcome::Inconclusive(Cause::Network(text)),
             Self::NotFound { .. } | Self::Missing { .. } => Outcome::Broken(Breakage::Missing(text)),
             Self::TooLarge { .. } => Outcome::Broken(Breakage::Archive(text)),
             Self::Manifest { .. } => Outcome::Broken(Breakage::Manifest(text)),

@@ -23,7 +23,7 @@ impl<K, V> Default for Flights<K, V> {
 impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
     /// The value for `key`: known already, on its way, or made by `work`.
     ///
-    /// Whoever is dropped while doing the work leaves it to the next in line.
+    /// A caller that is dropped while it does the work leaves it to the next in line.
     pub(super) async fn get(
         &self,
         key: K,
@@ -33,7 +33,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
         let result = cell.get_or_init(|| work).await.clone();
         if result.is_err() {
             let mut cells = self.lock();
-            // Another asker may have begun a new flight meanwhile; that one stays.
+            // Another caller may have begun a new flight since; that one stays.
             if cells.get(&key).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
                 cells.remove(&key);
             }

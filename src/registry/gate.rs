@@ -1,7 +1,7 @@
-//! The gate between a command without a network and the world: an HTTP proxy that cargo is told to use.
+//! The gate between a command without a network and the world: an HTTP proxy, set in cargo's configuration.
 //!
-//! It serves the registry itself, at a name that nobody else has, and opens tunnels to https hosts at public addresses.
-//! All else is refused, and told to whoever runs the command. What goes through a tunnel is encrypted and none of ours.
+//! It serves the registry itself, at a name of its own, and opens tunnels to https hosts at public addresses. All else
+//! is refused, and each refusal is returned to the caller. The bytes in a tunnel are encrypted, and are not looked at.
 
 mod address;
 mod answer;
@@ -30,11 +30,11 @@ pub use self::target::{AllowedHost, BadHost};
 use self::answer::Answer;
 use self::target::Target;
 use self::tunnel::Allowance;
-use super::Registry;
+use super::{Access, Registry};
 
 /// The registry's name behind the gate. No host has it: RFC 2606 keeps `invalid` free.
 const REGISTRY: &str = "maar.invalid";
-/// Connections of one command at one time; a cargo opens a few.
+/// The most open connections of one command; a cargo opens a few.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may take to send a request, idling between requests included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ impl Gate {
     }
 
     /// Serves the connections of one command until there will be no more, and then ends those that are left. Tunnels
-    /// may carry `limit` together. Returns what the command did not get.
+    /// may carry `limit` together. Returns the refused requests.
     pub async fn serve(&self, mut accepted: impl Stream<Item = TcpStream> + Unpin, limit: ByteSize) -> Vec<Denial> {
         let visit = Arc::new(Visit { gate: self.clone(), allowance: Allowance::new(limit), denials: Mutex::default() });
         // Dropping the set ends the connections.
@@ -101,7 +101,7 @@ impl Visit {
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        // A client that breaks off or talks nonsense concerns nobody else.
+        // A client that breaks off or sends nonsense affects no other connection.
         let _ = connection.await;
         let agreed = agreed.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Some((upgrade, server, target)) = agreed else { return };
@@ -131,6 +131,9 @@ impl Visit {
     }
 
     async fn connect(&self, request: Request<Incoming>, target: Target, agreed: &Agreed) -> Answer {
+        if self.gate.registry.access() == Access::Offline {
+            return self.deny(StatusCode::BAD_GATEWAY, Denial::unreachable(&target, "--offline fetches nothing"));
+        }
         match tunnel::open(&target, &self.gate.allowed, &self.allowance).await {
             Ok(server) => {
                 let upgrade = hyper::upgrade::on(request);

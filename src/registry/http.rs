@@ -1,6 +1,6 @@
 //! Fetches files over HTTP: bounded in size, time and number, tried again when trying again may help.
 //!
-//! Knows nothing of what is in the files.
+//! Doesn't look into the files.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,10 +12,11 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderValue, IF_N
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tokio::sync::Semaphore;
 
+use super::Access;
 use super::error::RegistryError;
 use super::upstream::Upstream;
 
-/// Requests at one time: what cargo's own client allows itself is of this order.
+/// The most concurrent requests; cargo's own client allows about as many.
 const MAX_REQUESTS: usize = 32;
 /// How often a request is tried before the network is given up.
 const ATTEMPTS: u32 = 4;
@@ -25,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a server may say nothing: cargo's `http.timeout`.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one file may take, so that a server that drips bytes holds nobody for ever.
+/// The longest time for one file, so that a server that drips bytes can't block a caller without end.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// A client for one registry.
@@ -34,9 +35,10 @@ pub(super) struct Http {
     client: Client,
     permits: Semaphore,
     downloaded: AtomicU64,
+    access: Access,
 }
 
-/// What a registry answers when asked for a small file.
+/// A registry's answer to a request for a small file.
 #[derive(Debug)]
 pub(super) enum Reply {
     /// The file, and the tag by which it can be asked for again.
@@ -61,7 +63,7 @@ enum Failure {
 impl Http {
     /// A client that trusts the system's certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` included) and uses the
     /// environment's proxy, except for a registry on loopback, which no proxy could reach.
-    pub(super) fn new(upstream: &Upstream) -> Result<Self, RegistryError> {
+    pub(super) fn new(upstream: &Upstream, access: Access) -> Result<Self, RegistryError> {
         // An error means that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -76,11 +78,12 @@ impl Http {
             builder = builder.tls_certs_merge(certificates(file)?);
         }
         let client = builder.build().map_err(|error| RegistryError::Tls { reason: reason(&error) })?;
-        Ok(Self { client, permits: Semaphore::new(MAX_REQUESTS), downloaded: AtomicU64::new(0) })
+        Ok(Self { client, permits: Semaphore::new(MAX_REQUESTS), downloaded: AtomicU64::new(0), access })
     }
 
     /// Fetches a file into memory, unless it is still the one that `etag` names.
     pub(super) async fn get(&self, url: &str, etag: Option<&str>, limit: ByteSize) -> Result<Reply, RegistryError> {
+        self.check_access(url)?;
         self.persist(|| async {
             let mut request = self.client.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
             if let Some(etag) = etag {
@@ -111,7 +114,7 @@ impl Http {
         .await
     }
 
-    /// Fetches a file into what `sink` makes anew for every attempt.
+    /// Fetches a file into a writer that `sink` makes for every attempt.
     pub(super) async fn download<S>(
         &self,
         url: &str,
@@ -119,6 +122,7 @@ impl Http {
         sink: impl Fn() -> Result<S, RegistryError>,
         write: impl Fn(&mut S, &[u8]) -> Result<(), RegistryError>,
     ) -> Result<S, RegistryError> {
+        self.check_access(url)?;
         self.persist(|| async {
             let mut sink = sink().map_err(Failure::Lasting)?;
             let response = self.send(url, self.client.get(url)).await?;
@@ -128,9 +132,21 @@ impl Http {
         .await
     }
 
+    /// Whether requests are sent.
+    pub(super) fn access(&self) -> Access {
+        self.access
+    }
+
     /// How many bytes of bodies arrived.
     pub(super) fn downloaded_bytes(&self) -> u64 {
         self.downloaded.load(Ordering::Relaxed)
+    }
+
+    fn check_access(&self, url: &str) -> Result<(), RegistryError> {
+        match self.access {
+            Access::Online => Ok(()),
+            Access::Offline => Err(RegistryError::Offline { url: url.to_owned() }),
+        }
     }
 
     /// Tries until it works, fails for good, or has been tried often enough. Pauses hold no permit.
@@ -160,7 +176,7 @@ impl Http {
     async fn send(&self, url: &str, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| failure(url, &error))?;
         let status = response.status();
-        let says = || RegistryError::Network { url: url.to_owned(), reason: format!("the server says {status}") };
+        let says = || RegistryError::Network { url: url.to_owned(), reason: format!("the server answered {status}") };
         match status {
             StatusCode::OK | StatusCode::NOT_MODIFIED => Ok(response),
             // The three that cargo takes for "no such crate".
@@ -208,7 +224,7 @@ fn failure(url: &str, error: &reqwest::Error) -> Failure {
     if error.is_builder() || error.is_redirect() { Failure::Lasting(network) } else { Failure::Passing(network) }
 }
 
-/// The last cause says what happened (`Connection refused`); those above it only say that something did.
+/// The last cause is the specific one (`Connection refused`); those above it are general.
 fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {

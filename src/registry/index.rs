@@ -1,7 +1,7 @@
 //! The sparse index: which versions of a crate there are.
 //!
-//! Every file is asked for once per run, however many need it, and kept on disk with its ETag for the next run. What a
-//! run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
+//! Every file is requested once per run, for all crates that need it, and kept on disk with its ETag for the next run.
+//! What a run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,13 @@ use crates_index::{IndexConfig, SparseIndex};
 use semver::Version;
 use serde::Deserialize;
 
+use super::Access;
 use super::error::RegistryError;
 use super::flight::Flights;
 use super::http::{Encoding, Http, Reply};
 use super::package::{Checksum, Package};
 use super::packed::{MAX_UNPACKED, Packed};
+use super::stand_in;
 use super::upstream::IndexUrl;
 use crate::krate::CrateName;
 
@@ -29,11 +31,13 @@ pub(super) struct Index {
     http: Arc<Http>,
     layout: SparseIndex,
     cache: PathBuf,
+    /// Where the tarballs are, by which offline the versions are chosen.
+    tarballs: PathBuf,
     /// By path below the index; none for a file that doesn't exist.
     files: Flights<String, Option<Packed>>,
 }
 
-/// What the index says of one crate.
+/// The index entry of one crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// The name as published, which may differ in case from the one that was asked for.
@@ -68,12 +72,12 @@ fn first_line_version() -> u32 {
 
 impl Index {
     /// A client that keeps files below `cache`.
-    pub(super) fn open(url: &IndexUrl, cache: &Path, http: Arc<Http>) -> Result<Self, RegistryError> {
+    pub(super) fn open(url: &IndexUrl, cache: &Path, tarballs: &Path, http: Arc<Http>) -> Result<Self, RegistryError> {
         // One folder per registry: two registries may have different crates of the same name.
         let cache = cache.join(Checksum::of(url.as_str()).short());
         std::fs::create_dir_all(&cache).map_err(RegistryError::io("create", &cache))?;
         let layout = SparseIndex::at_path(cache.clone(), url.to_string());
-        Ok(Self { http, layout, cache, files: Flights::default() })
+        Ok(Self { http, layout, cache, tarballs: tarballs.to_owned(), files: Flights::default() })
     }
 
     /// The configuration of the registry.
@@ -87,14 +91,30 @@ impl Index {
         serde_json::from_slice(&raw).map_err(|error| malformed(error.to_string()))
     }
 
-    /// The index file of a crate, byte for byte; none if there is no such crate.
+    /// The index file of a crate, byte for byte; `None` for an unknown crate.
     pub(super) async fn raw(&self, name: &CrateName) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path_of(name);
         let file = self.file(&path).await?;
-        file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()
+        let raw = file.map(|file| unpack(&format!("{}{path}", self.layout.url()), &file)).transpose()?;
+        Ok(match self.http.access() {
+            Access::Online => raw,
+            Access::Offline => raw.map(|raw| self.cached_versions(raw)),
+        })
     }
 
-    /// What the index says of a crate; none if there is no such crate.
+    /// The lines of the versions whose tarballs are in the cache, so that cargo chooses among these, too. Where there are
+    /// none, all lines: of an optional package or one for another platform, no tarball may be needed.
+    fn cached_versions(&self, raw: Vec<u8>) -> Vec<u8> {
+        let is_cached = |line: &&[u8]| {
+            let line = serde_json::from_slice::<Line>(line).ok();
+            let checksum = line.and_then(|line| line.cksum.parse::<Checksum>().ok());
+            checksum.is_some_and(|checksum| self.tarballs.join(format!("{checksum}.crate")).exists())
+        };
+        let cached: Vec<&[u8]> = raw.split_inclusive(|&byte| byte == b'\n').filter(is_cached).collect();
+        if cached.is_empty() { raw } else { cached.concat() }
+    }
+
+    /// The index entry of a crate; `None` for an unknown crate.
     pub(super) async fn entry(&self, name: &CrateName) -> Result<Option<Entry>, RegistryError> {
         let Some(raw) = self.raw(name).await? else { return Ok(None) };
         let entry = parse(name, &raw).map_err(|reason| RegistryError::Malformed {
@@ -104,13 +124,20 @@ impl Index {
         Ok(Some(entry))
     }
 
-    /// One published version; none if there is no such version. Only its build metadata may be left out.
+    /// One published version; `None` for an unknown one. Only its build metadata may be left out.
     pub(super) async fn package(&self, name: &CrateName, version: &Version) -> Result<Option<Package>, RegistryError> {
         let entry = self.entry(name).await?;
         Ok(entry.and_then(|entry| {
             let Published { version, checksum, .. } = entry.find(version)?.clone();
             Some(Package { name: entry.name, version, checksum })
         }))
+    }
+
+    /// All that the index says of one version; none if it doesn't say anything that is understood.
+    pub(super) async fn line(&self, package: &Package) -> Result<Option<stand_in::Line>, RegistryError> {
+        let raw = self.raw(&package.name).await?.unwrap_or_default();
+        let lines = raw.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        Ok(lines.into_iter().find(|line: &stand_in::Line| line.vers == package.version))
     }
 
     /// Where the tarball of a package is.
@@ -139,13 +166,16 @@ impl Index {
         let url = format!("{}{path}", self.layout.url());
         let kept = self.cache.join(path);
         let known = read_kept(&kept);
+        if let (Access::Offline, Some((_, file))) = (self.http.access(), &known) {
+            return Ok(Some(file.clone()));
+        }
         let etag = known.as_ref().map(|(etag, _)| etag.as_str());
         let reply = match self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await {
             Err(RegistryError::NotFound { .. }) => return Ok(None),
             reply => reply?,
         };
         let (file, etag) = match reply {
-            // Only said where a tag was sent, so that the file is known.
+            // Only answered where a tag was sent, so that the file is known.
             Reply::Unchanged => return Ok(known.map(|(_, file)| file)),
             Reply::File { body, encoding: Encoding::Identity, etag } => (Packed::pack(&body), etag),
             Reply::File { body, encoding: Encoding::Gzip, etag } => (Packed::from_gzip(body), etag),

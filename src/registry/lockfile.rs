@@ -19,7 +19,7 @@ const MAX_SIZE: u64 = 16 << 20;
 /// The newest format that is understood.
 const MAX_FORMAT: u32 = 4;
 
-/// What a lockfile pins.
+/// The packages that a lockfile pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lockfile {
     /// In the order of the file.
@@ -75,7 +75,7 @@ pub enum LockfileError {
         /// The file.
         path: PathBuf,
     },
-    /// It is no TOML, or not that of a lockfile.
+    /// It is not TOML, or not that of a lockfile.
     #[error("{}: {source}", .path.display())]
     Parse {
         /// The file.
@@ -99,14 +99,14 @@ pub enum LockfileError {
         /// Which, and why.
         source: BadCrateName,
     },
-    /// A checksum is none.
+    /// A checksum is malformed.
     #[error("{}: the checksum of {package}: {source}", .path.display())]
     Checksum {
         /// The file.
         path: PathBuf,
         /// Which package.
         package: String,
-        /// What it is instead.
+        /// Its actual value.
         source: BadChecksum,
     },
 }
@@ -141,7 +141,7 @@ impl Lockfile {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it can't be read, or is no lockfile.
+    /// When it can't be read, or is not a lockfile.
     pub fn read(path: &Path) -> Result<Self, LockfileError> {
         let read = |source| LockfileError::Read { path: path.to_owned(), source };
         let mut text = String::new();
@@ -155,7 +155,7 @@ impl Lockfile {
     /// Reads the text of the file at `path`.
     ///
     /// # Errors
-    /// When it is no lockfile.
+    /// When it is not a lockfile.
     pub fn parse(text: &str, path: &Path) -> Result<Self, LockfileError> {
         let raw: RawLockfile = toml::from_str(text)
             .map_err(|source| LockfileError::Parse { path: path.to_owned(), source: Box::new(source) })?;
@@ -197,7 +197,7 @@ fn locked(package: RawPackage, metadata: &BTreeMap<String, toml::Value>, path: &
         return Ok(Locked::Foreign { name, version, origin });
     }
     let in_metadata = || metadata.get(&format!("checksum {name} {version} ({origin})"))?.as_str();
-    // `<none>` is how the first format says that there is none.
+    // `<none>` is the first format's word for a missing checksum.
     let checksum = checksum.as_deref().or_else(in_metadata).filter(|&text| text != "<none>");
     let checksum = checksum.map(str::parse).transpose().map_err(|source| LockfileError::Checksum {
         path: path.to_owned(),

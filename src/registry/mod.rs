@@ -7,9 +7,11 @@
 mod download;
 mod error;
 mod flight;
+mod folder;
 mod gate;
 mod http;
 mod index;
+mod loads;
 pub mod lockfile;
 mod package;
 mod packed;
@@ -17,6 +19,7 @@ mod place;
 mod resolve;
 pub mod select;
 mod sources;
+mod stand_in;
 pub mod tree;
 pub mod unpack;
 mod upstream;
@@ -40,6 +43,7 @@ use self::index::Index;
 use self::lockfile::Lockfile;
 use self::select::Selection;
 use self::sources::Sources;
+pub use self::sources::{InDoubt, Vendored};
 
 /// What a registry is opened with.
 #[derive(Debug, Clone)]
@@ -48,6 +52,18 @@ pub struct Config {
     pub upstream: Upstream,
     /// A folder of maar's own, made if absent; registries of several processes may share it.
     pub cache: PathBuf,
+    /// Whether anything is fetched.
+    pub access: Access,
+}
+
+/// Whether a registry asks the network for what its cache lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// It does.
+    #[default]
+    Online,
+    /// It answers from the cache only.
+    Offline,
 }
 
 /// A registry, its caches included. Clones are the same registry.
@@ -69,10 +85,11 @@ impl Registry {
     /// # Errors
     /// When a folder can't be made, or the host has no certificates that TLS could trust.
     pub fn open(config: Config) -> Result<Self, RegistryError> {
-        let http = Arc::new(Http::new(&config.upstream)?);
+        let http = Arc::new(Http::new(&config.upstream, config.access)?);
+        let tarballs = config.cache.join("crates");
         Ok(Self(Arc::new(Inner {
-            index: Index::open(&config.upstream.index, &config.cache.join("index"), Arc::clone(&http))?,
-            tarballs: Tarballs::open(config.cache.join("crates"), Arc::clone(&http))?,
+            index: Index::open(&config.upstream.index, &config.cache.join("index"), &tarballs, Arc::clone(&http))?,
+            tarballs: Tarballs::open(tarballs, Arc::clone(&http))?,
             sources: Sources::open(config.cache.join("sources"))?,
             http,
             ca_file: config.upstream.ca_file,
@@ -127,13 +144,34 @@ impl Registry {
 
     /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
     /// targets are in [`Registry::sources_dir`]; `into` must not exist yet. With a link `sources` beside
-    /// it, `into` is a directory source of cargo's.
+    /// it, `into` is a directory source of cargo's. A package that nobody can unpack has a stand-in there.
     ///
     /// # Errors
-    /// When a package is missing, damaged or hostile; `into` is then incomplete, and the caller's to remove. Packages
-    /// from elsewhere than the registry are left out.
-    pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
+    /// When a package can't be fetched; `into` is then incomplete, and the caller's to remove. Packages from elsewhere than
+    /// the registry are left out.
+    pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<Vendored, RegistryError> {
         sources::vendor(self, lock, into).await
+    }
+
+    /// Puts a stand-in in the place of the package in a `folder` of `vendor`, because of `why`.
+    ///
+    /// # Errors
+    /// When the index doesn't have it, or it can't be written.
+    pub async fn stand_in(&self, lock: &Lockfile, folder: &str, vendor: &Path, why: &str) -> Result<(), RegistryError> {
+        Box::pin(sources::replace(self, lock, folder, vendor, Some(why))).await
+    }
+
+    /// Takes a stand-in away again.
+    ///
+    /// # Errors
+    /// As [`Registry::vendor`].
+    pub async fn relink(&self, lock: &Lockfile, folder: &str, vendor: &Path) -> Result<(), RegistryError> {
+        Box::pin(sources::replace(self, lock, folder, vendor, None)).await
+    }
+
+    /// The folder of the vendored package that a text of cargo's names last, such as `.../vendor/serde-1.0.0/Cargo.toml`.
+    pub fn named_in(&self, lock: &Lockfile, text: &str) -> Option<String> {
+        sources::named_in(lock, text)
     }
 
     /// The store of unpacked packages, which cells mount as `sources`; never changed, only added to.
@@ -144,6 +182,11 @@ impl Registry {
     /// The certificates that are trusted besides the system's, if the user has any.
     pub fn ca_file(&self) -> Option<&Path> {
         self.0.ca_file.as_deref()
+    }
+
+    /// Whether it asks the network.
+    pub fn access(&self) -> Access {
+        self.0.http.access()
     }
 
     /// How many bytes came over the network so far, index included.

@@ -12,7 +12,7 @@ use crate::krate::CrateName;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checksum([u8; 32]);
 
-/// A text that is no checksum.
+/// A text that is not a checksum.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a SHA-256: 64 hexadecimal digits are needed", .0.escape_debug())]
 pub struct BadChecksum(String);
@@ -23,7 +23,7 @@ impl Checksum {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// What a hasher has seen.
+    /// The length and digest of hashed bytes.
     pub(super) fn from_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }

@@ -1,4 +1,4 @@
-//! Makes folders and files of ours: plain modes, whatever the umask, and an owner where one is asked for.
+//! Makes maar's own folders and files: plain modes at any umask, and an owner where the caller names one.
 
 use std::fs::{self, File, Permissions};
 use std::io;

@@ -26,8 +26,13 @@ pub enum Selection {
     Matching(CrateName, VersionReq),
     /// `NAME@1.2.3`, and the packages of a lockfile: this very version, yanked or not.
     Exact(CrateName, Version),
-    /// `path:DIR`: the folder, absolute.
-    Path(PathBuf),
+    /// `path:DIR`.
+    Path {
+        /// The folder, absolute.
+        dir: PathBuf,
+        /// How far up its workspace may be; none: anywhere above.
+        top: Option<PathBuf>,
+    },
 }
 
 impl Selection {
@@ -36,7 +41,7 @@ impl Selection {
         let (name, version) = match self {
             Self::Newest(name) | Self::Matching(name, _) => (name, None),
             Self::Exact(name, version) => (name, Some(version)),
-            Self::Path(_) => return None,
+            Self::Path { .. } => return None,
         };
         Some(CrateId { name: name.clone(), version: version.cloned() })
     }
@@ -49,7 +54,7 @@ impl fmt::Display for Selection {
             Self::Newest(name) => write!(f, "{name}"),
             Self::Matching(name, requirement) => write!(f, "{name}@{requirement}"),
             Self::Exact(name, version) => write!(f, "{name}@{version}"),
-            Self::Path(dir) => write!(f, "path:{}", dir.display()),
+            Self::Path { dir, .. } => write!(f, "path:{}", dir.display()),
         }
     }
 }
@@ -75,8 +80,13 @@ pub enum SelectError {
         nearest: &'static str,
     },
     /// The name of the crate is none.
-    #[error(transparent)]
-    Name(#[from] BadCrateName),
+    #[error("{source}{}", .meant.as_ref().map(|meant| format!("; {meant}")).unwrap_or_default())]
+    Name {
+        /// Why.
+        source: BadCrateName,
+        /// What the user may have meant, and how that is written.
+        meant: Option<String>,
+    },
     /// What follows the `@` is neither a version nor a requirement.
     #[error("`{text}` is neither a version such as `1.2.3` nor a requirement such as `1` or `^1.2`: {source}")]
     Version {
@@ -144,7 +154,7 @@ impl SelectError {
             Self::Outside { .. } => true,
             Self::Line { source, .. } => source.is_outside(),
             Self::Prefix { .. }
-            | Self::Name(_)
+            | Self::Name { .. }
             | Self::Version { .. }
             | Self::Empty { .. }
             | Self::Read { .. }
@@ -157,6 +167,15 @@ impl SelectError {
 }
 
 impl Reach<'_> {
+    /// The folder that all must be in, if there is one.
+    fn top(self) -> Option<PathBuf> {
+        match self {
+            Self::Anywhere => None,
+            // A folder that can't be found holds no workspace.
+            Self::Below(folder) => Some(folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
+        }
+    }
+
     /// The path, unless it leads elsewhere. One that doesn't exist is left to whoever opens it.
     fn check(self, path: PathBuf) -> Result<PathBuf, SelectError> {
         let Self::Below(folder) = self else { return Ok(path) };
@@ -177,9 +196,12 @@ impl Reach<'_> {
 /// When the text is none of these, or a file that it names can't be read.
 pub fn parse(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, SelectError> {
     match split(text)? {
-        Parts::Crate(name, None) => Ok(vec![Selection::Newest(name.parse()?)]),
-        Parts::Crate(name, Some(version)) => Ok(vec![versioned(name.parse()?, version)?]),
-        Parts::Path(dir) => Ok(vec![Selection::Path(crate_dir(&reach.check(base.join(dir))?)?)]),
+        Parts::Crate(name, None) => Ok(vec![Selection::Newest(named(name)?)]),
+        Parts::Crate(name, Some(version)) => Ok(vec![versioned(named(name)?, version)?]),
+        Parts::Path(dir) => {
+            let dir = crate_dir(&reach.check(base.join(dir))?)?;
+            Ok(vec![Selection::Path { dir, top: reach.top() }])
+        }
         Parts::List(file) => list(&reach.check(base.join(file))?, reach),
         Parts::Lock(file) => lock(&reach.check(base.join(file))?),
     }
@@ -208,12 +230,50 @@ fn split(text: &str) -> Result<Parts<'_>, SelectError> {
         Some("path") => Ok(Parts::Path(path)),
         Some("list") => Ok(Parts::List(path)),
         Some(_) => Ok(Parts::Lock(path)),
+        // `serde:1.0.200`
+        None if prefix.parse::<CrateName>().is_ok() && path.parse::<VersionReq>().is_ok() => {
+            Ok(Parts::Crate(text, None))
+        }
         None => {
             let distance = |known: &&str| strsim::damerau_levenshtein(known, prefix);
             let nearest = PREFIXES.into_iter().min_by_key(distance).unwrap_or("path");
             Err(SelectError::Prefix { prefix: prefix.escape_debug().take(80).collect(), nearest })
         }
     }
+}
+
+fn named(text: &str) -> Result<CrateName, SelectError> {
+    text.parse().map_err(|source| SelectError::Name { source, meant: meant(text) })
+}
+
+/// How a selection is written that others write like this: a folder without its prefix, a version without its `@`,
+/// several crates in one.
+fn meant(text: &str) -> Option<String> {
+    /// Longer texts are no selections of anybody's.
+    const LONGEST: usize = 1024;
+    if text.len() > LONGEST {
+        return None;
+    }
+    let shown = text.escape_debug();
+    if text.contains('/') || text.starts_with(['.', '~']) {
+        return Some(format!("a folder is selected with `path:{shown}`"));
+    }
+    if text.contains(',') && text.split(',').all(|name| name.trim().parse::<CrateName>().is_ok()) {
+        return Some("several crates are selected by repeating `--crates`".to_owned());
+    }
+    meant_version(text).map(|meant| format!("did you mean `{meant}`?"))
+}
+
+/// The `NAME@VERSION` that is meant by `serde-1.0.200` as in the name of a tarball, `serde 1.0.200` as cargo prints it,
+/// or `serde = "1"` as in a manifest.
+pub fn meant_version(text: &str) -> Option<String> {
+    let mut ends = text.match_indices(['-', ' ', '=', ':']).filter_map(|(at, _)| {
+        let name = text[..at].trim_end().parse::<CrateName>().ok()?;
+        let version = text[at + 1..].trim_matches(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | 'v'));
+        let is_version = version.starts_with(|c: char| c.is_ascii_digit() || "^~>*".contains(c));
+        (is_version && version.parse::<VersionReq>().is_ok()).then(|| format!("{name}@{version}"))
+    });
+    ends.next_back()
 }
 
 /// A whole version means that very one; anything less is a requirement.
@@ -315,6 +375,7 @@ mod tests {
             ("", "`` is not a crate name: it is empty"),
             ("@1", "`` is not a crate name: it is empty"),
             ("a/b", "`a/b` is not a crate name"),
+            ("!", "`!` is not a crate name: it must begin with a letter"),
             ("a@latest", "`latest` is neither a version such as `1.2.3` nor a requirement"),
             ("a@", "`` is neither a version such as `1.2.3` nor a requirement"),
             ("path:", "`path:` needs a path after it"),
@@ -325,6 +386,30 @@ mod tests {
         for (text, expected) in cases {
             let error = error(text, Path::new("/nowhere"));
             assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_otherwise_elsewhere_is_pointed_at_the_way_it_is_written_here() {
+        for (text, meant) in [
+            ("./mine", "a folder is selected with `path:./mine`"),
+            ("../mine", "a folder is selected with `path:../mine`"),
+            ("/home/me/mine", "a folder is selected with `path:/home/me/mine`"),
+            ("mine/", "a folder is selected with `path:mine/`"),
+            (".", "a folder is selected with `path:.`"),
+            ("~/mine", "a folder is selected with `path:~/mine`"),
+            ("serde-1.0.200", "did you mean `serde@1.0.200`?"),
+            ("x86-64-1.0.0-rc.1", "did you mean `x86-64@1.0.0-rc.1`?"),
+            ("serde 1.0.200", "did you mean `serde@1.0.200`?"),
+            ("serde v1.0.200", "did you mean `serde@1.0.200`?"),
+            ("serde = \"1.0\"", "did you mean `serde@1.0`?"),
+            ("serde==1.0.200", "did you mean `serde@1.0.200`?"),
+            ("serde:1.0.200", "did you mean `serde@1.0.200`?"),
+            ("serde,syn", "several crates are selected by repeating `--crates`"),
+        ] {
+            let error = error(text, Path::new("/nowhere"));
+            assert!(error.starts_with(&format!("`{}` is not a crate name: ", text.escape_debug())), "{error}");
+            assert!(error.ends_with(&format!("; {meant}")), "{error}");
         }
     }
 
@@ -344,7 +429,7 @@ mod tests {
             [
                 Selection::Newest(name("serde")),
                 Selection::Matching(name("semver"), "1".parse().unwrap()),
-                Selection::Path(krate.with_file_name("a#1")),
+                Selection::Path { dir: krate.with_file_name("a#1"), top: None },
             ]
         );
     }

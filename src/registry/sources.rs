@@ -3,7 +3,7 @@
 //!
 //! A folder is made once and never changed: cells of many crates mount it at the same time. Nothing is ever evicted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -19,15 +19,19 @@ use tokio::task::JoinSet;
 use super::Registry;
 use super::error::RegistryError;
 use super::flight::Flights;
+use super::loads::Loads;
 use super::lockfile::{Locked, Lockfile};
 use super::package::{Checksum, Package};
 use super::place::{self, Kind};
-use super::tree;
 use super::unpack::unpack_package;
+use super::{stand_in, tree};
 use crate::krate::CrateName;
+use crate::outcome::Outcome;
 
 /// How many packages of one lockfile are fetched or unpacked at one time.
 const MAX_AT_ONCE: usize = 16;
+/// The form of what is unpacked; the first one, which had no number, dropped the times of files.
+const FORM: u32 = 2;
 /// What cargo reads in every folder of a directory source.
 const CHECKSUM_FILE: &str = ".cargo-checksum.json";
 
@@ -36,7 +40,7 @@ const CHECKSUM_FILE: &str = ".cargo-checksum.json";
 pub(super) struct Sources {
     dir: PathBuf,
     /// The folders that this run has seen to be whole, by name.
-    whole: Flights<String, ()>,
+    whole: Flights<String, Loads>,
     /// Unpacking is work for cores and disk: more at one time would only disturb what else is running.
     unpacking: Semaphore,
 }
@@ -50,6 +54,10 @@ struct Seal {
     /// How many files and folders were there besides this file, and how many bytes, when the folder was published.
     items: usize,
     bytes: u64,
+    /// Which cargos load its manifest.
+    loads: Loads,
+    /// How the folder was unpacked: one of another form is unpacked again.
+    form: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,13 +79,13 @@ impl Sources {
     }
 
     /// Makes sure that a package is in the store, and gives its folder's name there.
-    async fn ensure(&self, registry: &Registry, package: &Package) -> Result<String, RegistryError> {
+    async fn ensure(&self, registry: &Registry, package: &Package) -> Result<(String, Loads), RegistryError> {
         let name = format!("{package}-{}", package.checksum.short());
         let work = async {
             let dir = self.dir.join(&name);
             let found = dir.clone();
-            if tokio::task::spawn_blocking(move || is_whole(&found)).await? {
-                return Ok(());
+            if let Some(seal) = tokio::task::spawn_blocking(move || whole(&found)).await? {
+                return Ok(seal.loads);
             }
             let tarball = registry.tarball(package).await?;
             let (store, package) = (self.dir.clone(), package.clone());
@@ -85,16 +93,59 @@ impl Sources {
             let _permit = self.unpacking.acquire().await;
             tokio::task::spawn_blocking(move || publish(&store, &tarball, &package, &dir)).await?
         };
-        self.whole.get(name.clone(), work).await?;
-        Ok(name)
+        let loads = self.whole.get(name.clone(), work).await?;
+        Ok((name, loads))
     }
 }
 
+/// What a lockfile's packages came to.
+#[derive(Debug, Default)]
+pub struct Vendored {
+    /// Those that nobody can unpack and that have a stand-in, with what they would make of a crate that needs them.
+    pub unusable: BTreeMap<String, Outcome>,
+    /// Those whose manifest may not load.
+    pub in_doubt: Vec<InDoubt>,
+}
+
+/// A package whose manifest not every cargo surely loads.
+#[derive(Debug)]
+pub struct InDoubt(Loads);
+
+impl InDoubt {
+    /// Whether this cargo surely loads it.
+    pub fn is_settled_for(&self, cargo: &Version) -> bool {
+        self.0.surely_in(cargo)
+    }
+}
+
+impl Vendored {
+    fn add(&mut self, (package, stored): (Package, Stored), into: &Path) -> Result<(), RegistryError> {
+        match stored {
+            Stored::Folder(folder, loads) => {
+                link(&package, &folder, into)?;
+                self.in_doubt.push(InDoubt(loads));
+            }
+            Stored::Nothing(error) => {
+                self.unusable.insert(package.to_string(), error.outcome());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What there is of a package.
+enum Stored {
+    Folder(String, Loads),
+    /// Nobody can unpack it, and it has a stand-in.
+    Nothing(RegistryError),
+}
+
 /// See [`Registry::vendor`].
-pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) -> Result<(), RegistryError> {
+pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) -> Result<Vendored, RegistryError> {
     place::dir(into, None).map_err(RegistryError::io("create", into))?;
     let mut names = BTreeSet::new();
     let mut packages = JoinSet::new();
+    let mut vendored = Vendored::default();
     for locked in &lock.packages {
         let Locked::Registry { name, version, checksum } = locked.clone() else { continue };
         // Nothing keeps a lockfile from naming a package twice.
@@ -104,19 +155,72 @@ pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) ->
         if packages.len() == MAX_AT_ONCE
             && let Some(done) = packages.join_next().await
         {
-            link(done??, into)?;
+            vendored.add(done??, into)?;
         }
-        let registry = registry.clone();
+        let (registry, into) = (registry.clone(), into.to_owned());
         packages.spawn(async move {
             let package = pinned(&registry, name, version, checksum).await?;
-            let stored = registry.0.sources.ensure(&registry, &package).await?;
+            let stored = match registry.0.sources.ensure(&registry, &package).await {
+                Ok((folder, loads)) => Stored::Folder(folder, loads),
+                Err(error) if matches!(error.outcome(), Outcome::Broken(_)) => {
+                    write_stand_in(&registry, &package, &into, &error.to_string()).await?;
+                    Stored::Nothing(error)
+                }
+                Err(error) => return Err(error),
+            };
             Ok::<_, RegistryError>((package, stored))
         });
     }
     while let Some(done) = packages.join_next().await {
-        link(done??, into)?;
+        vendored.add(done??, into)?;
     }
-    Ok(())
+    Ok(vendored)
+}
+
+/// Puts a stand-in, with the reason `why`, or the package itself in a folder of `vendor`, whatever is there.
+pub(super) async fn replace(
+    registry: &Registry,
+    lock: &Lockfile,
+    folder: &str,
+    vendor: &Path,
+    why: Option<&str>,
+) -> Result<(), RegistryError> {
+    let path = vendor.join(folder);
+    let removed = if path.is_symlink() { fs::remove_file(&path) } else { fs::remove_dir_all(&path) };
+    removed.map_err(RegistryError::io("remove", &path))?;
+    for locked in &lock.packages {
+        let Locked::Registry { name, version, checksum } = locked.clone() else { continue };
+        if format!("{name}-{version}") != folder {
+            continue;
+        }
+        let package = pinned(registry, name, version, checksum).await?;
+        return match why {
+            Some(why) => write_stand_in(registry, &package, vendor, why).await,
+            None => {
+                let (stored, _) = registry.0.sources.ensure(registry, &package).await?;
+                link(&package, &stored, vendor)
+            }
+        };
+    }
+    Err(RegistryError::Missing { package: folder.to_owned() })
+}
+
+async fn write_stand_in(registry: &Registry, package: &Package, vendor: &Path, why: &str) -> Result<(), RegistryError> {
+    let line = registry.0.index.line(package).await?;
+    let line = line.ok_or_else(|| RegistryError::Missing { package: package.to_string() })?;
+    stand_in::write(&line, &package.checksum.to_string(), &vendor.join(package.to_string()), why)
+}
+
+/// See [`Registry::named_in`].
+pub(super) fn named_in(lock: &Lockfile, text: &str) -> Option<String> {
+    let folders = lock.packages.iter().filter_map(|locked| match locked {
+        Locked::Registry { name, version, .. } => Some(format!("{name}-{version}")),
+        Locked::Foreign { .. } | Locked::Local { .. } => None,
+    });
+    folders
+        .filter_map(|folder| Some((text.rfind(&format!("/vendor/{folder}/"))?, folder)))
+        .max()
+        .map(|(_, folder)| folder)
 }
 
 /// The package that a lockfile means: pinned by the lockfile's own checksum, else by the index's.
@@ -134,29 +238,30 @@ async fn pinned(
 }
 
 /// Links a vendor folder to the store; relative, so that both can be mounted elsewhere.
-fn link((package, stored): (Package, String), into: &Path) -> Result<(), RegistryError> {
+fn link(package: &Package, stored: &str, into: &Path) -> Result<(), RegistryError> {
     let path = into.join(package.to_string());
     place::link(&Path::new("../sources").join(stored), &path, None).map_err(RegistryError::io("link", &path))
 }
 
 /// Unpacks a tarball beside its place in the store, then moves it there in one step.
-fn publish(store: &Path, tarball: &Path, package: &Package, dir: &Path) -> Result<(), RegistryError> {
+fn publish(store: &Path, tarball: &Path, package: &Package, dir: &Path) -> Result<Loads, RegistryError> {
     let temporary = TempDir::with_prefix_in(".new-", store).map_err(RegistryError::io("create a folder in", store))?;
     let fresh = temporary.path().join("fresh");
     unpack_package(tarball, &package.to_string(), &fresh, None)
         .map_err(|source| RegistryError::Unpack { package: package.to_string(), source: Arc::new(source) })?;
-    seal(&fresh, package)?;
+    let loads = seal(&fresh, package)?;
     // What is in the way was left damaged by a power loss; or, if it is whole by now, another process was faster.
     if dir.exists() && !is_whole(dir) {
         fs::rename(dir, temporary.path().join("damaged")).map_err(RegistryError::io("replace", dir))?;
     }
     match fs::rename(&fresh, dir) {
         Err(error) if !is_whole(dir) => Err(RegistryError::io("create", dir)(error)),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(loads),
     }
 }
 
-fn seal(dir: &Path, package: &Package) -> Result<(), RegistryError> {
+/// Seals a new folder, and says which cargos load what is in it.
+fn seal(dir: &Path, package: &Package) -> Result<Loads, RegistryError> {
     let path = dir.join(CHECKSUM_FILE);
     match fs::remove_file(&path) {
         // A tarball may bring one of its own, which says nothing.
@@ -168,20 +273,33 @@ fn seal(dir: &Path, package: &Package) -> Result<(), RegistryError> {
         Err(error) => return Err(RegistryError::io("remove", &path)(error)),
     }
     let (items, bytes) = tree::measure(dir)?;
-    let seal = Seal { package: package.checksum.to_string(), files: Empty {}, items, bytes };
+    let seal = Seal {
+        package: package.checksum.to_string(),
+        files: Empty {},
+        items,
+        bytes,
+        loads: Loads::of(dir),
+        form: FORM,
+    };
     let mut file = place::file(&path, Kind::Plain, None).map_err(RegistryError::io("create", &path))?;
     let json = serde_json::to_vec(&seal).map_err(io::Error::from);
-    json.and_then(|json| file.write_all(&json)).map_err(RegistryError::io("write", &path))
+    json.and_then(|json| file.write_all(&json)).map_err(RegistryError::io("write", &path))?;
+    Ok(seal.loads)
 }
 
-/// Whether a folder of the store is there, as it was published.
+fn is_whole(dir: &Path) -> bool {
+    whole(dir).is_some()
+}
+
+/// The seal of a folder of the store that is there as it was published.
 ///
 /// A power loss can leave files empty or cut short, under the names that they were to have: nothing here waits for the
 /// disk. It can't leave them with the right size and the wrong contents on the file systems in use.
-fn is_whole(dir: &Path) -> bool {
-    let Ok(json) = fs::read(dir.join(CHECKSUM_FILE)) else { return false };
-    let Ok(seal) = serde_json::from_slice::<Seal>(&json) else { return false };
-    tree::measure(dir).is_ok_and(|found| found == (seal.items + 1, seal.bytes + json.len() as u64))
+fn whole(dir: &Path) -> Option<Seal> {
+    let json = fs::read(dir.join(CHECKSUM_FILE)).ok()?;
+    let seal = serde_json::from_slice::<Seal>(&json).ok()?;
+    let measured = tree::measure(dir).ok()?;
+    (seal.form == FORM && measured == (seal.items + 1, seal.bytes + json.len() as u64)).then_some(seal)
 }
 
 #[cfg(test)]

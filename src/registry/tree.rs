@@ -1,28 +1,30 @@
 //! A folder of the user's, as a crate under test: copied for a run, and digested to know it again.
 //!
-//! `.git` at any depth and `target` at the top are not part of it, nor are sockets, devices and links that lead out of
-//! it. Nothing outside the folder is ever read.
+//! `target` at the top is not part of it, nor are sockets, devices and links that lead out of it. A repository at the top,
+//! `.git`, is copied along unless it is too large; of the digest only the commit is part. Nothing outside the folder is
+//! ever read.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
 
 use super::package::Checksum;
 use super::place::{self, Kind};
+use super::unpack::MAX_DEPTH;
 use crate::owner::Owner;
 
-/// How large all files together may be; as much as a tarball may unpack to.
+/// How large all files together may be; as much as any tarball may unpack to.
 const MAX_BYTES: ByteSize = ByteSize::mib(512);
+/// Where git keeps a repository.
+const REPOSITORY: &str = ".git";
 /// How many files and folders there may be; as many as a tarball may have.
 const MAX_ITEMS: usize = 100_000;
-/// How deep folders may be; as deep as in a tarball.
-const MAX_DEPTH: usize = 64;
-
 /// Why a folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
@@ -64,11 +66,21 @@ struct Tree {
     bytes: u64,
 }
 
+/// What is read of a folder.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// How much its files may hold.
+    most: ByteSize,
+    /// Whether this is the inside of a repository, where no name is special.
+    is_repository: bool,
+}
+
 #[derive(Debug)]
 struct Item {
     /// Below the top.
     path: PathBuf,
     kind: ItemKind,
+    modified: SystemTime,
 }
 
 #[derive(Debug)]
@@ -78,17 +90,21 @@ enum ItemKind {
     Link(PathBuf),
 }
 
-/// Copies a folder to `into`, which must not exist yet. Gives the paths below it that were left out because they lead
+/// Copies a folder to `into`, which must not exist yet, with the times of its files and folders: `make` compares them.
+/// A time in the future becomes the present, since cargo would build for ever. Gives the paths below it that were left out because they lead
 /// elsewhere or are no files.
 ///
 /// # Errors
 /// When the folder is too large, or a file can't be read or written; `into` is then incomplete, and the caller's to
 /// remove.
 pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<PathBuf>, TreeError> {
-    let tree = Tree::read(from)?;
+    let mut tree = Tree::read(from, MAX_BYTES)?;
+    tree.add_repository(from);
     place::dir(into, owner).map_err(io_error("create", into))?;
-    let mut left = MAX_BYTES.as_u64();
-    for Item { path, kind } in &tree.items {
+    // The sources and the repository.
+    let mut left = 2 * MAX_BYTES.as_u64();
+    let now = SystemTime::now();
+    for Item { path, kind, modified } in &tree.items {
         let to = into.join(path);
         match kind {
             ItemKind::Dir => place::dir(&to, owner).map_err(io_error("create", &to))?,
@@ -99,8 +115,15 @@ pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<P
                 // A file may have grown since it was measured.
                 let copied = io::copy(&mut source.take(left + 1), &mut out).map_err(io_error("copy to", &to))?;
                 left = left.checked_sub(copied).ok_or_else(|| TreeError::TooLarge { dir: from.to_owned() })?;
+                out.set_modified((*modified).min(now)).map_err(io_error("set the time of", &to))?;
             }
         }
+    }
+    // Whatever is made in a folder sets its time; nothing is made in one any more.
+    for Item { path, modified, .. } in tree.items.iter().filter(|item| matches!(item.kind, ItemKind::Dir)) {
+        let to = into.join(path);
+        let set = File::open(&to).and_then(|dir| dir.set_modified((*modified).min(now)));
+        set.map_err(io_error("set the time of", &to))?;
     }
     Ok(tree.left_out)
 }
@@ -117,7 +140,7 @@ pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    for Item { path, kind } in Tree::read(dir)?.items {
+    for Item { path, kind, .. } in Tree::read(dir, MAX_BYTES)?.items {
         field(b'n', path.as_os_str().as_bytes());
         match kind {
             ItemKind::Dir => field(b'd', b""),
@@ -129,12 +152,38 @@ pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
             }
         }
     }
+    if let Some(commit) = commit(dir) {
+        field(b'c', commit.as_bytes());
+    }
     Ok(Checksum::from_hasher(hasher))
+}
+
+/// The commit that a repository at the top of a folder has checked out, as a text that is another one for another commit.
+fn commit(dir: &Path) -> Option<String> {
+    const MAX_REFS: u64 = 16 << 20;
+    let read = |name: &str| {
+        let path = dir.join(REPOSITORY).join(name);
+        let is_file = path.symlink_metadata().is_ok_and(|file| file.is_file());
+        let mut text = String::new();
+        let file = is_file.then(|| File::open(&path).ok()).flatten()?;
+        file.take(MAX_REFS).read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    let head = read("HEAD")?;
+    let Some(branch) = head.trim_end().strip_prefix("ref: ") else { return Some(head) };
+    let is_inside = Path::new(branch).components().all(|part| matches!(part, Component::Normal(_)));
+    if let Some(commit) = is_inside.then(|| read(branch)).flatten() {
+        return Some(commit);
+    }
+    let packed = read("packed-refs")?;
+    let line = packed.lines().find(|line| line.split_once(' ').is_some_and(|(_, name)| name == branch));
+    line.map(str::to_owned)
 }
 
 /// How many files a folder has, and how many bytes they hold: enough to see that a power loss cut some of them short.
 pub(super) fn measure(dir: &Path) -> Result<(usize, u64), TreeError> {
-    let tree = Tree::read(dir)?;
+    // A tarball that is large itself may unpack to more than a folder of the user's may hold.
+    let tree = Tree::read(dir, ByteSize(u64::MAX))?;
     Ok((tree.items.len(), tree.bytes))
 }
 
@@ -151,13 +200,30 @@ pub(super) fn hash(mut reader: impl Read) -> io::Result<Checksum> {
 }
 
 impl Tree {
-    fn read(top: &Path) -> Result<Self, TreeError> {
+    fn read(top: &Path, most: ByteSize) -> Result<Self, TreeError> {
         let mut tree = Self::default();
-        tree.walk(top, Path::new(""), 0)?;
+        tree.walk(top, Path::new(""), 0, Reading { most, is_repository: false })?;
         Ok(tree)
     }
 
-    fn walk(&mut self, top: &Path, below: &Path, depth: usize) -> Result<(), TreeError> {
+    /// Adds the repository at the top, if there is one that is not too large.
+    fn add_repository(&mut self, top: &Path) {
+        let path = top.join(REPOSITORY);
+        let Ok(metadata) = path.symlink_metadata() else { return };
+        let mut repository = Self::default();
+        let reading = Reading { most: MAX_BYTES, is_repository: true };
+        // A file in its place names a folder elsewhere.
+        let is_whole = metadata.is_dir() && repository.walk(top, Path::new(REPOSITORY), 1, reading).is_ok();
+        match (is_whole, metadata.modified()) {
+            (true, Ok(modified)) => {
+                self.items.push(Item { path: REPOSITORY.into(), kind: ItemKind::Dir, modified });
+                self.items.append(&mut repository.items);
+            }
+            (_, _) => self.left_out.push(REPOSITORY.into()),
+        }
+    }
+
+    fn walk(&mut self, top: &Path, below: &Path, depth: usize, reading: Reading) -> Result<(), TreeError> {
         let dir = top.join(below);
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep { dir });
@@ -171,25 +237,26 @@ impl Tree {
         }
         names.sort();
         for name in names {
-            if name == ".git" || (depth == 0 && name == "target") {
+            if !reading.is_repository && (name == REPOSITORY || (depth == 0 && name == "target")) {
                 continue;
             }
             let path = below.join(name);
             let on_disk = top.join(&path);
             let metadata = on_disk.symlink_metadata().map_err(io_error("read", &on_disk))?;
+            let modified = metadata.modified().map_err(io_error("read the time of", &on_disk))?;
             if metadata.is_dir() {
-                self.items.push(Item { path: path.clone(), kind: ItemKind::Dir });
-                self.walk(top, &path, depth + 1)?;
+                self.items.push(Item { path: path.clone(), kind: ItemKind::Dir, modified });
+                self.walk(top, &path, depth + 1, reading)?;
             } else if metadata.is_file() {
                 self.bytes += metadata.len();
-                if self.bytes > MAX_BYTES.as_u64() {
+                if self.bytes > reading.most.as_u64() {
                     return Err(TreeError::TooLarge { dir: top.to_owned() });
                 }
-                self.items.push(Item { path, kind: ItemKind::File(Kind::of_mode(metadata.mode())) });
+                self.items.push(Item { path, kind: ItemKind::File(Kind::of_mode(metadata.mode())), modified });
             } else if metadata.is_symlink() {
                 let target = fs::read_link(&on_disk).map_err(io_error("read", &on_disk))?;
                 if stays_inside(&target, depth) {
-                    self.items.push(Item { path, kind: ItemKind::Link(target) });
+                    self.items.push(Item { path, kind: ItemKind::Link(target), modified });
                 } else {
                     self.left_out.push(path);
                 }
@@ -205,7 +272,7 @@ impl Tree {
 ///
 /// All `..` must come first: they then climb real folders, and whatever other links the rest passes through stay inside
 /// as well.
-fn stays_inside(target: &Path, depth: usize) -> bool {
+pub(super) fn stays_inside(target: &Path, depth: usize) -> bool {
     let climbs = target.components().take_while(|part| *part == Component::ParentDir).count();
     climbs <= depth
         && target.components().skip(climbs).all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
@@ -223,6 +290,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Tree
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
 
     use super::*;
 
@@ -233,18 +301,54 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_the_sources_and_not_what_was_built_from_them() {
+    fn a_copy_has_the_sources_with_their_times_and_not_what_was_built_from_them() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         for path in ["Cargo.toml", "src/target/mod.rs", "target/debug/x", ".git/HEAD", "sub/.git/HEAD", "sub/b.rs"] {
             write(&from, path, path);
         }
         fs::set_permissions(from.join("Cargo.toml"), fs::Permissions::from_mode(0o6700)).unwrap();
+        let at =
+            |path: &str, time| File::options().write(true).open(from.join(path)).unwrap().set_modified(time).unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        at("src/target/mod.rs", old);
+        at("sub/b.rs", SystemTime::now() + Duration::from_secs(1_000_000));
         assert_eq!(copy_tree(&from, &to, None).unwrap(), Vec::<PathBuf>::new());
         assert_eq!(fs::read_to_string(to.join("src/target/mod.rs")).unwrap(), "src/target/mod.rs");
         assert_eq!(to.join("Cargo.toml").metadata().unwrap().mode() & 0o7777, 0o755);
-        assert!(!to.join("target").exists() && !to.join(".git").exists() && !to.join("sub/.git").exists());
+        let modified = |path: PathBuf| path.metadata().unwrap().modified().unwrap();
+        assert_eq!(modified(to.join("src/target/mod.rs")), old);
+        assert_eq!(modified(to.join("src")), modified(from.join("src")));
+        assert!(modified(to.join("sub/b.rs")) <= SystemTime::now());
+        assert!(!to.join("target").exists() && !to.join("sub/.git").exists());
         assert_eq!(digest(&from).unwrap(), digest(&to).unwrap());
+    }
+
+    #[test]
+    fn a_repository_comes_along_and_its_commit_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for (path, text) in
+            [(".git/HEAD", "ref: refs/heads/main"), (".git/refs/heads/main", "1"), (".git/target/.git", "x")]
+        {
+            write(&from, path, text);
+        }
+        assert_eq!(copy_tree(&from, &to, None).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(fs::read_to_string(to.join(".git/refs/heads/main")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(to.join(".git/target/.git")).unwrap(), "x");
+        let first = digest(&from).unwrap();
+        assert_eq!(first, digest(&to).unwrap());
+        write(&from, ".git/index", "another time of a file");
+        assert_eq!(digest(&from).unwrap(), first);
+        write(&from, ".git/refs/heads/main", "2");
+        let second = digest(&from).unwrap();
+        assert_ne!(second, first);
+        fs::remove_file(from.join(".git/refs/heads/main")).unwrap();
+        write(&from, ".git/packed-refs", "# pack-refs\n3 refs/heads/main\n4 refs/heads/other\n");
+        assert_ne!(digest(&from).unwrap(), second);
+        fs::remove_dir_all(from.join(".git")).unwrap();
+        write(&from, ".git", "gitdir: /elsewhere");
+        assert_eq!(copy_tree(&from, &dir.path().join("again"), None).unwrap(), [PathBuf::from(".git")]);
     }
 
     #[test]
@@ -300,7 +404,7 @@ mod tests {
         assert!(matches!(copy_tree(&from, &dir.path().join("to"), None), Err(TreeError::TooLarge { .. })));
         assert!(!dir.path().join("to").exists());
         let deep = dir.path().join("deep");
-        fs::create_dir_all(deep.join("d/".repeat(70))).unwrap();
+        fs::create_dir_all(deep.join("d/".repeat(300))).unwrap();
         assert!(matches!(digest(&deep), Err(TreeError::TooDeep { .. })));
     }
 }

@@ -24,7 +24,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexUrl(String);
 
-/// A text that is no URL of a sparse index.
+/// A text that is not the URL of a sparse index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a sparse index: a URL that begins with `sparse+https://` is needed", .0.escape_debug())]
 pub struct BadIndexUrl(String);
@@ -43,7 +43,7 @@ pub enum UpstreamError {
         /// Why.
         source: io::Error,
     },
-    /// The file is no TOML, or a key has the wrong type.
+    /// The file is not TOML, or a key has the wrong type.
     #[error("{}: {source}", .path.display())]
     Parse {
         /// The file.
@@ -79,14 +79,14 @@ pub enum UpstreamError {
     NotSparse {
         /// The file.
         path: PathBuf,
-        /// The key that says so.
+        /// The key with the fault.
         key: String,
-        /// What it is instead.
+        /// Its actual value.
         what: String,
     },
 }
 
-/// The parts of cargo's configuration that say where crates come from. Other keys are cargo's business.
+/// The parts of cargo's configuration that name the source of crates. Other keys are cargo's business.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct CargoConfig {
@@ -143,7 +143,7 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// The upstream that the configuration in one cargo home names, whatever the environment says.
+    /// The upstream in the configuration of one cargo home, without the environment.
     ///
     /// # Errors
     /// As [`Upstream::configured`].
@@ -212,6 +212,20 @@ impl IndexUrl {
     /// As cargo's configuration spells it, a slash at its end.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The start of the registry's own page about a crate, for the registry that cargo uses when nothing is configured.
+    /// No other index says where such pages are.
+    pub fn crate_pages(&self) -> Option<String> {
+        let host = crates_index::sparse::URL.strip_prefix("sparse+https://index.").filter(|_| *self == Self::default());
+        host.map(|host| format!("https://{host}crates/"))
+    }
+
+    /// The start of the pages with a crate's documentation, which are about crates of the same registry only.
+    pub fn doc_pages(&self) -> Option<String> {
+        /// cargo's own default, `doc.extern-map.registries` of its configuration.
+        const DOCS: &str = "https://docs.rs/";
+        (*self == Self::default()).then(|| DOCS.to_owned())
     }
 
     /// Whether the index is served on this host's loopback interface.

@@ -57,12 +57,12 @@ mod tests {
                         {
                             "op": "prepare", "stage": "fetch", "outcome": "passed", "reason": null, "attempt": 1,
                             "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": null,
-                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20, "in_op": 0, "again": 0 }
+                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20, "in_op": 0, "again": 0 }, "tests": null
                         },
                         {
                             "op": "build", "stage": "build", "outcome": "failed", "reason": "does not compile: E0308",
                             "attempt": 1, "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": 314_572_800,
-                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20, "in_op": 0, "again": 0 }
+                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20, "in_op": 0, "again": 0 }, "tests": null
                         }
                     ]
                 }]
@@ -80,6 +80,23 @@ mod tests {
             }]
         });
         assert_eq!(written(&compare(&results)), expected);
+    }
+
+    #[test]
+    fn the_tests_of_an_op_are_told_one_by_one() {
+        let json = written(&compare(&sample::results(1, vec![sample::tested(&[&["f a+ ui/b- ui/c~"]])])));
+        let tests = json["crates"][0]["results"][0]["ops"][2]["tests"].clone();
+        let expected = json!({
+            "ok": 1, "failed": 1, "ignored": 1, "cut": false, "selected": false,
+            "targets": [
+                { "target": "lib", "flag": "lib", "complete": true, "tests": [{ "name": "a", "result": "ok" }] },
+                {
+                    "target": "ui", "flag": "lib", "complete": true,
+                    "tests": [{ "name": "b", "result": "failed" }, { "name": "c", "result": "ignored" }]
+                }
+            ]
+        });
+        assert_eq!(tests, expected);
     }
 
     #[test]

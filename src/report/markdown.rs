@@ -17,9 +17,6 @@ const MAX_LOGS: usize = 32_000;
 const LOG_LINES: usize = 30;
 const LOG_COLUMNS: usize = 200;
 
-/// How many characters of a reason are shown.
-const REASON_COLUMNS: usize = 160;
-
 /// Writes the report with the ends of the logs that show why crates failed.
 pub fn write(report: &Report, logs: &Logs<'_>, out: &mut dyn Write) -> Result<(), ReportError> {
     let mut text = String::new();
@@ -101,7 +98,7 @@ fn write_logs(report: &Report, logs: &Logs<'_>, out: &mut dyn Write) -> Result<(
 
 fn section(krate: &CrateReport, log: &[String]) -> String {
     let reason = krate.verdict_reason.as_deref().map(one_line).unwrap_or_default();
-    let title = format!("{} {}: {}", krate.id(), krate.verdict, truncate(&reason, REASON_COLUMNS));
+    let title = format!("{} {}: {}", krate.id(), krate.verdict, reason);
     let longest = log.iter().map(|line| longest_run(line)).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest + 1));
     let log = log.join("\n");
@@ -136,7 +133,7 @@ fn code(text: &str) -> String {
 
 /// A reason as a code span in a cell, where a bar would end the cell even so.
 fn cell(reason: &str) -> String {
-    code(&truncate(&one_line(reason), REASON_COLUMNS)).replace('|', "\\|")
+    code(&one_line(reason)).replace('|', "\\|")
 }
 
 /// The length of the longest run of backticks.

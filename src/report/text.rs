@@ -10,6 +10,15 @@ use super::ReportError;
 use crate::compare::{CrateReport, Report, Verdict};
 use crate::printable::{crates, one_line, thousands, truncate};
 
+/// How wide the table may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// As a terminal of so many columns, which cuts what is longer.
+    Columns(usize),
+    /// As wide as it takes: a file keeps names and reasons whole.
+    Whole,
+}
+
 /// The narrowest table, in columns: narrower terminals wrap it.
 const MIN_WIDTH: usize = 80;
 
@@ -25,18 +34,21 @@ const MAX_OUTCOME: usize = 12;
 /// The narrowest column of reasons worth having; the columns of toolchains yield to it.
 const MIN_REASON: usize = 20;
 
-/// Writes the report as a table of at most this many columns.
-pub fn write(report: &Report, columns: usize, out: &mut dyn Write) -> Result<(), ReportError> {
-    let columns = columns.max(MIN_WIDTH);
+/// Writes the report as a table.
+pub fn write(report: &Report, width: Width, out: &mut dyn Write) -> Result<(), ReportError> {
+    let width = match width {
+        Width::Columns(columns) => Width::Columns(columns.max(MIN_WIDTH)),
+        Width::Whole => Width::Whole,
+    };
     let rows: Vec<Row<'_>> =
         report.summary.iter().flat_map(|(verdict, count)| rows_of(report, verdict, count)).collect();
     if !rows.is_empty() {
-        write_table(report, &rows, columns, out)?;
+        write_table(report, &rows, width, out)?;
     }
     for note in &report.notes {
         writeln!(out, "note: {}", one_line(note))?;
     }
-    write_summary(report, columns, out)?;
+    write_summary(report, width, out)?;
     Ok(())
 }
 
@@ -69,11 +81,15 @@ fn is_quiet(verdict: Verdict) -> bool {
     }
 }
 
-fn write_table(report: &Report, rows: &[Row<'_>], columns: usize, out: &mut dyn Write) -> io::Result<()> {
-    let names = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).clamp("crate".len(), MAX_CRATE);
+fn write_table(report: &Report, rows: &[Row<'_>], width: Width, out: &mut dyn Write) -> io::Result<()> {
+    let (columns, most_of_a_name) = match width {
+        Width::Columns(columns) => (columns, MAX_CRATE),
+        Width::Whole => (usize::MAX, usize::MAX),
+    };
+    let names = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).clamp("crate".len(), most_of_a_name);
     let verdicts = rows.iter().map(|row| row.verdict.as_str().len()).max().unwrap_or(0).max("verdict".len());
     let mut outcomes: Vec<usize> =
-        (0..report.toolchains.len()).map(|toolchain| outcome_width(report, rows, toolchain)).collect();
+        (0..report.toolchains.len()).map(|toolchain| outcome_width(report, rows, toolchain, width)).collect();
     let taken = |outcomes: &[usize]| names + 2 + verdicts + 2 + outcomes.iter().map(|width| width + 2).sum::<usize>();
     if taken(&outcomes) + MIN_REASON > columns {
         // The reason names the toolchain.
@@ -106,13 +122,21 @@ fn write_table(report: &Report, rows: &[Row<'_>], columns: usize, out: &mut dyn 
 }
 
 /// The width of a toolchain's column.
-fn outcome_width(report: &Report, rows: &[Row<'_>], toolchain: usize) -> usize {
+fn outcome_width(report: &Report, rows: &[Row<'_>], toolchain: usize, width: Width) -> usize {
     let results = rows.iter().filter_map(|row| row.krate?.results.get(toolchain));
     let widest = results.map(|result| result.standing.as_str().len()).max().unwrap_or(0);
-    widest.max(report.toolchains[toolchain].spec.as_str().len()).min(MAX_OUTCOME)
+    let widest = widest.max(report.toolchains[toolchain].spec.as_str().len());
+    match width {
+        Width::Columns(_) => widest.min(MAX_OUTCOME),
+        Width::Whole => widest,
+    }
 }
 
-fn write_summary(report: &Report, columns: usize, out: &mut dyn Write) -> io::Result<()> {
+fn write_summary(report: &Report, width: Width, out: &mut dyn Write) -> io::Result<()> {
+    let columns = match width {
+        Width::Columns(columns) => columns,
+        Width::Whole => usize::MAX,
+    };
     let total = crates(report.summary.total());
     write!(out, "{total}")?;
     let mut column = total.len();
@@ -147,11 +171,12 @@ fn style_of(verdict: Verdict) -> Style {
 mod tests {
     use super::*;
     use crate::compare::{compare, sample};
+    use crate::outcome::{Failure, Outcome};
     use crate::printable::width;
 
     fn plain(report: &Report, columns: usize) -> String {
         let mut bytes = Vec::new();
-        write(report, columns, &mut bytes).unwrap();
+        write(report, Width::Columns(columns), &mut bytes).unwrap();
         anstream::adapter::strip_str(std::str::from_utf8(&bytes).unwrap()).to_string()
     }
 
@@ -184,6 +209,24 @@ note: this host can't limit memory
         assert!(text.contains("tests failed: tests::parses, tests::prints\n"), "{text}");
         assert!(text.contains("``` \u{fffd}@all"), "{text}");
         assert_eq!(text.chars().filter(|c| c.is_control() && *c != '\n').count(), 0);
+    }
+
+    #[test]
+    fn a_file_keeps_names_toolchains_and_reasons_whole() {
+        let name = "a".repeat(60);
+        let mut krate = sample::named(&name, "1.0.0", 'p', &["f-"]);
+        let long: Vec<String> = (0..5).map(|n| format!("tests::module_{n}::{}", "x".repeat(150))).collect();
+        let tests = Failure::Tests { names: long.clone(), more: 2 };
+        krate.steps[1].1.as_mut().unwrap().outcome = Outcome::Failed(tests);
+        let mut results = sample::results(1, vec![krate]);
+        results.toolchains[0].spec = "nightly-2026-01-01-x86_64-unknown-linux-gnu".parse().unwrap();
+        let mut bytes = Vec::new();
+        write(&compare(&results), Width::Whole, &mut bytes).unwrap();
+        let text = anstream::adapter::strip_str(std::str::from_utf8(&bytes).unwrap()).to_string();
+        let reason = format!("tests failed: {} and 2 more\n", long.join(", "));
+        assert!(text.contains(&reason) && !text.contains('…'), "{text}");
+        assert!(text.contains(&format!("{name}@1.0.0  build-fail  failed")), "{text}");
+        assert!(text.contains("  nightly-2026-01-01-x86_64-unknown-linux-gnu  reason\n"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +13,7 @@ use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Done, Op, Order, Sharing};
+use crate::ops::{Activity, Done, Op, Order, Sharing, Tally};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::schedule;
@@ -31,8 +32,10 @@ pub(super) struct Job {
     /// How many steps of the plan are behind it.
     depth: u32,
     workspace: Option<Workspace>,
-    /// Which time its steps are run.
+    /// Which time its steps are run, the folders being made anew for each.
     attempt: u32,
+    /// The toolchains whose tests lie compiled in the folder, of pristine sources and without anything shared.
+    unshared: BTreeSet<usize>,
     /// How often it has been looked whether something is to be repeated.
     repetitions: u32,
     /// What came of its steps.
@@ -43,6 +46,7 @@ pub(super) struct Job {
     packages: Option<u32>,
     left: Left,
     removal: Removal<Workspace>,
+    activity: Activity,
 }
 
 /// Which step an event is about.
@@ -50,6 +54,7 @@ pub(super) struct Job {
 pub(super) struct Tag {
     pub(super) krate: usize,
     pub(super) step: Step,
+    pub(super) activity: Activity,
 }
 
 /// What a step found out, when it began and how long the op took: removing the folder is on nobody's account.
@@ -79,12 +84,14 @@ impl Job {
             depth: 0,
             workspace: None,
             attempt: 1,
+            unshared: BTreeSet::new(),
             repetitions: 0,
             history: History::default(),
             lockfile,
             packages,
             left,
             removal: removal.clone(),
+            activity: Activity::default(),
         })
     }
 
@@ -93,11 +100,20 @@ impl Job {
             return Done::failed_on_host(&error);
         }
         let workspace = self.workspace.as_ref().expect("it was made above");
-        if step.attempt > self.attempt {
-            if let Err(done) = self.restart(workspace).await {
-                return done;
+        match (&step.op, step.toolchain) {
+            (Op::Retest(_), Some(toolchain)) if self.unshared.contains(&toolchain) => {
+                if let Err(done) = self.restore(workspace, toolchain).await {
+                    return done;
+                }
             }
-            self.attempt = step.attempt;
+            _ if step.attempt > self.attempt => {
+                if let Err(done) = self.restart(workspace).await {
+                    return done;
+                }
+                self.attempt = step.attempt;
+                self.unshared.clear();
+            }
+            _ => {}
         }
         let lockfile = match &self.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
@@ -115,18 +131,24 @@ impl Job {
             limits: self.left.limits(limits, step.op.stage(), *cores),
             features: &settings.features,
             env: &settings.env,
-            sharing: if step.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
+            sharing: if self.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
             lockfile_mode: experiment.lockfile,
             lockfile,
             stop,
+            activity: self.activity.clone(),
         };
-        Op::run(tools, workspace, &order).await
+        let tested =
+            step.toolchain.filter(|toolchain| step.op == Op::Test && workspace.has_pristine_sources(*toolchain));
+        let done = Op::run(tools, workspace, &order).await;
+        let shares_nothing = self.attempt > 1 || done.dependencies == Tally::default();
+        self.unshared.extend(tested.filter(|_| shares_nothing));
+        done
     }
 
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
             let Setup { tools, jobs, .. } = &*self.shared;
-            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.owner())?);
+            self.workspace = Some(Workspace::new(jobs.dir(), tools.registry.sources_dir(), tools.sandbox.user())?);
         }
         Ok(())
     }
@@ -144,6 +166,13 @@ impl Job {
         let released = tools.sandbox.release(&workspace.scratch()).await;
         released.map_err(|error| Done::failed_on_host(&error))?;
         workspace.restart(tools.toolchains.len()).map_err(|error| Done::failed_on_host(&error))
+    }
+
+    /// Makes sure that tests which run again find the sources as they were, and what was compiled of them.
+    async fn restore(&self, workspace: &Workspace, toolchain: usize) -> Result<(), Done> {
+        let released = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        released.map_err(|error| Done::failed_on_host(&error))?;
+        workspace.restore_sources(toolchain).map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Hands the folder over to be removed, before the job's permit is given back.
@@ -164,7 +193,7 @@ impl Work for Job {
     }
 
     fn tag(&self) -> Tag {
-        Tag { krate: self.krate, step: self.next_step().clone() }
+        Tag { krate: self.krate, step: self.next_step().clone(), activity: self.activity.clone() }
     }
 
     fn priority(&self) -> u64 {
@@ -187,7 +216,7 @@ impl Work for Job {
         match &done.outcome {
             Some(outcome) => {
                 plan::after(&mut self.queue, &step, outcome);
-                self.history.add(&self.shared, &step, outcome.clone());
+                self.history.add(&self.shared, &step, outcome, done.tests.as_ref());
                 if self.queue.is_empty() && self.repetitions < MOST_REPETITIONS {
                     self.queue = self.repetition();
                     self.repetitions += 1;

@@ -1,37 +1,62 @@
-//! When two toolchains differ, the difference is repeated: once, on both sides, with everything made anew.
+//! When two toolchains differ, the difference is repeated on both sides, with nothing that is shared. Where tests differ, only
+//! these run again. If that doesn't confirm the difference, or something else differs, everything is repeated.
 //!
 //! What was a chance, or came of something that is shared, doesn't happen again. Pure: what is known goes in, and what
 //! is to be done comes out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Setup;
-use crate::compare::{CrateResults, Deciding, OpResult, Verdict, judge};
-use crate::ops::Tally;
+use crate::compare::{CrateResults, Deciding, Finding, OpResult, Verdict, judge};
+use crate::libtest::Tests;
+use crate::ops::{Op, Retest, Tally};
 use crate::outcome::Outcome;
-use crate::plan::{self, Attempts, CratePlan, Fingerprint, Queue, Step};
+use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
 
 /// The steps that repeat what the toolchains differ in; none if they agree, or if that has happened twice already.
 pub(super) fn due(plan: &CratePlan, toolchains: usize, attempts: impl Fn(&Step) -> Attempts) -> Queue {
     let results = results(plan, attempts);
     let judgement = judge(&results, toolchains);
-    match (judgement.verdict, judgement.deciding) {
-        (Verdict::Regressed | Verdict::Fixed, Some(deciding @ Deciding { step, counterpart: Some(counterpart) }))
-            if !deciding.is_repeated(&results) =>
-        {
+    match (judgement.verdict, &judgement.deciding) {
+        (
+            Verdict::Regressed | Verdict::Fixed,
+            Some(deciding @ Deciding { step, counterpart: Some(counterpart), finding }),
+        ) if !deciding.is_repeated(&results) => {
             let last = results.steps.iter().map(|(step, _)| step.attempt).max();
-            let [failed, passed] = [step, counterpart].map(|place| &results.steps[place].0);
-            plan::repetition(plan, failed, passed, last.unwrap_or_default() + 1)
+            let number = last.unwrap_or_default() + 1;
+            let [failed, passed] = [step, counterpart].map(|place| &results.steps[*place].0);
+            match retest(&results, finding, [failed, passed]) {
+                Some(retest) => plan::retest(failed, passed, &retest, number),
+                None => plan::repetition(plan, failed, passed, number),
+            }
         }
         (_, _) => Queue::new(),
     }
 }
 
+/// The tests that are to be repeated alone. `None`: everything is to be repeated.
+fn retest(results: &CrateResults, finding: &Finding, steps: [&Step; 2]) -> Option<Retest> {
+    let Finding::Differs(tests) = finding else { return None };
+    // The user's own ops may have changed the sources of the tests.
+    let is_pristine = results.steps.iter().all(|(step, _)| !matches!(step.op, Op::Command(_)));
+    // A test alone can come out otherwise than among all others, so that asking again in this way tells nothing more.
+    let is_undecided = |step: &Step| {
+        let of_step = results.steps.iter().filter(|(other, _)| other.fingerprint == step.fingerprint);
+        of_step.filter_map(|(_, result)| result.as_ref()).next_back().is_some_and(OpResult::is_partial)
+    };
+    if !is_pristine || steps.iter().any(|step| is_undecided(step)) {
+        return None;
+    }
+    Retest::new(tests.iter().map(|test| (test.flag.as_ref(), test.name.as_str())))
+}
+
 /// A crate's results as far as verdicts need them: what ops cost plays no part.
 pub(super) fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) -> CrateResults {
-    let result = |outcome| OpResult {
+    let result = |outcome, tests| OpResult {
         outcome,
+        tests,
         started: SystemTime::UNIX_EPOCH,
         wall: Duration::ZERO,
         cpu: Duration::ZERO,
@@ -46,7 +71,9 @@ pub(super) fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) ->
         if attempts.is_empty() {
             steps.push((step.clone(), None));
         }
-        let of = |(attempt, outcome)| (Step { attempt, ..step.clone() }, Some(result(outcome)));
+        let of = |Attempt { number, outcome, tests }| {
+            (Step { attempt: number, ..step.clone() }, Some(result(outcome, tests)))
+        };
         steps.extend(attempts.into_iter().map(of));
     }
     CrateResults { krate: plan.krate.clone(), steps }
@@ -61,10 +88,10 @@ pub(super) struct History {
 
 impl History {
     /// Adds what came of a step. As in the store, repetitions of an attempt that ran anew say nothing any more.
-    pub(super) fn add(&mut self, setup: &Setup, step: &Step, outcome: Outcome) {
+    pub(super) fn add(&mut self, setup: &Setup, step: &Step, outcome: &Outcome, tests: Option<&Arc<Tests>>) {
         let attempts = self.new.entry(step.fingerprint).or_insert_with(|| setup.attempts(step));
-        attempts.retain(|(attempt, _)| *attempt < step.attempt);
-        attempts.push((step.attempt, outcome));
+        attempts.retain(|earlier| earlier.number < step.attempt);
+        attempts.push(Attempt { number: step.attempt, outcome: outcome.clone(), tests: tests.cloned() });
     }
 
     pub(super) fn attempts(&self, setup: &Setup, step: &Step) -> Attempts {
@@ -79,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::compare::sample;
+    use crate::ops::{CommandOp, Features, Stage};
 
     /// What is repeated of a crate with such results, in short: `build@0 test@0 …`, and as which attempt. Each letter is
     /// an attempt of an op, and `/` stands between ops.
@@ -90,7 +118,8 @@ mod tests {
         let known: HashMap<Fingerprint, Attempts> = iter::zip(&plan.steps, letters)
             .map(|(step, letters)| {
                 let ran = (1..).zip(letters.chars()).filter(|(_, letter)| *letter != '-');
-                let outcome = |(attempt, letter)| (attempt, sample::outcome(letter, &step.op));
+                let outcome =
+                    |(number, letter)| Attempt { number, outcome: sample::outcome(letter, &step.op), tests: None };
                 (step.fingerprint, ran.map(outcome).collect())
             })
             .collect();
@@ -100,6 +129,57 @@ mod tests {
         let attempts: BTreeSet<u32> = queue.iter().map(|step| step.attempt).collect();
         let expected = expected.map_or_else(Default::default, |(steps, attempt)| (steps.to_owned(), [attempt].into()));
         assert_eq!((shown.join(" "), attempts), expected, "{toolchains:?}");
+    }
+
+    /// What is repeated of a crate whose tests came out like these texts of [`sample::tested`], in short: `prepare …`, or
+    /// the commands of tests that are repeated alone.
+    fn repeated(toolchains: &[&[&str]], own_op: Option<Op>) -> Vec<String> {
+        let mut krate = sample::tested(toolchains);
+        let own_op = own_op.map(|op| (Step { op, ..krate.steps[1].0.clone() }, krate.steps[1].1.clone()));
+        krate.steps.extend(own_op);
+        let mut steps: Vec<Step> = krate.steps.iter().map(|(step, _)| step.clone()).collect();
+        steps.retain(|step| step.attempt == 1);
+        steps.sort_by_key(|step| step.toolchain);
+        let plan = CratePlan { krate: krate.krate.clone(), steps };
+        let attempts = |step: &Step| -> Attempts {
+            let same = krate.steps.iter().filter(|(other, _)| other.fingerprint == step.fingerprint);
+            let attempt = |(step, result): &(Step, Option<OpResult>)| {
+                let OpResult { outcome, tests, .. } = result.clone()?;
+                Some(Attempt { number: step.attempt, outcome, tests })
+            };
+            same.filter_map(attempt).collect()
+        };
+        let queue = due(&plan, toolchains.len(), attempts);
+        let shown = |step: &Step| match &step.op {
+            Op::Retest(_) => step.op.argv(&Features::Default).unwrap()[4..].join(" "),
+            op => op.name().to_string(),
+        };
+        queue.iter().map(|step| format!("{}@{}", shown(step), step.toolchain.unwrap())).collect()
+    }
+
+    #[test]
+    fn tests_that_differ_run_again_alone() {
+        let (stable, nightly) = ("p a+ b+", "f a- b+");
+        let alone = ["--lib -- --exact a@0", "--lib -- --exact a@1"];
+        let whole = ["build@0", "test@0", "build@1", "test@1"];
+        assert_eq!(repeated(&[&[stable], &[nightly]], None), alone);
+        assert_eq!(repeated(&[&[nightly], &[stable]], None), alone);
+        let patch = CommandOp { name: "patch".parse().unwrap(), stage: Stage::Build, run: vec!["true".to_owned()] };
+        let patched = repeated(&[&[stable], &[nightly]], Some(Op::Command(patch)));
+        assert!(patched.contains(&"test@0".to_owned()), "{patched:?}");
+        assert_eq!(repeated(&[&[stable], &["f! a+"]], None), whole, "it failed outside of tests");
+        assert_eq!(repeated(&[&["p a+"], &["f a+ ui-"]], None), [""; 0], "no test differs");
+    }
+
+    #[test]
+    fn tests_that_come_out_otherwise_alone_run_again_among_all_others() {
+        let (stable, nightly) = ("p a+ b+", "f a- b+");
+        let whole = ["build@0", "test@0", "build@1", "test@1"];
+        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "f% a-"]], None), [""; 0]);
+        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "p% a+"]], None), whole);
+        assert_eq!(repeated(&[&[stable, "p% a+"], &[nightly, "i"]], None), whole);
+        let decided = [&[stable, "p% a+", stable][..], &[nightly, "p% a+", nightly]];
+        assert_eq!(repeated(&decided, None), [""; 0]);
     }
 
     const BOTH: &str = "build@0 test@0 build@1 test@1";

@@ -24,7 +24,7 @@ impl Capture {
         Self { head: Vec::new(), head_limit: limit - ring_limit, ring: Vec::new(), ring_limit, oldest: 0, dropped: 0 }
     }
 
-    /// Takes what was printed next.
+    /// Appends the next output.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let for_head = bytes.len().min(self.head_limit - self.head.len());
         let (head, rest) = bytes.split_at(for_head);

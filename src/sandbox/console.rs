@@ -1,4 +1,4 @@
-//! The user's own terminal, lent to a command in a cell: keys go in as they are pressed, and what it prints comes out.
+//! The user's own terminal, lent to a command in a cell: keys go in as they are pressed, and its output comes out.
 
 use std::fs::File;
 use std::io;
@@ -19,14 +19,14 @@ pub struct Console {
     resized: Signal,
 }
 
-/// What the user did.
+/// An event at the user's terminal.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Did {
     /// Typed so many bytes.
     Typed(usize),
     /// Changed the size of the window.
     Resized,
-    /// Left: there is no terminal any more.
+    /// The terminal is gone.
     Left,
 }
 
@@ -36,7 +36,7 @@ impl Console {
     /// # Errors
     /// When this process has no terminal.
     pub fn open() -> io::Result<Self> {
-        // Opened anew: what others do with theirs, such as waiting on it, stays theirs.
+        // Opened again, so that the flags of other users of the terminal stay theirs.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let tty = File::options().read(true).write(true).custom_flags(flags).open("/dev/tty")?;
         let before = termios::tcgetattr(&tty)?;
@@ -59,7 +59,7 @@ impl Console {
         Ok(size)
     }
 
-    /// Waits for what the user does next.
+    /// Waits for the next event at the terminal.
     pub(super) async fn next(&mut self, keys: &mut [u8]) -> Did {
         loop {
             tokio::select! {
@@ -78,7 +78,7 @@ impl Console {
         }
     }
 
-    /// Shows what was printed. A terminal that is gone shows nothing.
+    /// Shows output. A terminal that is gone shows nothing.
     pub(super) async fn show(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Ok(mut ready) = self.tty.writable().await else { return };
@@ -94,7 +94,7 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // Nobody can be told, least of all on this terminal.
+        // There is no place to report this, least of all on this terminal.
         let _ = termios::tcsetattr(self.tty.get_ref(), SetArg::TCSADRAIN, &self.before);
     }
 }

@@ -38,7 +38,7 @@ impl CorePool {
         Self { permits: Arc::new(Semaphore::new(cores.len())), free: Arc::new(Mutex::new(cores)), all }
     }
 
-    /// Waits for as many whole cores as `cpus` CPUs need, at most all of them. `None`: there are none to be had.
+    /// Waits for as many whole cores as `cpus` CPUs need, at most all of them. `None`: the host has none to give.
     pub(super) async fn lease(&self, cpus: f64) -> Option<Lease> {
         let wanted = (cpus.ceil().max(1.0) as u32).min(self.all);
         let permits = Arc::clone(&self.permits).acquire_many_owned(wanted).await.ok()?;

@@ -13,7 +13,7 @@ type Script = dyn Fn(&Spec, &Command) -> Exit + Send + Sync;
 pub struct Fake {
     script: Arc<Script>,
     seen: Arc<Mutex<Vec<(Spec, Command)>>>,
-    /// What [`super::Sandbox::owner`] says.
+    /// The owner of what [`super::Sandbox::user`] returns.
     pub owner: Option<Owner>,
 }
 

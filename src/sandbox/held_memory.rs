@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
-use super::process_tree;
+use super::{PRIVATE, process_tree};
 
 /// How often a command is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -20,9 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How many looks in a row must find too much: a process that has just forked shares all it has with its child, and both are
 /// counted.
 const LOOKS: u32 = 2;
-
-/// The folders in memory that a cell has.
-const IN_MEMORY: [&str; 4] = ["tmp", "var/tmp", "dev/shm", "home/maar"];
 
 /// What a command may hold.
 #[derive(Debug, Clone, Copy)]
@@ -52,16 +50,20 @@ fn held(helper: u32) -> u64 {
     let (mut private, mut mapped, mut shares, mut folders) = (0u64, 0u64, 0u64, 0u64);
     let mut files = BTreeMap::new();
     for process in &processes {
-        let folder = Path::new("/proc").join(process.to_string());
-        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        let views = process_tree::views(*process);
+        // All threads share one memory, and /proc doesn't show it for a thread that has ended.
+        let statuses = views.iter().map(|view| (view, fs::read_to_string(view.join("status")).unwrap_or_default()));
+        let Some((view, status)) = statuses.into_iter().find(|(_, status)| status.contains("RssAnon:")) else {
+            continue;
+        };
         private = private.saturating_add(entry(&status, "RssAnon:"));
         // Each process's share of memory that several have mapped; a kernel without that count has the whole.
-        match fs::read_to_string(folder.join("smaps_rollup")) {
+        match fs::read_to_string(view.join("smaps_rollup")) {
             Ok(rollup) => shares = shares.saturating_add(entry(&rollup, "Pss_Shmem:")),
             Err(_) => mapped = mapped.max(entry(&status, "RssShmem:")),
         }
-        folders = folders.max(in_folders(&folder.join("root")));
-        for open in fs::read_dir(folder.join("fd")).into_iter().flatten().flatten() {
+        folders = folders.max(in_folders(&view.join("root")));
+        for open in views.iter().flat_map(|view| fs::read_dir(view.join("fd"))).flatten().flatten() {
             let is_memory = fs::read_link(open.path()).is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:"));
             if let (true, Ok(file)) = (is_memory, fs::metadata(open.path())) {
                 files.insert((file.dev(), file.ino()), file.blocks() * 512);
@@ -73,19 +75,16 @@ fn held(helper: u32) -> u64 {
     private.saturating_add(mapped.max(shares).max(files))
 }
 
-/// What the folders in memory hold below the root of a process; init's are those of the helper's own host.
+/// The bytes in the private folders below the root of a process; 0 while that root is still the host's.
 fn in_folders(root: &Path) -> u64 {
-    // TMPFS_MAGIC of linux/magic.h: where it is not in memory, it is not the cell's.
-    let is_in_memory = |path: &Path| {
-        nix::sys::statfs::statfs(path).is_ok_and(|status| status.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
-    };
-    // The host's folders, before the root has been changed.
-    if fs::metadata(root).ok().map(|root| (root.dev(), root.ino()))
-        == fs::metadata("/").ok().map(|root| (root.dev(), root.ino()))
-    {
+    let id = |path: &Path| fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
+    if id(root) == id(Path::new("/")) {
         return 0;
     }
-    let used = IN_MEMORY.iter().map(|name| root.join(name)).filter(|path| is_in_memory(path)).filter_map(|path| {
+    // A folder that is not in memory is not the cell's.
+    let is_in_memory = |path: &Path| statfs(path).is_ok_and(|status| status.filesystem_type() == TMPFS_MAGIC);
+    let folders = PRIVATE.iter().map(|folder| root.join(folder.trim_start_matches('/')));
+    let used = folders.filter(|path| is_in_memory(path)).filter_map(|path| {
         let status = statvfs(&path).ok()?;
         Some(status.blocks().saturating_sub(status.blocks_free()).saturating_mul(status.fragment_size()))
     });

@@ -21,7 +21,7 @@ use super::pty::Pty;
 use super::supervise::{self, CpuMeter, Watched};
 use super::suspect;
 use super::unlinked::Processes;
-use super::{Command, Console, Cores, End, Exit, Limits, Network, Outlet, Output, Owner, SandboxError, Usage};
+use super::{Command, Console, Cores, End, Exit, Limits, Live, Network, Outlet, Output, SandboxError, Usage, User};
 use crate::stop::{Stop, StopLevel};
 
 /// What starting commands takes, the same for all cells of a sandbox.
@@ -41,13 +41,15 @@ pub(super) struct Launch<'a> {
     pub(super) command: &'a Command,
     pub(super) isolation: Isolation,
     pub(super) network: Network,
-    /// Who the command is to the host, if not maar's own user.
-    pub(super) owner: Option<Owner>,
+    /// Who the command is to the host.
+    pub(super) user: &'a User,
     /// Folders on the file systems that it writes to.
     pub(super) writes_to: Vec<&'a Path>,
     pub(super) stop: &'a Stop,
     /// The user's terminal, if the command is to have it.
     pub(super) console: Option<&'a mut Console>,
+    /// Where its output can be followed.
+    pub(super) live: Option<&'a Live>,
     /// Where its connections go.
     pub(super) outlet: Option<Opening>,
 }
@@ -82,7 +84,8 @@ impl Launcher {
 
     /// Runs a command. When this returns, nothing of it is left but its output and its files.
     pub(super) async fn run(&self, launch: Launch<'_>) -> Result<Exit, SandboxError> {
-        let Launch { label, limits, command, isolation, network, owner, writes_to, stop, console, outlet } = launch;
+        let Launch { label, limits, command, isolation, network, user, writes_to, stop, console, live, outlet } =
+            launch;
         let lease = match limits.cores {
             Cores::Shared => None,
             Cores::Own => tokio::select! {
@@ -107,11 +110,12 @@ impl Launcher {
                     .then_some(u64::from(limits.pids) + KEEPERS),
                 data: (!self.cgroups.has(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
+                sharers: user.sharers(),
             },
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
-        let (pty, slave) = Pty::open(owner, console.as_deref()).map_err(SandboxError::Terminal)?;
+        let (pty, slave) = Pty::open(user.owner(), console.as_deref()).map_err(SandboxError::Terminal)?;
         let (third, outlet) = match outlet {
             None => (None, None),
             Some(Opening::Outside(listener, outlet)) => {
@@ -141,6 +145,7 @@ impl Launcher {
             cpu,
             kills: Some(&group),
             console,
+            live,
             disk: &mut disk,
             memory,
             limits,

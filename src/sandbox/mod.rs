@@ -5,6 +5,7 @@
 mod capture;
 mod cgroup;
 mod console;
+mod copy;
 mod cores;
 mod disk;
 pub mod docker;
@@ -14,18 +15,22 @@ pub mod fake;
 mod files;
 mod held_memory;
 mod helper;
+mod id_map;
 mod launch;
+mod live;
 pub mod native;
 mod outlet;
 pub mod probe;
 mod process_tree;
 mod pty;
 mod remove;
+pub mod subordinate;
 mod supervise;
 mod suspect;
 mod tree;
 pub mod unconfined;
 mod unlinked;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -39,16 +44,18 @@ pub use self::console::Console;
 pub use self::error::{Fault, Remains, SandboxError, Step};
 pub use self::files::{Door, Found};
 pub use self::helper::{helper_main_if_asked, refuse_system_calls};
+pub use self::live::Live;
 pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
+pub use self::users::User;
 use crate::owner::Owner;
 use crate::stop::Stop;
 
 /// The home folder of the user that commands are: private to each command, in memory.
 pub const HOME: &str = "/home/maar";
 
-/// The folders that every command has to itself and loses at its end; the rest of its root can't be written to.
-pub const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", HOME];
+/// The folders in memory that a command has to itself and loses at its end.
+pub const PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock", HOME];
 
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";
@@ -83,6 +90,8 @@ pub enum Cell {
 pub struct Spec {
     /// A word for the cell's cgroup; ASCII letters, digits and `-`.
     pub label: String,
+    /// Who commands are to the host, from [`Sandbox::user`]. Cells that share folders have the same.
+    pub user: User,
     /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
     /// have it one after another, after it is [released](Sandbox::release).
     pub scratch: PathBuf,
@@ -92,6 +101,8 @@ pub struct Spec {
     pub network: Network,
     /// What a command may use.
     pub limits: Limits,
+    /// Where the output of running commands can be followed, if it can.
+    pub live: Option<Live>,
 }
 
 /// Something of the host's that a cell sees.
@@ -120,6 +131,16 @@ pub enum MountKind {
         /// An existing folder on the file system of `upper`, for the kernel's own use.
         work: PathBuf,
     },
+    /// As [`Overlay`](Self::Overlay), for a folder that commands may change in every way: its folders can be renamed too,
+    /// unless maar is an ordinary user and the folder is large.
+    Copy {
+        /// As that of an overlay.
+        lower: PathBuf,
+        /// As that of an overlay.
+        upper: PathBuf,
+        /// As that of an overlay.
+        work: PathBuf,
+    },
 }
 
 /// What a cell reaches of the network.
@@ -146,7 +167,7 @@ pub struct Limits {
     pub timeout: Duration,
     /// Wall time without output and with next to no CPU use.
     pub idle_timeout: Duration,
-    /// How much output is kept: half of it from the beginning, half from the end.
+    /// How much output is kept: half of it from the beginning, half from the end. [`Limits::ALL_OUTPUT`] keeps it whole.
     pub output: ByteSize,
     /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB. Also how large
     /// any of its files may be, holes included.
@@ -167,8 +188,20 @@ pub enum Cores {
     Own,
 }
 
-/// The most that a command may print, kept or not: nobody reads that much.
-pub const MAX_PRINTED: ByteSize = ByteSize::mib(256);
+/// How much any command may print, kept or not. Limits that keep more also let it print more.
+const MAX_PRINTED: ByteSize = ByteSize::mib(256);
+
+impl Limits {
+    /// The [`Limits::output`] that keeps everything.
+    pub const ALL_OUTPUT: ByteSize = ByteSize(u64::MAX);
+
+    /// How much a command may print, kept or not, before it is ended.
+    ///
+    /// Output is held in maar's own memory. Where all of it is kept, a command may fill as much of that as of its own.
+    pub fn most_printed(&self) -> ByteSize {
+        if self.output == Self::ALL_OUTPUT { self.memory.max(MAX_PRINTED) } else { self.output.max(MAX_PRINTED) }
+    }
+}
 
 /// A command to run in a cell. Paths are those `Cell::path` gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,7 +245,7 @@ pub enum End {
     OverDisk,
     /// The host's disk was full, and it did not succeed.
     OutOfDisk,
-    /// It printed more than [`MAX_PRINTED`] and was killed.
+    /// It printed more than [`Limits::most_printed`] and was killed.
     Flooded,
     /// It was killed because everything is to stop.
     Stopped,
@@ -248,7 +281,7 @@ impl Sandbox {
     pub async fn open(&self, spec: Spec) -> Result<Cell, SandboxError> {
         spec.check()?;
         match self {
-            Self::Native(native) => native.open(spec).map(Cell::Native),
+            Self::Native(native) => native.open(spec).await.map(Cell::Native),
             Self::Docker(docker) => docker.open(spec).await.map(|cell| Cell::Docker(Box::new(cell))),
             Self::Unconfined(unconfined) => unconfined.open(spec).await.map(Cell::Unconfined),
             #[cfg(test)]
@@ -256,14 +289,15 @@ impl Sandbox {
         }
     }
 
-    /// Who must own the files that commands change, writable folders and both sides of overlays; `None`: maar's user.
-    pub fn owner(&self) -> Option<Owner> {
+    /// A user for the commands of one job, who must own the files that they change, writable folders and both sides of
+    /// overlays. As root, no two jobs have the same user at once.
+    pub fn user(&self) -> User {
         match self {
-            Self::Native(native) => native.owner(),
-            Self::Docker(docker) => docker.owner(),
-            Self::Unconfined(_) => None,
+            Self::Native(native) => native.user(),
+            Self::Docker(docker) => docker.user(),
+            Self::Unconfined(_) => User::of_maar(),
             #[cfg(test)]
-            Self::Fake(fake) => fake.owner,
+            Self::Fake(fake) => User::shared(fake.owner),
         }
     }
 
@@ -301,6 +335,16 @@ impl Cell {
             Self::Unconfined(cell) => cell.path(at),
             #[cfg(test)]
             Self::Fake(_) => at.to_owned(),
+        }
+    }
+
+    /// Where commands find what is mounted at `at`, if they see the host's folders above it.
+    pub fn shows_folders_above(&self, at: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Native(_) | Self::Docker(_) => None,
+            Self::Unconfined(cell) => Some(cell.path(at)),
+            #[cfg(test)]
+            Self::Fake(_) => None,
         }
     }
 
@@ -408,7 +452,9 @@ impl Spec {
     fn written_folders(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().filter_map(|mount| match &mount.what {
             MountKind::ReadOnly(_) => None,
-            MountKind::Writable(folder) | MountKind::Overlay { upper: folder, .. } => Some(folder.as_path()),
+            MountKind::Writable(folder)
+            | MountKind::Overlay { upper: folder, .. }
+            | MountKind::Copy { upper: folder, .. } => Some(folder.as_path()),
         })
     }
 }
@@ -429,7 +475,8 @@ mod tests {
             cores: Cores::Shared,
         };
         let mounts = vec![Mount { at: at.into(), what: MountKind::ReadOnly("/x".into()) }];
-        Spec { label: label.to_owned(), scratch: "/s".into(), mounts, network: Network::Loopback, limits }
+        let (label, user) = (label.to_owned(), User::of_maar());
+        Spec { label, user, scratch: "/s".into(), mounts, network: Network::Loopback, limits, live: None }
     }
 
     #[test]

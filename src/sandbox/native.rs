@@ -9,25 +9,25 @@ use std::path::PathBuf;
 use super::cgroup::{Cgroups, Controller};
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::launch::{Launch, Launcher, Opening};
-use super::{Command, Console, Cores, Exit, MountKind, Outlet, Owner, SandboxError, Spec, remove_folder};
+use super::users::Users;
+use super::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, User, copy, remove_folder};
 use crate::stop::Stop;
-
-/// Who commands are to the host when maar is root: no account of any distribution, and none that `useradd` hands out by
-/// itself. systemd-nspawn may, to one of many containers. "maar" in ASCII.
-const UNPRIVILEGED: u32 = 0x6d61_6172;
 
 /// What a native sandbox is made from.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The program that serves as helper: maar itself, whose `main` calls [`super::helper_main_if_asked`].
     pub helper: PathBuf,
+    /// A folder for locks on user ids, used in a user namespace where neither `/run` nor `$XDG_RUNTIME_DIR` can hold
+    /// them.
+    pub locks: Option<PathBuf>,
 }
 
 /// Opens cells that are namespaces.
 #[derive(Debug, Clone)]
 pub struct Native {
     launcher: Launcher,
-    identity: Identity,
+    users: Users,
 }
 
 /// A cell that is namespaces, made anew for each command from the same spec.
@@ -41,7 +41,7 @@ pub struct NativeCell {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { helper: PathBuf::from("/proc/self/exe") }
+        Self { helper: PathBuf::from("/proc/self/exe"), locks: None }
     }
 }
 
@@ -49,31 +49,45 @@ impl Native {
     /// A sandbox for this process's user. Its cgroups are removed when it and all its cells are dropped, which
     /// `std::process::exit` doesn't do. Whether the host allows namespaces is found out when the first command runs.
     pub fn new(config: Config) -> Self {
-        Self { launcher: Launcher::new(config.helper), identity: choose_identity() }
+        Self { launcher: Launcher::new(config.helper), users: Users::find(config.locks.as_deref()) }
     }
 
     /// As [`new`](Self::new), but with no cgroups, as on a host that has none: shows what they cost.
     pub fn without_cgroups(config: Config) -> Self {
-        Self { launcher: Launcher::with(Cgroups::none(), config.helper), identity: choose_identity() }
+        Self { launcher: Launcher::with(Cgroups::none(), config.helper), users: Users::find(config.locks.as_deref()) }
     }
 
     pub(super) fn launcher(&self) -> &Launcher {
         &self.launcher
     }
 
-    pub(super) fn owner(&self) -> Option<Owner> {
-        match self.identity {
-            Identity::Unprivileged(owner) => Some(owner),
-            Identity::Rootless(_) => None,
-        }
+    pub(super) fn user(&self) -> User {
+        self.users.lease()
     }
 
     pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
         // The kernel counts the processes of the cell's own user namespace even without a controller.
-        self.launcher.unenforced(&[Controller::Cpu, Controller::Memory], cores)
+        let mut unenforced = self.launcher.unenforced(&[Controller::Cpu, Controller::Memory], cores);
+        unenforced.extend(self.users.unenforced());
+        unenforced
     }
 
-    pub(super) fn open(&self, spec: Spec) -> Result<NativeCell, SandboxError> {
+    pub(super) async fn open(&self, mut spec: Spec) -> Result<NativeCell, SandboxError> {
+        if let Identity::Rootless(_) = self.users.identity(&spec.user) {
+            // The kernel lets only root's overlays rename a folder that lies below: there is none below a copy.
+            for mount in &mut spec.mounts {
+                let MountKind::Copy { lower, upper, work } = mount.what.clone() else { continue };
+                if copy::small_into_empty(lower, upper.clone()).await? {
+                    let nothing = spec.scratch.join("nothing");
+                    fs::create_dir_all(&nothing).map_err(|source| SandboxError::Path {
+                        doing: "make the folder below a copy,",
+                        path: nothing.clone(),
+                        source,
+                    })?;
+                    mount.what = MountKind::Overlay { lower: nothing, upper, work };
+                }
+            }
+        }
         let root = spec.scratch.join("root");
         fs::create_dir(&root).map_err(|source| SandboxError::Path {
             doing: "make the cell's folder",
@@ -92,9 +106,10 @@ impl NativeCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        let Spec { label, limits, mounts, network, .. } = &self.spec;
+        let Spec { label, limits, mounts, network, user, live, .. } = &self.spec;
         let namespaces = Namespaces {
-            identity: self.sandbox.identity,
+            identity: self.sandbox.users.identity(user),
+            roots: self.sandbox.users.roots(),
             root: self.root.clone(),
             mounts: mounts.clone(),
             memory: limits.memory.as_u64(),
@@ -105,10 +120,11 @@ impl NativeCell {
             command,
             isolation: Isolation::Namespaces(namespaces),
             network: *network,
-            owner: self.sandbox.owner(),
+            user,
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            live: live.as_ref(),
             outlet: outlet.map(Opening::Inside),
         };
         self.sandbox.launcher.run(launch).await
@@ -122,17 +138,22 @@ impl NativeCell {
     fn clean(&mut self) -> Result<(), SandboxError> {
         let failed = |doing, path: PathBuf| move |source| SandboxError::Path { doing, path, source };
         for mount in &self.spec.mounts {
-            let MountKind::Overlay { work, .. } = &mount.what else { continue };
+            let (MountKind::Overlay { work, .. } | MountKind::Copy { work, .. }) = &mount.what else { continue };
             // overlayfs makes folders that nobody may enter, not even an owner who wants to remove them.
             for entry in fs::read_dir(work).map_err(failed("read", work.clone()))?.flatten() {
                 let path = entry.path();
                 remove_folder(&path).map_err(failed("remove", path))?;
             }
         }
-        match fs::remove_dir(&self.root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", self.root.clone())(source)),
-            _ => Ok(()),
+        for folder in [self.root.clone(), self.spec.scratch.join("nothing")] {
+            match fs::remove_dir(&folder) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", folder)(source));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
@@ -140,50 +161,5 @@ impl Drop for NativeCell {
     fn drop(&mut self) {
         // Whoever wants to know calls `close`. Cleaning twice is nothing.
         let _ = self.clean();
-    }
-}
-
-/// Root hands commands to a user that is nobody, as far as its user namespace has one to spare.
-pub(super) fn choose_identity() -> Identity {
-    let own = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-    let map = |file| fs::read_to_string(file).unwrap_or_default();
-    let spare = (spare_id(&map("/proc/self/uid_map")), spare_id(&map("/proc/self/gid_map")));
-    match spare {
-        (Some(uid), Some(gid)) if own.uid == 0 => Identity::Unprivileged(Owner { uid, gid }),
-        (_, _) => Identity::Rootless(own),
-    }
-}
-
-/// An id that this user namespace maps: the preferred one, else the highest; never 0. The format is of
-/// user_namespaces(7): first id inside, first id outside, how many.
-fn spare_id(map: &str) -> Option<u32> {
-    let ranges = map.lines().filter_map(|line| {
-        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
-        let (first, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        Some((first, first.checked_add(count.checked_sub(1)?)?))
-    });
-    let ranges: Vec<(u32, u32)> = ranges.collect();
-    if ranges.iter().any(|&(first, last)| (first..=last).contains(&UNPRIVILEGED)) {
-        return Some(UNPRIVILEGED);
-    }
-    ranges.iter().map(|&(_, last)| last).max().filter(|&last| last > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(map: &str, expected: Option<u32>) {
-        assert_eq!(spare_id(map), expected, "{map:?}");
-    }
-
-    #[test]
-    fn commands_get_an_id_that_the_host_maps_and_that_is_not_root() {
-        check("         0          0 4294967295\n", Some(UNPRIVILEGED));
-        check("0 100000 65536\n", Some(65535));
-        check("0 1000 1\n1 100000 65536\n", Some(65536));
-        check("0 1000 1\n", None);
-        check("", None);
-        check("x y z\n0 0 0\n", None);
     }
 }

@@ -1,7 +1,7 @@
-//! The one way out of a cell that has no network: a port on its own loopback, answered by whoever runs the command.
+//! The one way out of a cell that has no network: a port on its own loopback, answered by the caller of the command.
 //!
 //! A socket belongs to the network namespace in which it was made. The helper listens inside, hands the listener out of
-//! the cell, and maar accepts outside: nothing is routed, and the cell reaches nothing but this port. What is said on the
+//! the cell, and maar accepts outside: nothing is routed, and the cell reaches nothing but this port. The bytes on the
 //! connections, this file doesn't know.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -39,7 +39,7 @@ pub fn outlet() -> (Outlet, Connections) {
 }
 
 impl Outlet {
-    /// Hands out a connection that somebody else accepted. Returns whether the other end is still there.
+    /// Hands out a connection that the caller accepted. Returns whether the other end is still there.
     pub async fn hand(&self, connection: TcpStream) -> bool {
         self.0.send(connection).await.is_ok()
     }
@@ -69,7 +69,7 @@ pub(super) fn inside() -> io::Result<(Source, OwnedFd)> {
     Ok((Source::Helper(ours), theirs.into_std()?.into()))
 }
 
-/// Does `work`, and hands out the connections that are made to the outlet meanwhile.
+/// Does `work`, and hands out the connections to the outlet until it is done.
 pub(super) async fn during<T>(source: Option<(Source, Outlet)>, work: impl Future<Output = T>) -> T {
     let Some((source, outlet)) = source else { return work.await };
     tokio::select! {
@@ -81,7 +81,7 @@ pub(super) async fn during<T>(source: Option<(Source, Outlet)>, work: impl Futur
 async fn serve(source: Source, outlet: Outlet) -> std::convert::Infallible {
     let listener = match source {
         Source::Host(listener) => Some(listener),
-        // Without a listener the helper's report says why.
+        // Without a listener the helper's report has the cause.
         Source::Helper(socket) => receive(&socket).await.ok(),
     };
     if let Some(listener) = listener {
@@ -128,7 +128,7 @@ pub(super) fn receive_descriptors(socket: &impl AsFd) -> io::Result<(usize, Vec<
     let mut received = Vec::new();
     for item in message.cmsgs()? {
         let ControlMessageOwned::ScmRights(fds) = item else { continue };
-        // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+        // SAFETY: the kernel has just made these descriptors for this process, so they have no other owner.
         received.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
     }
     Ok((message.bytes, received))

@@ -1,4 +1,4 @@
-//! What this host can do, by trying it: for `maar doctor`, and for `maar run` when it can't start.
+//! The abilities of this host, found by trial: for `maar doctor`, and for `maar run` when it can't start.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use super::disk::space_left;
+use super::id_map::IdMap;
 use super::native::Native;
 use super::{Command, Cores, End, Limits, Mount, MountKind, Network, Sandbox, SandboxError, Spec};
 use crate::stop::Stop;
@@ -21,11 +22,11 @@ const LITTLE_SPACE: ByteSize = ByteSize::gib(5);
 /// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was checked, in a word or two.
+    /// The checked ability, in a word or two.
     pub name: &'static str,
     /// Whether it will do.
     pub status: Status,
-    /// What was found.
+    /// The result.
     pub detail: String,
     /// What to do about it, where something is missing.
     pub remedy: Option<String>,
@@ -43,7 +44,7 @@ pub enum Status {
     Fail,
 }
 
-/// Checks all that native sandboxes need; `dir` is an existing folder of maar's own, on the disk that will be used.
+/// Checks all that native sandboxes need; `dir` is an existing folder of maar, on the disk for the run.
 pub async fn probe(native: &Native, dir: &Path) -> Vec<Check> {
     let mut checks = vec![kernel(&read("/proc/sys/kernel/osrelease"))];
     checks.extend(namespaces_and_overlay(native, dir).await);
@@ -81,8 +82,13 @@ async fn namespaces_and_overlay(native: &Native, dir: &Path) -> Vec<Check> {
     if let Err(error) = try_cell(native, dir, Trial::Plain).await {
         return vec![failed("namespaces", &error)];
     }
-    let who = match native.owner() {
-        Some(owner) => format!("cells work; commands are user {} to the host", owner.uid),
+    let user = native.user();
+    let who = user.owner().map(|owner| IdMap::of_users().outside(owner.uid));
+    let who = match who {
+        Some(id) if user.is_alone() => {
+            format!("cells work; each crate's commands are a user of their own to the host, such as {id}")
+        }
+        Some(id) => format!("cells work; commands are user {id} to the host"),
         None => "cells work, rootless".to_owned(),
     };
     let overlay = match try_cell(native, dir, Trial::Overlay).await {
@@ -92,7 +98,7 @@ async fn namespaces_and_overlay(native: &Native, dir: &Path) -> Vec<Check> {
     vec![ok("namespaces", &who), overlay]
 }
 
-/// What a trial cell has.
+/// The mounts of a trial cell.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trial {
     Plain,
@@ -108,6 +114,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
     };
     let mut spec = Spec {
         label: "probe".to_owned(),
+        user: native.user(),
         scratch: folder("scratch")?,
         mounts: Vec::new(),
         network: Network::Loopback,
@@ -121,6 +128,7 @@ async fn try_cell(native: &Native, dir: &Path, trial: Trial) -> Result<(), Sandb
             disk: ByteSize::mib(64),
             cores: Cores::Shared,
         },
+        live: None,
     };
     if trial == Trial::Overlay {
         let what = MountKind::Overlay { lower: folder("lower")?, upper: folder("upper")?, work: folder("work")? };

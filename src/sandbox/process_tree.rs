@@ -1,7 +1,9 @@
 //! A command's processes and their CPU time by looking at `/proc`, for hosts without groups or whose groups don't account
 //! for it.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `/proc/PID/stat` says of a process.
@@ -54,6 +56,36 @@ fn children(process: u32) -> Option<Vec<u32>> {
     });
     let lists = lists.collect::<Option<Vec<String>>>()?;
     Some(lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|number| number.parse().ok()).collect())
+}
+
+/// The folders in /proc of a process's threads, one for each table of descriptors that the threads have.
+///
+/// `/proc/PID` itself shows the main thread only, and neither descriptors nor memory once the main thread has ended and
+/// others go on.
+pub(super) fn views(process: u32) -> Vec<PathBuf> {
+    let folder = PathBuf::from(format!("/proc/{process}/task"));
+    let threads = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse::<u32>().ok());
+    let mut found: Vec<u32> = Vec::new();
+    for thread in threads {
+        if let Err(place) = found.binary_search_by(|&known| compare_descriptors(known, thread)) {
+            found.insert(place, thread);
+        }
+    }
+    found.into_iter().map(|thread| folder.join(thread.to_string())).collect()
+}
+
+/// Orders threads by their tables of descriptors. Threads that share a table are equal; those that the kernel can't
+/// compare are not.
+fn compare_descriptors(one: u32, other: u32) -> Ordering {
+    /// Of linux/kcmp.h.
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: takes numbers.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) } {
+        0 => Ordering::Equal,
+        2 => Ordering::Greater,
+        _ => Ordering::Less,
+    }
 }
 
 fn ticks_below(ancestor: u32, processes: &[Process]) -> u64 {
@@ -122,6 +154,29 @@ mod tests {
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         }
         shell.wait().unwrap();
+    }
+
+    #[test]
+    fn a_thread_with_descriptors_of_its_own_is_a_view_and_one_that_shares_them_is_not() {
+        let before = views(std::process::id()).len();
+        let (said, ready) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            for has_own in [true, false] {
+                let said = said.clone();
+                scope.spawn(move || {
+                    if has_own {
+                        // Without a copy of other tests' files: their locks would go on with it.
+                        // SAFETY: in a table of this thread's own.
+                        let left = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE as _) };
+                        assert_eq!(left, 0);
+                    }
+                    said.send(()).unwrap();
+                    std::thread::sleep(Duration::from_millis(500));
+                });
+                ready.recv().unwrap();
+            }
+            assert_eq!(views(std::process::id()).len(), before + 1);
+        });
     }
 
     #[test]

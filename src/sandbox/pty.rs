@@ -5,8 +5,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::pty::Winsize;
+use nix::sys::stat::Mode;
 use nix::sys::termios::{self, LocalFlags, OutputFlags, SetArg};
 use nix::unistd::{Gid, Uid};
 use tokio::io::Interest;
@@ -30,7 +32,7 @@ pub(super) enum Read {
     Bytes(usize),
     /// Nothing for now.
     Nothing,
-    /// Nobody has the other end open.
+    /// The other end is closed.
     Closed,
 }
 
@@ -49,7 +51,7 @@ impl Pty {
         if slave < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        // SAFETY: the kernel has just made this descriptor for this process, so it has no other owner.
         let slave = unsafe { OwnedFd::from_raw_fd(slave) };
 
         match console {
@@ -62,8 +64,8 @@ impl Pty {
                 termios::tcsetattr(&slave, SetArg::TCSANOW, &modes)?;
             }
         }
-        if let Some(Owner { uid, gid }) = owner {
-            nix::unistd::fchown(&slave, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        if let Some(owner) = owner {
+            hand_over(&slave, owner)?;
         }
 
         // SAFETY: `into_raw_fd` has given up the ownership that is taken here.
@@ -86,36 +88,54 @@ impl Pty {
         }
     }
 
-    /// Types what a user typed. Keys that nobody takes are lost, as on any terminal whose buffer is full.
+    /// Passes the user's keys on. Keys beyond a full buffer are lost, as on any terminal.
     pub(super) fn write(&self, keys: &[u8]) {
         let _ = nix::unistd::write(self.master.get_ref(), keys);
     }
 
-    /// Has the command told that the window has another size.
+    /// Sets the size of the window, which signals the command.
     pub(super) fn resize(&self, size: &Winsize) {
-        // One that can't be told goes on with the former size.
+        // If that fails, the command goes on with the former size.
         let _ = set_size(self.master.get_ref(), size);
     }
 
-    /// Reads what is there already.
+    /// Reads the output that is already there.
     pub(super) fn read_now(&self, buffer: &mut [u8]) -> Read {
         loop {
             match nix::unistd::read(self.master.as_fd(), buffer) {
                 Ok(0) => return Read::Closed,
                 Ok(count) => return Read::Bytes(count),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => return Read::Nothing,
-                // EIO is how Linux says that the other end is closed.
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Read::Nothing,
+                // On Linux EIO means that the other end is closed.
                 Err(_) => return Read::Closed,
             }
         }
     }
 }
 
+/// Lets `owner` open the terminal by name.
+fn hand_over(slave: &OwnedFd, Owner { uid, gid }: Owner) -> io::Result<()> {
+    let gid = Gid::from_raw(gid);
+    match nix::unistd::fchown(slave, Some(Uid::from_raw(uid)), Some(gid)) {
+        // Most hosts give terminals to a group, `tty`. Where a user namespace doesn't map that group, not even root of
+        // the namespace may change the owner. But the owner may give the terminal to another group.
+        Err(Errno::EPERM) => {}
+        done => return Ok(done?),
+    }
+    // Of this thread alone.
+    let before = nix::unistd::setfsgid(gid);
+    let given = nix::unistd::fchown(slave, None, Some(gid));
+    nix::unistd::setfsgid(before);
+    given?;
+    let both = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IWGRP;
+    Ok(nix::sys::stat::fchmod(slave, both)?)
+}
+
 fn set_size(terminal: &OwnedFd, size: &Winsize) -> io::Result<()> {
     // SAFETY: the request reads one `winsize`, which outlives the call.
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) };
-    Ok(nix::errno::Errno::result(result).map(drop)?)
+    Ok(Errno::result(result).map(drop)?)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Removes folders that commands wrote to, whatever permissions, depth or names they left there.
+//! Removes folders that commands wrote to, with any permissions, depth or names in them.
 
 use std::ffi::CString;
 use std::io;
@@ -19,7 +19,7 @@ struct Level {
     status: FileStat,
     /// Its name in the folder above.
     name: CString,
-    /// What it still holds: folders.
+    /// The folders that it still holds.
     folders: Vec<CString>,
 }
 
@@ -66,7 +66,7 @@ fn open(around: &OwnedFd, name: &CString) -> nix::Result<OwnedFd> {
     let owner = Mode::S_IRWXU;
     let folder = match openat(around, name.as_c_str(), FOLDER, Mode::empty()) {
         Err(Errno::EACCES) => {
-            // A link could not have been refused like this: that it is none was found out before permissions were.
+            // A link can't fail like this: the kernel checks for a link before it checks permissions.
             fchmodat(around, name.as_c_str(), owner, FchmodatFlags::FollowSymlink)?;
             openat(around, name.as_c_str(), FOLDER, Mode::empty())?
         }
@@ -78,7 +78,7 @@ fn open(around: &OwnedFd, name: &CString) -> nix::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Removes all but the folders from a folder, and says which those are.
+/// Removes all but the folders from a folder, and returns the folders.
 fn empty(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
     let mut folders = Vec::new();
     let mut entries = Dir::openat(folder, ".", FOLDER, Mode::empty())?;
@@ -90,7 +90,7 @@ fn empty(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
         }
         match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
-            // Linux says EISDIR, POSIX and some file systems EPERM.
+            // Linux returns EISDIR, POSIX and some file systems EPERM.
             Err(Errno::EISDIR | Errno::EPERM) => folders.push(name.to_owned()),
             Err(errno) => return Err(errno),
         }

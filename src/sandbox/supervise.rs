@@ -14,9 +14,10 @@ use super::disk::Allowance;
 use super::error::Remains;
 use super::held_memory::MemoryWatch;
 use super::helper::protocol::{self, MAX_REPORT, Report};
+use super::live::{Copying, Live};
 use super::process_tree;
 use super::pty::{Pty, Read};
-use super::{End, Limits, MAX_PRINTED, Output, SandboxError};
+use super::{End, Limits, Output, SandboxError};
 use crate::stop::{Stop, StopLevel};
 
 /// How long killed processes may take to be gone. Each has to run once more to die, for which thousands take turns with all
@@ -47,6 +48,8 @@ pub(super) struct Watched<'a> {
     pub(super) kills: Option<&'a Group>,
     /// The user's terminal, if the command has it.
     pub(super) console: Option<&'a mut Console>,
+    /// Where its output can be followed.
+    pub(super) live: Option<&'a Live>,
     pub(super) disk: &'a mut Allowance,
     /// What it may hold in memory, where no controller counts that.
     pub(super) memory: Option<MemoryWatch>,
@@ -90,7 +93,7 @@ enum Event {
 
 /// Watches a command until it and all its processes are gone.
 pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError> {
-    let Watched { pty, control, mut child, cpu, kills, mut console, disk, memory, limits, stop, label } = watched;
+    let Watched { pty, control, mut child, cpu, kills, mut console, live, disk, memory, limits, stop, label } = watched;
     let started = Instant::now();
     let (reports, orders) = control.into_split();
     let mut said = Vec::new();
@@ -98,6 +101,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     let mut report = std::pin::pin!(reports.read_to_end(&mut said));
 
     let mut capture = Capture::new(limits.output);
+    let mut copying = Copying::begin(live);
     let mut buffer = vec![0; CHUNK];
     let mut keys = [0; KEYS];
     let mut is_open = true;
@@ -132,11 +136,12 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         match event {
             Event::Printed(Read::Bytes(count)) => {
                 capture.push(&buffer[..count]);
+                copying.push(&buffer[..count]);
                 activity.printed = Some(Instant::now());
                 if let Some(console) = &mut console {
                     console.show(&buffer[..count]).await;
                 }
-                if capture.taken() > MAX_PRINTED.as_u64() {
+                if capture.taken() > limits.most_printed().as_u64() {
                     break Some(End::Flooded);
                 }
             }
@@ -184,6 +189,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     // Whoever wrote is dead, so that what is left is little and soon read.
     while let Read::Bytes(count) = pty.read_now(&mut buffer) {
         capture.push(&buffer[..count]);
+        copying.push(&buffer[..count]);
         if let Some(console) = &mut console {
             console.show(&buffer[..count]).await;
         }

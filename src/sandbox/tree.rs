@@ -55,7 +55,8 @@ pub(super) fn walk(folder: &Path, visit: &mut impl FnMut(&FileStat) -> Go) -> ni
             let Some(above) = levels.last() else { break };
             match back(&here, above) {
                 Ok(above) => here = above,
-                Err(Errno::ESTALE) => {
+                // The folder above was moved, or its owner closed it.
+                Err(_) => {
                     seen = Err(Errno::ESTALE);
                     while levels.last().is_some_and(|level| level.folder.is_none()) {
                         levels.pop();
@@ -63,7 +64,6 @@ pub(super) fn walk(folder: &Path, visit: &mut impl FnMut(&FileStat) -> Go) -> ni
                     let Some(open) = levels.last() else { break };
                     here = back(&here, open)?;
                 }
-                Err(errno) => return Err(errno),
             }
             continue;
         };
@@ -73,11 +73,13 @@ pub(super) fn walk(folder: &Path, visit: &mut impl FnMut(&FileStat) -> Go) -> ni
         if status.st_dev != level.status.st_dev {
             continue;
         }
-        here = below;
-        match look(&here, status, visit)? {
-            Some(level) => push(&mut levels, level, &here)?,
-            None => return Ok(()),
+        match look(&below, status, visit) {
+            Ok(Some(level)) => push(&mut levels, level, &below)?,
+            Ok(None) => return Ok(()),
+            // Its owner has closed it. The walk goes on with the other folders.
+            Err(_) => continue,
         }
+        here = below;
     }
     seen
 }
@@ -129,6 +131,7 @@ pub(super) fn climb(from: &OwnedFd, expected: &FileStat) -> nix::Result<OwnedFd>
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;
@@ -164,6 +167,35 @@ mod tests {
             assert_eq!(walked, Ok(()), "{levels}");
             assert!(files > levels, "{levels}: {files}");
         }
+    }
+
+    #[test]
+    fn a_closed_folder_does_not_hide_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        set(dir.path(), 0o755);
+        for number in 0..20 {
+            let (open, shut) = (dir.path().join(format!("open-{number}")), dir.path().join(format!("shut-{number}")));
+            fs::create_dir(&open).unwrap();
+            fs::write(open.join("file"), "").unwrap();
+            fs::create_dir(&shut).unwrap();
+            // An ordinary user can list it, and can't reach what it lists.
+            set(&shut, 0o444);
+        }
+        let mut files = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Of this thread only: root reaches everything.
+                // SAFETY: takes numbers.
+                unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+                walk(dir.path(), &mut |status| {
+                    files += usize::from(status.st_mode & libc::S_IFMT == libc::S_IFREG);
+                    Go::On
+                })
+                .unwrap();
+            });
+        });
+        assert_eq!(files, 20);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! No sandbox: commands run on the host as maar's own user. For trusted crates only.
 //!
-//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy. Nor is
-//! the network: an outlet is a port of the host's loopback, and nothing makes a command use it.
+//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy, and the
+//! home folder a new one below the cell's own. Nor is the network: an outlet is a port of the host's loopback, and nothing
+//! makes a command use it.
 
-use std::fs::{self, File, FileTimes};
-use std::io;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,10 @@ use super::cgroup::Controller;
 use super::helper::protocol::Isolation;
 use super::launch::{Launch, Launcher, Opening};
 use super::native::Config;
-use super::outlet;
-use super::{Command, Console, Cores, Exit, Mount, MountKind, Network, Outlet, SandboxError, Spec};
+use super::{
+    Command, Console, Cores, Exit, HOME, Mount, MountKind, Network, Outlet, SandboxError, Spec, remove_folder,
+};
+use super::{copy, outlet};
 use crate::stop::Stop;
 
 /// Opens cells that are nothing but folders of the host.
@@ -46,12 +48,20 @@ impl Unconfined {
 
     pub(super) async fn open(&self, spec: Spec) -> Result<UnconfinedCell, SandboxError> {
         for mount in &spec.mounts {
-            let MountKind::Overlay { lower, upper, .. } = mount.what.clone() else { continue };
-            let copied = tokio::task::spawn_blocking(move || copy_into_empty(&lower, &upper)).await;
-            copied.unwrap_or_else(|error| {
-                Err(SandboxError::Path { doing: "copy to", path: mount.at.clone(), source: io::Error::other(error) })
-            })?;
+            match mount.what.clone() {
+                MountKind::ReadOnly(_) | MountKind::Writable(_) => {}
+                MountKind::Overlay { lower, upper, .. } | MountKind::Copy { lower, upper, .. } => {
+                    copy::into_empty(lower, upper).await?;
+                }
+            }
         }
+        let home = home(&spec);
+        let failed = |doing| {
+            let path = home.clone();
+            move |source| SandboxError::Path { doing, path, source }
+        };
+        remove_folder(&home).map_err(failed("remove the home folder of an earlier command,"))?;
+        fs::create_dir(&home).map_err(failed("make the home folder"))?;
         let listener = match spec.network {
             Network::Loopback => None,
             Network::Outlet => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(SandboxError::Outlet)?),
@@ -62,7 +72,11 @@ impl Unconfined {
 
 impl UnconfinedCell {
     pub(super) fn path(&self, at: &Path) -> PathBuf {
-        host_path(&self.spec.mounts, at)
+        match at.strip_prefix(HOME) {
+            Ok(rest) if rest.as_os_str().is_empty() => home(&self.spec),
+            Ok(rest) => home(&self.spec).join(rest),
+            Err(_) => host_path(&self.spec.mounts, at),
+        }
     }
 
     pub(super) fn outlet(&self) -> SocketAddr {
@@ -88,14 +102,20 @@ impl UnconfinedCell {
             command,
             isolation: Isolation::None,
             network: self.spec.network,
-            owner: None,
+            user: &self.spec.user,
             writes_to: self.spec.written_folders().collect(),
             stop,
             console,
+            live: self.spec.live.as_ref(),
             outlet,
         };
         self.launcher.run(launch).await
     }
+}
+
+/// The home folder of commands, which goes with the cell's scratch folder.
+fn home(spec: &Spec) -> PathBuf {
+    spec.scratch.join("home")
 }
 
 /// Where the host has what a cell would have at `at`.
@@ -104,52 +124,14 @@ fn host_path(mounts: &[Mount], at: &Path) -> PathBuf {
     let found = mounts.iter().rev().find_map(|mount| {
         let rest = at.strip_prefix(&mount.at).ok()?;
         let host = match &mount.what {
-            MountKind::ReadOnly(path) | MountKind::Writable(path) | MountKind::Overlay { upper: path, .. } => path,
+            MountKind::ReadOnly(path)
+            | MountKind::Writable(path)
+            | MountKind::Overlay { upper: path, .. }
+            | MountKind::Copy { upper: path, .. } => path,
         };
         Some(if rest.as_os_str().is_empty() { host.clone() } else { host.join(rest) })
     });
     found.unwrap_or_else(|| at.to_owned())
-}
-
-/// Copies a folder, unless something is there from an earlier cell.
-fn copy_into_empty(from: &Path, to: &Path) -> Result<(), SandboxError> {
-    let failed = |source| SandboxError::Path { doing: "copy to", path: to.to_owned(), source };
-    if fs::read_dir(to).map_err(failed)?.next().is_none() { copy_folder(from, to) } else { Ok(()) }
-}
-
-/// Copies what is in a folder, with permissions and times: cargo compares times.
-fn copy_folder(from: &Path, to: &Path) -> Result<(), SandboxError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| SandboxError::Path { doing: "copy", path, source }
-    };
-    for entry in fs::read_dir(from).map_err(failed(from))? {
-        let entry = entry.map_err(failed(from))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(failed(&source))?;
-        if kind.is_symlink() {
-            fs::read_link(&source)
-                .and_then(|link| std::os::unix::fs::symlink(link, &target))
-                .map_err(failed(&source))?;
-            continue;
-        }
-        if kind.is_dir() {
-            fs::create_dir(&target).map_err(failed(&target))?;
-            copy_folder(&source, &target)?;
-            let permissions = entry.metadata().map_err(failed(&source))?.permissions();
-            fs::set_permissions(&target, permissions).map_err(failed(&target))?;
-        } else if kind.is_file() {
-            fs::copy(&source, &target).map_err(failed(&source))?;
-        } else {
-            // Devices, pipes and sockets are no sources of anything.
-            continue;
-        }
-        let times = entry.metadata().and_then(|metadata| metadata.modified()).map_err(failed(&source))?;
-        File::open(&target)
-            .and_then(|file| file.set_times(FileTimes::new().set_modified(times)))
-            .map_err(failed(&target))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -176,24 +158,5 @@ mod tests {
         ] {
             assert_eq!(host_path(&mounts, Path::new(at)), Path::new(expected), "{at}");
         }
-    }
-
-    #[test]
-    fn an_overlay_is_copied_once_with_links_and_times() {
-        let dir = tempfile::tempdir().unwrap();
-        let (lower, upper) = (dir.path().join("lower"), dir.path().join("upper"));
-        fs::create_dir_all(lower.join("src")).unwrap();
-        fs::create_dir(&upper).unwrap();
-        fs::write(lower.join("src/lib.rs"), "1").unwrap();
-        std::os::unix::fs::symlink("nowhere", lower.join("link")).unwrap();
-        copy_into_empty(&lower, &upper).unwrap();
-        let modified = |path: PathBuf| fs::metadata(path).unwrap().modified().unwrap();
-        assert_eq!(modified(lower.join("src/lib.rs")), modified(upper.join("src/lib.rs")));
-        assert_eq!(fs::read_link(upper.join("link")).unwrap(), Path::new("nowhere"));
-
-        fs::write(upper.join("src/lib.rs"), "2").unwrap();
-        copy_into_empty(&lower, &upper).unwrap();
-        assert_eq!(fs::read_to_string(upper.join("src/lib.rs")).unwrap(), "2");
-        assert_eq!(fs::read_to_string(lower.join("src/lib.rs")).unwrap(), "1");
     }
 }

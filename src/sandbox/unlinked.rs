@@ -35,11 +35,12 @@ impl Processes {
 pub(super) fn held(processes: &Processes, folders: &[PathBuf]) -> u64 {
     let own: BTreeSet<u64> = folders.iter().filter_map(|folder| Some(fs::metadata(folder).ok()?.dev())).collect();
     let mut files = BTreeMap::new();
-    // All processes of a cell see the same mounts.
-    let mut devices: Option<BTreeSet<u64>> = None;
-    for process in processes.numbers() {
-        let folder = PathBuf::from(format!("/proc/{process}"));
-        let devices = devices.get_or_insert_with(|| &own | &overlays(&folder));
+    // Processes with the same root see the same mounts. The helper may be listed too, and has the root of the host.
+    let mut devices: BTreeMap<(u64, u64), BTreeSet<u64>> = BTreeMap::new();
+    for folder in processes.numbers().into_iter().flat_map(process_tree::views) {
+        // A thread that has ended has no root.
+        let Ok(root) = fs::metadata(folder.join("root")) else { continue };
+        let devices = devices.entry((root.dev(), root.ino())).or_insert_with(|| &own | &overlays(&folder));
         for entry in fs::read_dir(folder.join("fd")).into_iter().flatten().flatten() {
             // Through the link, which leads to the file even if it has no name.
             let Ok(file) = fs::metadata(entry.path()) else { continue };

@@ -1,8 +1,9 @@
 //! Cores that are shared evenly, as the kernel shares them: when ops want more of them than there are, all are slowed
 //! down by the same factor.
 //!
-//! Kept cheap by a second clock, of service: it runs at full speed while there are enough cores, and slower by the factor
-//! when there aren't. Whoever computes is done at a fixed time of that clock, so that a change of speed moves nobody.
+//! Kept cheap by a second clock, of service: it runs at full speed while there are enough cores, and slower by the
+//! factor when there aren't. Each computation ends at a fixed time of that clock, so that a change of speed moves none
+//! of them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,14 +17,14 @@ use tokio::time::Instant;
 pub(super) struct Cpu {
     cores: f64,
     state: Mutex<State>,
-    /// Told of everyone who begins to compute.
+    /// Notified when a computation begins.
     begun: Notify,
 }
 
 struct State {
     /// When the clock of service was last set.
     at: Instant,
-    /// What it showed then.
+    /// The value of the shared clock at that time.
     service: Duration,
     /// How many cores are wanted.
     wanted: f64,
@@ -42,7 +43,8 @@ impl Cpu {
         Self { cores: cores as f64, state: Mutex::new(state), begun: Notify::new() }
     }
 
-    /// Computes on so many cores for what takes `compute` when nobody else does. Somebody must [`serve`](Self::serve).
+    /// Occupies `cores` cores for `compute` of CPU time; takes longer when the cores are contended. Needs a running
+    /// [`serve`](Self::serve).
     pub(super) async fn compute(&self, compute: Duration, cores: f64) {
         let (done, ended) = oneshot::channel();
         {
@@ -53,11 +55,11 @@ impl Cpu {
             state.computing.push(Reverse(Computing { until, cores, done }));
         }
         self.begun.notify_one();
-        // The server outlives the engine, and with it whoever computes.
+        // The server outlives the engine, and so every computation.
         let _ = ended.await;
     }
 
-    /// Ends what is done computing, for ever.
+    /// Ends computations as their times pass. Never returns.
     pub(super) async fn serve(&self) {
         loop {
             let next = {
@@ -97,7 +99,7 @@ impl State {
         while self.computing.peek().is_some_and(|Reverse(first)| first.until <= self.service) {
             if let Some(Reverse(Computing { cores, done, .. })) = self.computing.pop() {
                 self.wanted -= cores;
-                // Nobody waits for an op that was dropped.
+                // An op that was dropped has no receiver.
                 let _ = done.send(());
             }
         }

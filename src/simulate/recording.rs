@@ -1,4 +1,4 @@
-//! What an experiment recorded, in the form that a replay needs. Pure.
+//! The recorded ops of an experiment, in the form that a replay needs. Pure.
 
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ impl Recording {
         self.crates.is_empty()
     }
 
-    /// So many crates, ordered as in a run that knows them: all that were recorded as often as they fit, and the rest at
-    /// random, though always the same.
+    /// So many crates, ordered as in a run that knows them: all that were recorded as often as they fit, and the rest
+    /// at random, though always the same.
     pub(super) fn sample(&self, count: usize, at_once: usize) -> Vec<u32> {
         let recorded = self.crates.len();
         let mut random = Random::new(recorded as u64);

@@ -13,7 +13,7 @@ use crate::pipeline::{self, Config, Pool, PoolId, Stepped, Summary, Work};
 use crate::schedule;
 use crate::stop::Stop;
 
-/// Runs so many crates like those recorded, and says how that went.
+/// Runs `crates` crates like the recorded ones, and returns their times.
 ///
 /// # Errors
 /// When the machine's pools can't be set up.
@@ -26,7 +26,7 @@ pub fn replay(recording: &Arc<Recording>, crates: usize, machine: &Machine) -> R
     let summary = Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
         let shared = Arc::new(Shared { recording: Arc::clone(recording), cpu: Cpu::new(machine.cores) });
         let jobs = sample.iter().map(|place| Job { shared: Arc::clone(&shared), krate: *place, op: 0 });
-        // Nobody reads the events: the summary says it all.
+        // The events have no reader: the summary holds all results.
         let (events, _) = mpsc::channel(1);
         tokio::select! {
             summary = pipeline::run(&config, jobs, Stop::never(), events) => summary,

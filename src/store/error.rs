@@ -25,6 +25,8 @@ pub enum StoreError {
     Full { path: PathBuf, source: rusqlite::Error },
     #[error("{} can't be written; give this user the right to, or choose another home", .path.display())]
     ReadOnly { path: PathBuf, source: rusqlite::Error },
+    #[error("{} can't be written, and copying it to read it failed; set TMPDIR to a folder with room", .path.display())]
+    Copy { path: PathBuf, source: io::Error },
     #[error("another process keeps {} locked; wait for it or end it, then run again", .path.display())]
     Busy { path: PathBuf, source: rusqlite::Error },
     #[error("failed to {doing} in {}", .path.display())]

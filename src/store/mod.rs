@@ -8,6 +8,7 @@ mod error;
 mod packed;
 mod plan;
 mod read;
+mod readonly;
 mod runs;
 mod schema;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
 
 pub use error::StoreError;
 pub use plan::ExperimentRecord;
@@ -33,6 +35,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Store {
     path: PathBuf,
     connection: Connection,
+    /// What is read in place of the database, if it is.
+    _copy: Option<TempDir>,
 }
 
 impl Store {
@@ -44,9 +48,15 @@ impl Store {
         Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }
 
-    /// Opens the database at `path`; none if there is none.
+    /// Opens the database at `path`; none if there is none. One that this user can't write to is opened for reading.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
-        if path.exists() { Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Some) } else { Ok(None) }
+        if !path.exists() {
+            return Ok(None);
+        }
+        match Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+            Err(StoreError::ReadOnly { .. }) => readonly::open(path).map(Some),
+            opened => opened.map(Some),
+        }
     }
 
     /// Starts the thread that keeps results, on a connection of its own.
@@ -59,7 +69,7 @@ impl Store {
             .map_err(StoreError::sql(path, "open the database"))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(StoreError::sql(path, "set up a connection"))?;
         schema::prepare(&mut connection, path)?;
-        Ok(Self { path: path.to_owned(), connection })
+        Ok(Self { path: path.to_owned(), connection, _copy: None })
     }
 
     fn sql(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytesize::ByteSize;
@@ -10,9 +11,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Store, StoreError, packed};
 use crate::compare::{CrateResults, OpResult, Results};
+use crate::libtest::Tests;
 use crate::ops::Tally;
 use crate::outcome::{Outcome, OutcomeKind};
-use crate::plan::{Attempts, BadFingerprint, Fingerprint, LogId, Step};
+use crate::plan::{Attempt, Attempts, BadFingerprint, Fingerprint, LogId, Step};
 use crate::sandbox::Output;
 use crate::toolchain::Toolchain;
 
@@ -34,6 +36,11 @@ pub struct Overview {
     /// How many of them have a result.
     pub finished: u64,
 }
+
+/// Whether a result `r` has tests, and those of its crate failed somewhere: only then they have a say in a verdict.
+const TESTS_DECIDE: &str = "(r.tests IS NOT NULL AND (r.crate, coalesce(r.version, '')) IN (
+    SELECT f.crate, coalesce(f.version, '') FROM results f
+    WHERE f.experiment = r.experiment AND f.tests IS NOT NULL AND f.kind = 'failed'))";
 
 impl Store {
     /// All experiments, the one that changed last first.
@@ -67,15 +74,16 @@ impl Store {
         Ok(overviews)
     }
 
-    /// What came of every step that ever ran, in its last attempt, also of steps that are no longer planned. One that passed
-    /// and failed, on the same toolchain, passed.
+    /// What came of every step that ever ran, in its last attempt at all of it, also of steps that are no longer planned.
+    /// One that passed and failed, on the same toolchain, passed.
     pub fn finished(&self, name: &str) -> Result<HashMap<Fingerprint, Outcome>, StoreError> {
         let doing = "read what is finished";
         let mut statement = self
             .connection
             .prepare(
                 "SELECT fingerprint, outcome FROM results
-                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) ORDER BY fingerprint, attempt",
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND NOT partial
+                 ORDER BY fingerprint, attempt",
             )
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
@@ -95,30 +103,63 @@ impl Store {
         Ok(finished)
     }
 
-    /// What came of the steps that have run more than once, each time.
-    pub fn repeated(&self, name: &str) -> Result<HashMap<Fingerprint, Attempts>, StoreError> {
-        let doing = "read what was repeated";
+    /// When each step that has a result began, in its first attempt.
+    pub fn started(&self, name: &str) -> Result<HashMap<Fingerprint, SystemTime>, StoreError> {
+        let doing = "read when steps began";
         let mut statement = self
             .connection
             .prepare(
-                "SELECT fingerprint, attempt, outcome FROM results AS r
-                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND EXISTS (
-                     SELECT 1 FROM results
-                     WHERE experiment = r.experiment AND fingerprint = r.fingerprint AND attempt > 1
-                 ) ORDER BY fingerprint, attempt",
+                "SELECT fingerprint, started FROM results
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND attempt = 1",
             )
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
-        let mut repeated: HashMap<_, Attempts> = HashMap::new();
+        let mut started = HashMap::new();
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
-            let attempt = (row.get(1).map_err(self.sql(doing))?, self.decode(row, 2, "outcome")?);
-            repeated.entry(self.fingerprint(row, 0)?).or_default().push(attempt);
+            started.insert(self.fingerprint(row, 0)?, time(row, 1).map_err(self.sql(doing))?);
         }
-        Ok(repeated)
+        Ok(started)
     }
 
-    /// The plan of the experiment's latest run with all results there are; none if it never began.
+    /// What came, each time, of the steps that have run more than once, and of the tests of crates some of which failed.
+    pub fn attempts(&self, name: &str) -> Result<HashMap<Fingerprint, Attempts>, StoreError> {
+        let doing = "read what was repeated";
+        let mut statement = self
+            .connection
+            .prepare(&format!(
+                "SELECT fingerprint, attempt, outcome, tests, tests_bytes FROM results AS r
+                     WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND (EXISTS (
+                         SELECT 1 FROM results
+                         WHERE experiment = r.experiment AND fingerprint = r.fingerprint AND attempt > 1
+                     ) OR {TESTS_DECIDE}) ORDER BY fingerprint, attempt"
+            ))
+            .map_err(self.sql(doing))?;
+        let mut rows = statement.query([name]).map_err(self.sql(doing))?;
+        let mut attempts: HashMap<_, Attempts> = HashMap::new();
+        while let Some(row) = rows.next().map_err(self.sql(doing))? {
+            let attempt = Attempt {
+                number: row.get(1).map_err(self.sql(doing))?,
+                outcome: self.decode(row, 2, "outcome")?,
+                tests: self.tests(row, 3)?,
+            };
+            attempts.entry(self.fingerprint(row, 0)?).or_default().push(attempt);
+        }
+        Ok(attempts)
+    }
+
+    /// The plan of the experiment's latest run with all results there are; none if it never began. Of single tests, only
+    /// those that verdicts need.
     pub fn results(&self, name: &str) -> Result<Option<Results>, StoreError> {
+        self.results_with(name, &format!("r.tests IS NOT NULL AND {TESTS_DECIDE}"))
+    }
+
+    /// The same with all single tests.
+    pub fn results_with_tests(&self, name: &str) -> Result<Option<Results>, StoreError> {
+        self.results_with(name, "r.tests IS NOT NULL")
+    }
+
+    /// `tests`: which of the results `r` have their tests read, in SQL.
+    fn results_with(&self, name: &str, tests: &str) -> Result<Option<Results>, StoreError> {
         let doing = "read the results";
         // One transaction, so that a plan that is replaced meanwhile is seen either before or after.
         let transaction = self.connection.unchecked_transaction().map_err(self.sql(doing))?;
@@ -130,7 +171,7 @@ impl Store {
             .map_err(self.sql(doing))?;
         let Some((id, toolchains, notes)) = header else { return Ok(None) };
         let mut crates = self.planned_crates(&transaction, id)?;
-        self.fill_in_steps(&transaction, id, &mut crates)?;
+        self.fill_in_steps(&transaction, id, tests, &mut crates)?;
         Ok(Some(Results {
             experiment: name.to_owned(),
             toolchains: parse(&self.path, &toolchains, "toolchain list")?,
@@ -157,18 +198,20 @@ impl Store {
         &self,
         transaction: &Transaction<'_>,
         id: i64,
+        tests: &str,
         crates: &mut [CrateResults],
     ) -> Result<(), StoreError> {
         let doing = "read the steps";
         let mut statement = transaction
-            .prepare(
+            .prepare(&format!(
                 "SELECT s.crate, s.op, s.toolchain, coalesce(r.attempt, s.attempt), s.fingerprint,
                      r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker,
-                     r.compiled, r.reused, r.in_op, r.again
+                     r.compiled, r.reused, r.in_op, r.again,
+                     CASE WHEN {tests} THEN r.tests END, r.tests_bytes
                  FROM steps s LEFT JOIN results r
                      ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint
                  WHERE s.experiment = ? ORDER BY s.crate, s.position, r.attempt",
-            )
+            ))
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([id]).map_err(self.sql(doing))?;
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
@@ -208,6 +251,7 @@ impl Store {
                 in_op: row.get::<_, u32>(14).map_err(self.sql(doing))? as usize,
                 again: row.get::<_, u32>(15).map_err(self.sql(doing))? as usize,
             },
+            tests: self.tests(row, 16)?,
         })
     }
 
@@ -261,6 +305,15 @@ impl Store {
                 packed::unpack(&content, size).map_err(StoreError::unreadable(&self.path, "lockfile"))
             })
             .transpose()
+    }
+
+    /// The tests of a result: a packed column, and the one after it with the size.
+    fn tests(&self, row: &Row<'_>, column: usize) -> Result<Option<Arc<Tests>>, StoreError> {
+        let packed: Option<Vec<u8>> = row.get(column).map_err(self.sql("read tests"))?;
+        let Some(packed) = packed else { return Ok(None) };
+        let size = count(row, column + 1).map_err(self.sql("read tests"))?;
+        let json = packed::unpack(&packed, size).map_err(StoreError::unreadable(&self.path, "tests"))?;
+        serde_json::from_slice(&json).map(Some).map_err(StoreError::unreadable(&self.path, "tests"))
     }
 
     fn fingerprint(&self, row: &Row<'_>, column: usize) -> Result<Fingerprint, StoreError> {

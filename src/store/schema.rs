@@ -17,7 +17,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("003_settings.sql"),
     include_str!("004_units.sql"),
     include_str!("005_removal.sql"),
-    include_str!("006_in_op.sql"),
+    include_str!("006_tests.sql"),
+    include_str!("007_in_op.sql"),
 ];
 
 /// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
@@ -123,6 +124,21 @@ mod tests {
     }
 
     #[test]
+    fn results_of_an_older_maar_have_no_tests_and_speak_for_their_ops() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, Path::new("db"), &MIGRATIONS[..5]).unwrap();
+        let old = "INSERT INTO experiments VALUES (1, 'x', 0, 0, '[]', '[]', NULL);
+            INSERT INTO results (experiment, fingerprint, attempt, crate, op, stage, kind, outcome, started, queued, wall,
+                cpu, worker) VALUES (1, 'f', 1, 'a', 'test', 'test', 'passed', '\"Passed\"', 0, 0, 0, 0, 0);";
+        connection.execute_batch(old).unwrap();
+        migrate(&mut connection, Path::new("db"), &MIGRATIONS[..6]).unwrap();
+        let tests = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let tests: (Option<Vec<u8>>, i64) =
+            connection.query_row("SELECT tests, partial FROM results", [], tests).unwrap();
+        assert_eq!(tests, (None, 0));
+    }
+
+    #[test]
     fn a_migration_that_fails_leaves_the_schema_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         let broken = "CREATE TABLE a (x); CREATE TABLE a (x);";
@@ -134,11 +150,11 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_and_named() {
         let mut connection = Connection::open_in_memory().unwrap();
-        connection.pragma_update(None, "user_version", 7).unwrap();
+        connection.pragma_update(None, "user_version", 8).unwrap();
         let error = prepare(&mut connection, Path::new("home/maar.db")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "home/maar.db was written by a newer maar (schema 7, this one knows up to 6); \
+            "home/maar.db was written by a newer maar (schema 8, this one knows up to 7); \
              use that one, or another home"
         );
     }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::{ExperimentRecord, Record, RunCost, Store, StoreError, Writer};
 use crate::compare::{CrateResults, sample};
 use crate::ops::{Op, Stage};
-use crate::plan::CratePlan;
+use crate::plan::{Attempt, CratePlan, Fingerprint};
 use crate::sandbox::Output;
 use crate::schedule::Recorded;
 
@@ -187,8 +187,9 @@ async fn a_repetition_is_kept_beside_what_it_repeats_until_that_runs_anew() {
     let build = |record: &Record| (record.step.log_id(), Some(record.result.clone()));
     assert_eq!(shown[1..3], [build(&first[1]), build(&again)]);
     assert_eq!(store.finished("sample").unwrap()[&again.step.fingerprint], crate::outcome::Outcome::Passed);
-    let attempts = vec![(1, first[1].result.outcome.clone()), (2, crate::outcome::Outcome::Passed)];
-    assert_eq!(store.repeated("sample").unwrap(), [(again.step.fingerprint, attempts)].into());
+    let attempt = |number, outcome| Attempt { number, outcome, tests: None };
+    let attempts = vec![attempt(1, first[1].result.outcome.clone()), attempt(2, crate::outcome::Outcome::Passed)];
+    assert_eq!(store.attempts("sample").unwrap(), [(again.step.fingerprint, attempts)].into());
     assert_eq!(store.log("sample", again.step.log_id()).unwrap(), Some(again.output.clone()));
 
     // What passed once is no reason to leave later ops alone.
@@ -199,7 +200,43 @@ async fn a_repetition_is_kept_beside_what_it_repeats_until_that_runs_anew() {
 
     append_all(&writer, vec![first[1].clone()]).await;
     assert_eq!(store.results("sample").unwrap().unwrap().crates, crates);
-    assert!(store.repeated("sample").unwrap().is_empty());
+    assert!(store.attempts("sample").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn single_tests_are_read_where_verdicts_need_them_or_all_are_asked_for() {
+    let home = Home::new();
+    let mut store = home.open();
+    let mut fine = sample::tested(&[&["p a+ b~"]]);
+    fine.krate.id.name = "fine".parse().unwrap();
+    fine.steps.iter_mut().for_each(|(step, _)| step.fingerprint = Fingerprint::of(&format!("fine {step:?}")));
+    let failed = sample::tested(&[&["p a+", "p% a+"], &["f a-", "f% a-"]]);
+    let crates = [fine, failed];
+    let planned = crates.clone().map(|mut krate| {
+        krate.steps.retain(|(step, _)| step.attempt == 1);
+        krate
+    });
+    begin(&mut store, "sample", &planned);
+    append_all(&store.writer().unwrap(), records("sample", &crates)).await;
+
+    let mut all = store.results_with_tests("sample").unwrap().unwrap().crates;
+    assert_eq!(all[0], crates[0]);
+    let needed = store.results("sample").unwrap().unwrap().crates;
+    assert_eq!(needed[1], all[1]);
+    all[0].steps.iter_mut().filter_map(|(_, result)| result.as_mut()).for_each(|result| result.tests = None);
+    assert_eq!(needed[0], all[0]);
+
+    let test = |krate: &CrateResults| krate.steps.last().unwrap().0.fingerprint;
+    let attempts = store.attempts("sample").unwrap();
+    assert!(!attempts.contains_key(&test(&crates[0])));
+    let tests: Vec<bool> = attempts[&test(&crates[1])].iter().map(|attempt| attempt.tests.is_some()).collect();
+    assert_eq!(tests, [true, true]);
+    // Some tests that pass alone don't make the op pass.
+    let mut alone = records("sample", &crates).pop().unwrap();
+    alone.step.attempt = 3;
+    alone.result.outcome = crate::outcome::Outcome::Passed;
+    append_all(&store.writer().unwrap(), vec![alone]).await;
+    assert_eq!(store.finished("sample").unwrap()[&test(&crates[1])].kind(), crate::outcome::OutcomeKind::Failed);
 }
 
 #[tokio::test]

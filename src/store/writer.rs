@@ -11,6 +11,7 @@ use rusqlite::{Statement, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::packed::pack;
+use super::plan::json;
 use super::{Store, StoreError, epoch_millis, micros};
 use crate::compare::OpResult;
 use crate::krate::CrateId;
@@ -130,7 +131,7 @@ fn keep_all(mut store: Store, receiver: &Receiver<Message>) -> Result<(), StoreE
 
 /// Commits `first` and what is waiting behind it, then answers who asked for a flush.
 fn keep_batch(store: &mut Store, first: Message, receiver: &Receiver<Message>) -> Result<(), StoreError> {
-    let Store { path, connection } = store;
+    let Store { path, connection, .. } = store;
     let failed = || StoreError::sql(path, "keep results");
     let mut flushes = Vec::new();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed())?;
@@ -174,14 +175,14 @@ impl<'t> Inserts<'t> {
             result: transaction.prepare(
                 "INSERT INTO results (experiment, fingerprint, attempt, crate, version, op, stage, toolchain,
                      toolchain_identity, kind, outcome, reason, started, queued, wall, cpu, peak_memory, worker,
-                     compiled, reused, in_op, again)
+                     compiled, reused, in_op, again, tests, tests_bytes, partial)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                     ?20, ?21, ?22)
+                     ?20, ?21, ?22, ?23, ?24, ?25)
                  ON CONFLICT (experiment, fingerprint, attempt) DO UPDATE SET
                      crate = ?4, version = ?5, op = ?6, stage = ?7, toolchain = ?8, toolchain_identity = ?9,
                      kind = ?10, outcome = ?11, reason = ?12, started = ?13, queued = ?14, wall = ?15, cpu = ?16,
-                     peak_memory = ?17, worker = ?18, compiled = ?19, reused = ?20,
-                     in_op = ?21, again = ?22
+                     peak_memory = ?17, worker = ?18, compiled = ?19, reused = ?20, in_op = ?21, again = ?22,
+                     tests = ?23, tests_bytes = ?24, partial = ?25
                  RETURNING id",
             )?,
             outdated: transaction
@@ -202,8 +203,8 @@ impl<'t> Inserts<'t> {
         let Record { step, krate, result, output, .. } = record;
         let now = epoch_millis(SystemTime::now());
         let experiment: i64 = self.touch.query_row(params![now, record.experiment], |row| row.get(0))?;
-        let outcome = serde_json::to_string(&result.outcome)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let outcome = json(&result.outcome)?;
+        let tests = result.tests.as_deref().map(json).transpose()?;
         // A repetition is of the attempts before it. When one of those runs anew, it says nothing any more.
         self.outdated.execute(params![experiment, step.fingerprint.to_string(), step.attempt])?;
         let id: i64 = self.result.query_row(
@@ -230,6 +231,9 @@ impl<'t> Inserts<'t> {
                 result.units.reused as i64,
                 result.units.in_op as i64,
                 result.units.again as i64,
+                tests.as_ref().map(|tests| pack(tests.as_bytes())),
+                tests.as_ref().map(|tests| tests.len() as i64),
+                result.is_partial(),
             ],
             |row| row.get(0),
         )?;

@@ -1,7 +1,7 @@
 //! Finds installed toolchains: through rustup where there is one, else the rustc in `PATH`.
 //!
-//! Never installs or downloads anything, and says which command would. The current folder has no say: `program` runs
-//! whatever is run here elsewhere.
+//! Never installs or downloads anything; errors name the command that would. The current folder has no influence:
+//! `program` runs every command in another folder.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +19,7 @@ pub enum ToolchainError {
     /// rustup has no toolchain of that name.
     #[error("toolchain `{spec}` is not installed{}; `rustup toolchain install {spec}` installs it", meant(.nearest))]
     NotInstalled {
-        /// What the user wrote.
+        /// The user's spec.
         spec: ToolchainSpec,
         /// The installed toolchain that may have been meant.
         nearest: Option<String>,
@@ -29,7 +29,7 @@ pub enum ToolchainError {
         "toolchain `{0}` can't be looked up: there is no `rustup` in PATH; without it only the active rustc is known"
     )]
     NoRustup(ToolchainSpec),
-    /// There is no compiler at all.
+    /// The host has no compiler.
     #[error("no active toolchain: there is no `rustc` in PATH; install rustup, or a rustc with its cargo")]
     NoRustc,
     /// The toolchain lacks a program.
@@ -42,7 +42,7 @@ pub enum ToolchainError {
         /// Where it was looked for.
         folder: PathBuf,
     },
-    /// A command of the toolchain's couldn't be started.
+    /// A command of the toolchain couldn't be started.
     #[error("failed to run `{command}`: {source}")]
     Start {
         /// The command line.
@@ -50,20 +50,20 @@ pub enum ToolchainError {
         /// Why.
         source: io::Error,
     },
-    /// A command of the toolchain's failed.
+    /// A command of the toolchain failed.
     #[error("`{command}` failed: {message}")]
     Failed {
         /// The command line.
         command: String,
-        /// What it printed.
+        /// Its output.
         message: String,
     },
-    /// A command of the toolchain's printed something else than expected.
-    #[error("`{command}` printed `{}`, which is no version of rustc", .output.escape_debug())]
+    /// A command of the toolchain printed unexpected output.
+    #[error("`{command}` printed `{}`, expected a version of rustc", .output.escape_debug())]
     Unreadable {
         /// The command line.
         command: String,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
 }
@@ -137,12 +137,12 @@ fn inspect(spec: ToolchainSpec, sysroot: &Path) -> Result<Toolchain, ToolchainEr
     Ok(Toolchain { spec, version, identity, sysroot })
 }
 
-/// Whether rustup installed it from a channel, whose manifest it keeps there: then its version says which it is.
+/// Whether rustup installed it from a channel, whose manifest it keeps there: then its version identifies it.
 fn is_released(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib/multirust-channel-manifest.toml").is_file()
 }
 
-/// When a toolchain of one's own was built: its version stays `1.98.0-dev` from one build to the next.
+/// The build time of a local toolchain: its version stays `1.98.0-dev` from one build to the next.
 fn built(sysroot: &Path) -> String {
     let drivers = std::fs::read_dir(sysroot.join("lib")).into_iter().flatten().flatten();
     let driver = drivers.map(|entry| entry.path()).find(|path| {

@@ -36,7 +36,7 @@ fn run_in(program: &str, args: &[&str], entries: &[PathBuf], env: &[(&str, &str)
     Command::new(found)
         .args(args)
         .current_dir(NEUTRAL)
-        // What it starts in its turn is found the same way.
+        // Its child processes find programs the same way.
         .env("PATH", path)
         .env("PWD", NEUTRAL)
         .env("RUSTUP_AUTO_INSTALL", "0")

@@ -1,4 +1,4 @@
-//! What a command in a container sees and can change.
+//! The things that a command in a container sees and can change.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use maar::sandbox::{End, MountKind, Network};
 use crate::bench::{Bench, block_on, text};
 use crate::setup::{daemon, docker};
 
-/// Runs scripts in one container and asserts what each prints; all succeed.
+/// Runs scripts in one container and asserts the output of each; all succeed.
 async fn prints(bench: &Bench, cases: &[(&str, &str)]) {
     for (script, printed) in cases {
         let exit = bench.run(script).await;
@@ -23,7 +23,7 @@ fn a_command_is_nobody_and_can_become_nobody_else() {
     }
     block_on(async {
         let bench = docker().await;
-        let owner = bench.sandbox.owner();
+        let owner = bench.spec.user.owner();
         prints(
             &bench,
             &[

@@ -1,4 +1,4 @@
-//! Nothing outlives what it belongs to: no process and no container.
+//! No process or container outlives its owner.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use maar::stop::Stop;
 use crate::bench::{Bench, block_on, text};
 use crate::setup::{client, connect, containers_of, daemon, docker, on};
 
-/// Names the word on the command line of what a driver runs: this test program, started once more to be killed.
+/// Names the word on the command line of a driver's child: this test program, started again to be killed.
 const DRIVER: &str = "MAAR_TEST_DOCKER_DRIVER";
 
 fn is_running(word: &str) -> bool {

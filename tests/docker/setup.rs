@@ -15,7 +15,8 @@ use crate::bench::{Bench, bench, helper};
 /// An image of links and mount points: programs are the host's, mounted.
 pub(crate) const IMAGE: &str = "maar-test";
 
-/// The socket of the host's daemon; none, said in one line, where there is none that we may use and CI doesn't ask.
+/// The socket of the host's daemon; `None`, with a printed line, where no usable daemon answers and CI doesn't require
+/// one.
 pub(crate) fn daemon() -> Option<()> {
     match UnixStream::connect("/var/run/docker.sock") {
         Ok(_) => Some(()),
@@ -31,7 +32,7 @@ pub(crate) fn client() -> Client {
     Client::connect_with_unix("/var/run/docker.sock", 60, bollard::API_DEFAULT_VERSION).unwrap()
 }
 
-/// A Docker sandbox with a writable folder of the host's at `/work`.
+/// A Docker sandbox with a writable folder of the host at `/work`.
 pub(crate) async fn docker() -> Bench {
     import(&client(), IMAGE).await;
     on(connect(IMAGE).await.unwrap())
@@ -80,7 +81,7 @@ pub(crate) async fn import(client: &Client, name: &str) {
     let _: Vec<_> = client.create_image(Some(options), Some(body), None).try_collect().await.unwrap();
 }
 
-/// The containers of a process, whatever their state.
+/// The containers of a process, in any state.
 pub(crate) async fn containers_of(client: &Client, pid: u32) -> Vec<String> {
     let client = client.clone().negotiate_version().await.unwrap();
     let options = ListContainersOptionsBuilder::new().all(true).build();

@@ -1,4 +1,4 @@
-//! What a run says of itself: its figures, its trace, and what it would take elsewhere.
+//! A run's account of itself: its figures, its trace, and its time on other machines.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Running again: what is done once, what is done anew, and which dependencies a lockfile gives.
+//! Running again: the steps that are reused, the steps that are repeated, and the dependencies from a lockfile.
 
 use std::fs;
 
@@ -81,8 +81,8 @@ fn a_packaged_lockfile_is_kept_completed_or_refused() {
         world.verdicts("locks"),
         [
             "up-to-date@1.0.0 pass",
-            // What it lacked is the newest, which lacks what the crate uses.
-            "out-of-date@1.0.0 build-fail: build@stable: does not compile: E0432",
+            // The missing package is the newest, which lacks an item that the crate uses.
+            "out-of-date@1.0.0 build-fail: build@stable: does not compile: E0432: unresolved import `versioned::OLD`",
             "garbled@1.0.0 broken: prepare: bad lockfile: TOML parse error at line 1, column 11",
             "without@1.0.0 pass",
         ]

@@ -1,4 +1,4 @@
-//! Archives and manifests that nobody can build: the crate is broken, the host is not to blame, and the rest runs.
+//! Archives and manifests that cargo can't build: the crate is broken, the host is not to blame, and the rest runs.
 
 use std::os::unix::fs::symlink;
 

@@ -1,4 +1,4 @@
-//! One crate for everything that can come of a crate, each with its verdict on stable and nightly.
+//! One crate for every outcome of a crate, each with its verdict on stable and nightly.
 
 use std::io::Write;
 
@@ -9,9 +9,9 @@ use maar::registry::Checksum;
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
-/// A crate, what the experiment says of it, and what must come of it on stable and nightly.
+/// A crate, its settings in the experiment, and its expected outcomes on stable and nightly.
 pub(crate) struct Case {
-    /// What the registry has, if anything.
+    /// The crate in the registry, if it is there.
     pub(crate) published: Option<Fixture>,
     pub(crate) selection: String,
     /// The lines of its `[crate.NAME]`.
@@ -26,7 +26,7 @@ fn case(fixture: Fixture) -> Case {
     Case { published: Some(fixture), ..selected(&selection) }
 }
 
-/// A selection of whatever there is.
+/// A selection of the crate.
 fn selected(selection: &str) -> Case {
     Case { published: None, selection: selection.to_owned(), settings: String::new(), verdict: String::new() }
 }
@@ -47,7 +47,7 @@ impl Case {
         self.verdict.split([' ', ':']).nth(1).unwrap()
     }
 
-    /// What must come of it on stable and on nightly.
+    /// The expected outcomes on stable and on nightly.
     pub(crate) fn outcomes(&self) -> [&str; 2] {
         match self.kind() {
             "pass" => ["passed"; 2],
@@ -150,29 +150,31 @@ fn sources() -> Vec<Case> {
         case(krate("passes").lib("/// ```\n/// assert_eq!(passes::two(), 2);\n/// ```\npub fn two() -> u8 { 2 }"))
             .gets("pass"),
         case(krate("does-not-compile").lib("pub fn two() -> u8 { \"2\" }"))
-            .gets("build-fail: build@stable: does not compile: E0308"),
+            .gets("build-fail: build@stable: does not compile: E0308: mismatched types"),
         case(krate("fails-its-tests").lib("#[test] fn adds() { assert_eq!(1 + 1, 3); }\n#[test] fn subtracts() {}"))
             .gets("test-fail: test@stable: tests failed: adds"),
         case(krate("aborts").lib("#[test] fn aborts() { std::process::abort(); }"))
-            .gets("test-fail: test@stable: killed by SIGABRT"),
+            .gets("test-fail: test@stable: tests of the library: killed by SIGABRT"),
         // No compiler will ever stabilise this feature, which is its own.
-        case(krate("needs-nightly").lib("#![feature(rustc_attrs)]"))
-            .gets("fixed: build@stable: does not compile: E0554"),
+        case(krate("needs-nightly").lib("#![feature(rustc_attrs)]")).gets(
+            "fixed: build@stable: does not compile: E0554: `#![feature]` may not be used on the stable release channel",
+        ),
         case(
             krate("breaks-on-nightly")
                 .file("build.rs", NIGHTLY_CFG)
                 .lib("#[cfg(nightly)] compile_error!(\"a regression\");"),
         )
-        .gets("regressed: build@nightly: does not compile"),
+        .gets("regressed: build@nightly: does not compile: a regression"),
         case(
             krate("fails-on-nightly")
                 .file("build.rs", NIGHTLY_CFG)
                 .lib("#[test] fn is_stable() { assert!(cfg!(not(nightly))); }"),
         )
         .gets("regressed: test@nightly: tests failed: is_stable"),
-        // Whatever is shared with other crates is no reason for a regression: it isn't shared when that is repeated.
+        // Layers of other crates can't cause a regression: the repetition shares nothing.
         case(
             krate("fails-on-shared-nightly")
+                .dep("versioned", "1")
                 .file("build.rs", NIGHTLY_CFG)
                 .lib("#[test] fn is_alone() { assert!(!cfg!(all(nightly, shared))); }"),
         )
@@ -180,6 +182,7 @@ fn sources() -> Vec<Case> {
         // What fails on the one first, and on the other when it is repeated, is neither a regression nor a fix.
         case(
             krate("fails-by-turns")
+                .dep("versioned", "1")
                 .file("build.rs", NIGHTLY_CFG)
                 .lib("#[test] fn takes_turns() { assert_ne!(cfg!(nightly), cfg!(shared)); }"),
         )
@@ -207,13 +210,13 @@ fn main() {
         println!("cargo::rustc-cfg=nightly");
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    if mounts.lines().any(|line| line.contains(" /target ") && line.contains(" - overlay ")) {
+    if mounts.lines().any(|line| line.contains(" /crate/target ") && line.contains(" - overlay ")) {
         println!("cargo::rustc-cfg=shared");
     }
 }
 "#;
 
-/// What the registry has, and what lockfiles say of it.
+/// The crate in the registry, and its line in lockfiles.
 fn dependencies() -> Vec<Case> {
     let locked = krate("locked").dep("versioned", "1").lib(
         "#[test] fn has_the_expected_dependency() {
@@ -229,9 +232,11 @@ fn dependencies() -> Vec<Case> {
         ),
         case(krate("needs-the-future").dep("versioned", "99")).gets(
             "broken: prepare: dependencies can't be resolved: \
-             failed to select a version for the requirement `versioned = \"^99\"`",
+             failed to select a version for the requirement `versioned = \"^99\"`: \
+             candidate versions found which didn't match: 1.1.0, 1.0.0",
         ),
-        case(krate("withdrawn").yanked()).is("withdrawn broken: every version of `withdrawn` is yanked"),
+        case(krate("withdrawn").yanked())
+            .is("withdrawn broken: every version of `withdrawn` is yanked; `withdrawn@1.0.0` selects one all the same"),
         selected("withdrawn@1.0.0").gets("pass"),
         selected("nobody").gets("broken: no crate named `nobody` in the registry"),
         selected("passes@9.9.9").gets("broken: `passes` has no version 9.9.9; the newest is 1.0.0"),
@@ -240,8 +245,7 @@ fn dependencies() -> Vec<Case> {
             .gets("pass"),
         case(krate("garbled-lockfile").file("Cargo.lock", "[[package]\n???")).gets("pass"),
         case(krate("climbs-out").tarball(&hostile_tarball())).gets(
-            "broken: prepare: bad archive: the tarball of climbs-out-1.0.0: \
-             `climbs-out-1.0.0/../../escaped` is not in `climbs-out-1.0.0/`",
+            "broken: prepare: bad archive: the tarball of climbs-out-1.0.0: `../escaped` is not in `climbs-out-1.0.0/`",
         ),
         damaged(),
         selected("path:from-git").is("from-git@1.0.0 inconclusive: prepare: \
@@ -276,7 +280,7 @@ fn stale_lockfile(name: &str) -> String {
 /// A file outside its own folder, which tar's builder would refuse to write.
 fn hostile_tarball() -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
-    let name = b"climbs-out-1.0.0/../../escaped";
+    let name = b"../escaped";
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
     header.set_entry_type(tar::EntryType::Regular);
     header.set_size(0);
@@ -295,7 +299,7 @@ fn limits() -> Vec<Case> {
         case(krate("hangs").lib("#[test] fn hangs() { std::thread::sleep(std::time::Duration::from_secs(3600)); }"))
             .settings("limits = { idle-timeout = \"2s\" }")
             .gets("inconclusive: test@stable: no output and no CPU use for 2s"),
-        // Building it takes what it takes: only the op that runs the test is short of time.
+        // Building it has enough time: only the op that runs the test is short of it.
         case(krate("spins").lib("#[test] fn spins() { loop { std::hint::spin_loop(); } }"))
             .settings("ops = [\"prepare\", \"build-tests\", \"hasty-test\"]")
             .gets("inconclusive: hasty-test@stable: still running after 2s"),
@@ -315,10 +319,10 @@ fn limits() -> Vec<Case> {
     ]
 }
 
-/// Sixteen bytes that nobody knows to be no manifest before having read all of them.
+/// Sixteen bytes that turn out not to be a manifest only when all are read.
 const HUGE_MANIFEST: &str = "[[b]]\n[[c]]\nd=0\n";
 
-/// Stays, because what a command takes is looked at from time to time.
+/// Stays, because a command's memory is sampled from time to time.
 const FILL: &str = r#"
 fn main() {
     std::fs::write(std::env::var("OUT_DIR").unwrap() + "/big", vec![7; 64 << 20]).unwrap();
@@ -338,18 +342,20 @@ fn floods() {
 }
 "#;
 
-/// What the sandbox keeps from crates, and what it leaves to them.
+/// The things that the sandbox denies crates, and those that it allows.
 fn sandbox(port: &str) -> Vec<Case> {
     vec![
         case(krate("needs-network").lib(NETWORK))
             .settings(&format!("env = {{ PORT = \"{port}\", RUST_TEST_THREADS = \"1\" }}"))
-            .gets("test-fail: test@stable: tests failed: reaches_others, reaches_the_host"),
+            .gets(
+                "test-fail: test@stable: tests failed: reaches_others, reaches_the_host (not in the cell: the network)",
+            ),
         case(
             krate("writes-beside-its-sources")
                 .file("build.rs", WRITES)
                 .lib("mod generated;\n#[test] fn was_generated() { assert_eq!(generated::ANSWER, 42); }"),
         )
-        // The digests tell whether the second toolchain sees what the first one's build wrote.
+        // The digests show whether the second toolchain sees files of the first one's build.
         .settings("ops = [\"prepare\", \"digest\", \"build\", \"test\"]")
         .gets("pass"),
         case(
@@ -388,7 +394,7 @@ fn main() {
 }
 "#;
 
-/// What the experiment's file says of a crate.
+/// The settings of a crate in the experiment's file.
 fn settings() -> Vec<Case> {
     let failing = "#[test] fn fails() { panic!(); }";
     vec![

@@ -1,4 +1,4 @@
-//! A git host on loopback: https with a certificate of its own, one repository, served by the host's git.
+//! A git host on loopback: https with its own certificate, one repository, served by the host's git.
 //!
 //! Speaks as much of git's smart protocol as a fetch needs, one request a connection.
 
@@ -88,9 +88,9 @@ fn upload_pack(folder: &Path, flags: &[&str], input: &[u8]) -> Vec<u8> {
     child.wait_with_output().unwrap().stdout
 }
 
-/// Makes a repository of what is in a folder.
+/// Makes a repository from a folder.
 ///
-/// Where `module` names one, it has a submodule there, at a commit that nobody has.
+/// Where `module` names one, it has a submodule there, at a commit that doesn't exist.
 pub(crate) fn commit(folder: &Path, module: Option<&str>) {
     let module = module.map(|path| format!("160000,{},{path}", "1".repeat(40)));
     let link = module.as_deref().map(|module| ["update-index", "--add", "--cacheinfo", module]);
@@ -101,7 +101,7 @@ pub(crate) fn commit(folder: &Path, module: Option<&str>) {
     }
 }
 
-/// git, with nothing of the user's.
+/// git, without the user's configuration.
 fn git(folder: &Path) -> Command {
     let mut command = Command::new("git");
     command.args(["-c", "safe.directory=*", "-c", "user.name=maar", "-c", "user.email=maar@example.org"]);
@@ -109,7 +109,7 @@ fn git(folder: &Path) -> Command {
     command
 }
 
-/// Whether this host has git; says so if not.
+/// Whether this host has git; prints a line if not.
 pub(crate) fn is_git_here(world: PathBuf) -> bool {
     let found = git(&world).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
     if !found {

@@ -46,7 +46,8 @@ enum Kind {
 
 const KINDS: [Kind; 8] =
     [Kind::Plain, Kind::Plain, Kind::Script, Kind::Script, Kind::Macro, Kind::Spoils, Kind::Leaves, Kind::Peeks];
-const PLACES: [&str; 5] = ["/home/maar/left", "/tmp/left", "/var/tmp/left", "/dev/shm/left", "/target/.left"];
+const PLACES: [&str; 6] =
+    ["/home/maar/left", "/tmp/left", "/var/tmp/left", "/dev/shm/left", "/run/lock/left", "/crate/target/.left"];
 const TARGETS: [&str; 4] = ["", "", "cfg(windows)", "cfg(target_thread_local)"];
 
 /// A package, with the packages that it needs in a build on this host.
@@ -90,7 +91,7 @@ fn package(number: usize, before: &[Package], chance: &mut Chance) -> Package {
             let needed: Vec<String> = closure(&active, before).iter().map(|need| format!("libp{need}-")).collect();
             let spoil = format!(
                 "let needed: &[&str] = &{needed:?};
-                 for file in std::fs::read_dir(\"/target/debug/deps\").into_iter().flatten().flatten() {{
+                 for file in std::fs::read_dir(\"/crate/target/debug/deps\").into_iter().flatten().flatten() {{
                      let name = file.file_name().into_string().unwrap();
                      if name.starts_with(\"libp\") && !needed.iter().any(|need| name.starts_with(need)) {{
                          let _ = std::fs::write(file.path(), concat!(\"SPOI\", \"LED\"));

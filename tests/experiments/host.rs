@@ -1,4 +1,4 @@
-//! What is the host's doing and not a crate's: a registry that is down, a disk that is full. Nothing is lost by it.
+//! Faults of the host, not of a crate: a registry that is down, a disk that is full. No result is lost.
 
 use std::fs;
 
@@ -53,7 +53,7 @@ fn what_the_network_kept_from_a_run_is_done_by_the_next() {
         [
             "before@1.0.0 pass",
             &format!(
-                "tarball@1.0.0 inconclusive: prepare: network: can't fetch {url}dl/tarball/1.0.0/download: the server says 503 Service Unavailable"
+                "tarball@1.0.0 inconclusive: prepare: network: can't fetch {url}dl/tarball/1.0.0/download: the server answered 503 Service Unavailable"
             ),
             "dependency@1.0.0 inconclusive: prepare: network: download of ne/ed/needed failed",
         ]

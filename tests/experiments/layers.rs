@@ -51,13 +51,13 @@ const POISON: &str = r#"
 "#;
 
 fn poisoning(name: &str) -> Fixture {
-    let main = format!("{POISON} fn main() {{ poison(Path::new(\"/target\")); }}");
+    let main = format!("{POISON} fn main() {{ poison(Path::new(\"/crate/target\")); }}");
     Fixture::new(name, "1.0.0").file("build.rs", &main)
 }
 
 /// `script` and `tests`, which poison as a build script that had its dependency compiled before, and as a test.
 pub(crate) fn poisoners() -> [Fixture; 2] {
-    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/target\")); }}");
+    let test = format!("{POISON} #[test] fn run() {{ poison(Path::new(\"/crate/target\")); }}");
     let test = test.replace("pub fn", "#[cfg(test)] fn").replace("    use", "    #[cfg(test)] use");
     [poisoning("script").dep("library", "1"), Fixture::new("tests", "1.0.0").dep("library", "1").lib(&test)]
 }
@@ -70,7 +70,7 @@ pub(crate) fn experiment(world: &World, name: &str, crates: &[&str]) {
 }
 
 /// Runs it with layers and without; gives the verdicts, which must be the same.
-fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
+pub(crate) fn verdicts(world: &World, crates: &[&str]) -> Vec<String> {
     experiment(world, "shared", crates);
     world.run(&[]);
     let shared = world.verdicts("shared");
@@ -284,7 +284,7 @@ fn a_build_script_that_runs_in_every_build_changes_nothing_that_is_compiled_besi
         return;
     }
     // Cargo runs it again wherever it finds it compiled.
-    let script = "println!(\"cargo:rerun-if-changed=/nowhere\"); poison(Path::new(\"/target\"));";
+    let script = "println!(\"cargo:rerun-if-changed=/nowhere\"); poison(Path::new(\"/crate/target\"));";
     let hostile = Fixture::new("hostile", "1.0.0").file("build.rs", &format!("{POISON} fn main() {{ {script} }}"));
     let first = Fixture::new("first", "1.0.0").dep("hostile", "1");
     let later = Fixture::new("later", "1.0.0").dep("hostile", "1").dep("library", "1");
@@ -317,7 +317,9 @@ fn what_a_dependency_sets_up_for_others_works_as_without_layers() {
     let unlucky = Fixture::new("unlucky", "1.0.0").dep("broken-dep", "1").dep("generated", "1");
     let world = World::new([generated, broken, using("one"), using("two"), unlucky]);
     let verdicts = verdicts(&world, &["one", "two", "unlucky"]);
-    let expected = ["one@1.0.0 pass", "two@1.0.0 pass", "unlucky@1.0.0 build-fail: build@stable: does not compile"];
+    let reason = "dependency broken-dep v1.0.0 does not compile: no";
+    let unlucky = format!("unlucky@1.0.0 build-fail: build@stable: {reason}");
+    let expected = ["one@1.0.0 pass", "two@1.0.0 pass", unlucky.as_str()];
     assert_eq!(verdicts, expected);
     let report = world.report("shared");
     assert_eq!(text(&report["crates"][2]["results"][0]["outcome"]), "failed");
@@ -348,14 +350,14 @@ fn a_crate_finds_no_second_copy_of_a_dependency_that_others_wanted_otherwise() {
     if !two_toolchains() {
         return;
     }
-    // As tests do that call rustc with `-L /target/debug/deps`, which fails if there are two of a name.
+    // As tests do that call rustc with `-L /crate/target/debug/deps`, which fails if there are two of a name.
     let using = |name: &str, profile: &str| {
         let package = format!("[package]\nname = {name:?}\nversion = \"1.0.0\"\nedition = \"2021\"\n");
         Fixture::new(name, "1.0.0")
             .manifest(&format!("{package}[dependencies]\nlibrary = \"1\"\n{profile}"))
             .lib(
                 "#[test] fn is_alone() {
-                     let names = std::fs::read_dir(\"/target/debug/deps\").unwrap().map(|entry| entry.unwrap().file_name());
+                     let names = std::fs::read_dir(\"/crate/target/debug/deps\").unwrap().map(|entry| entry.unwrap().file_name());
                      let is_copy = |name: &str| name.starts_with(\"liblibrary-\") && name.ends_with(\".rlib\");
                      assert_eq!(names.filter(|name| is_copy(name.to_str().unwrap())).count(), 1);
                  }",
@@ -379,7 +381,7 @@ fn what_a_build_script_leaves_outside_its_folder_is_there_for_every_crate() {
     );
     let using = |name: &str| {
         Fixture::new(name, "1.0.0").dep("native", "1").dep("library", "1").lib(
-            "#[test] fn is_there() { assert!(std::path::Path::new(\"/target/debug/deps/libnative.so\").exists()); }",
+            "#[test] fn is_there() { assert!(std::path::Path::new(\"/crate/target/debug/deps/libnative.so\").exists()); }",
         )
     };
     let world = World::new([library(), native, using("one"), using("two")]);

@@ -1,6 +1,6 @@
 //! Experiments from end to end: the binary, over crates of our own, from a registry of our own.
 //!
-//! What the parts do in detail is tested where they are; this is what a user sees.
+//! The parts are tested in detail in their own modules; these tests show a user's view.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
 
@@ -9,20 +9,28 @@ mod support;
 
 mod accounting;
 mod again;
+mod asked;
 mod blame;
 mod cases;
 mod commands;
+mod edited_lists;
+mod fidelity;
 mod git_host;
 mod graphs;
 mod host;
 mod layers;
 mod mounts;
 mod network;
+mod owners;
 mod planted;
 mod poison;
+mod promises;
+mod reasons;
 mod shell;
+mod single_tests;
 mod stops;
 mod strangers;
+mod subordinate;
 mod user;
 mod verdicts;
 mod world;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs `work` on a thread whose mounts, and those of the processes it starts, nobody else sees. None where this user
+/// Runs `work` on a thread whose mounts, and those of its child processes, are private. `None` where this user
 /// may not have any; a test that must run then fails.
 pub(crate) fn in_private<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     if !nix::unistd::geteuid().is_root() {
@@ -48,7 +48,7 @@ pub(crate) fn fill(at: &Path) -> PathBuf {
     path
 }
 
-/// Makes what is below a folder unchangeable.
+/// Makes a folder read-only, with all below it.
 pub(crate) fn freeze(at: &Path) {
     show(at, at);
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
@@ -59,4 +59,9 @@ pub(crate) fn freeze(at: &Path) {
 pub(crate) fn show(folder: &Path, at: &Path) {
     std::fs::create_dir_all(at).unwrap();
     mount(Some(folder), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
+/// Shows a file in the place of another.
+pub(crate) fn show_file(file: &Path, at: &Path) {
+    mount(Some(file), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }

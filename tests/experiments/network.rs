@@ -1,4 +1,4 @@
-//! What `prepare` reaches of the network: the registry and https hosts at public addresses, whatever a crate names.
+//! The network of `prepare`: the registry and https hosts at public addresses, and no other address that a crate names.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::git_host::{self, GitHost};
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
-/// A service of the host's that counts who comes, over TCP, and says nothing to anybody.
+/// A TCP service on the host that counts its visitors and answers none of them.
 struct Service {
     port: u16,
     visitors: Arc<AtomicUsize>,

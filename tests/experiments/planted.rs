@@ -10,11 +10,11 @@ use crate::layers::{checking, library};
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
-/// What no cell, log or report may ever show.
+/// A text that no cell, log or report may ever show.
 const SECRET: &str = "this-is-the-canary";
 
-/// Replaces every file that it can reach in the target folder, and plants every name that maar or cargo looks for, by turns
-/// as a link to `CANARY`, a pipe, a hole and a folder.
+/// Replaces every file that it can reach in the target folder, and plants every name that maar or cargo looks for, by
+/// turns as a link to `CANARY`, a pipe, a hole and a folder.
 const PLANT: &str = r#"
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -44,7 +44,7 @@ const PLANT: &str = r#"
     }
 
     pub fn plant_all() {
-        let target = Path::new("/target");
+        let target = Path::new("/crate/target");
         let mut turn = 0;
         plant(target, &mut turn);
         let unit = target.join("debug/.fingerprint/library-0123456789abcdef");
@@ -120,8 +120,8 @@ fn other_users_can_not_run_what_a_crate_built() {
         return;
     }
     let test = "#[test] fn wait() { use std::os::unix::fs::PermissionsExt; \
-                std::fs::copy(\"/usr/bin/id\", \"/target/id\").unwrap(); \
-                std::fs::set_permissions(\"/target/id\", PermissionsExt::from_mode(0o6755)).unwrap(); \
+                std::fs::copy(\"/usr/bin/id\", \"/crate/target/id\").unwrap(); \
+                std::fs::set_permissions(\"/crate/target/id\", PermissionsExt::from_mode(0o6755)).unwrap(); \
                 println!(\"ready\"); std::thread::sleep(std::time::Duration::from_secs(600)); }";
     let world = World::new([Fixture::new("set-id", "1.0.0").lib(test)]);
     world.write("maar.toml", "name = \"fixtures\"\ntoolchains = [\"stable\"]\ncrates = [\"set-id\"]\n");

@@ -10,8 +10,8 @@ use crate::world::World;
 
 /// Waits for the library to be compiled, then spoils every file of it.
 const SPOIL: &str = "
-    for i in 1 2 3 4 5 6 7 8 9 10; do ls /target/debug/deps/liblibrary-*.rlib >/dev/null 2>&1 && break; sleep 1; done
-    for file in /target/debug/deps/*library-* /target/debug/deps/*bridge-*; do echo poison > $file; done 2>/dev/null
+    for i in 1 2 3 4 5 6 7 8 9 10; do ls /crate/target/debug/deps/liblibrary-*.rlib >/dev/null 2>&1 && break; sleep 1; done
+    for file in /crate/target/debug/deps/*library-* /crate/target/debug/deps/*bridge-*; do echo poison > $file; done 2>/dev/null
 ";
 
 /// A build script that does the same.
@@ -104,8 +104,16 @@ fn a_dependency_that_leaves_files_anywhere_is_compiled_with_each_crate() {
     if !two_toolchains() {
         return;
     }
-    let places =
-        ["/home/maar/x", "/tmp/x", "/var/tmp/x", "/dev/shm/x", "/target/.x", "/target/tmp/x", "/target/debug/.x"];
+    let places = [
+        "/home/maar/x",
+        "/tmp/x",
+        "/var/tmp/x",
+        "/dev/shm/x",
+        "/run/lock/x",
+        "/crate/target/.x",
+        "/crate/target/tmp/x",
+        "/crate/target/debug/.x",
+    ];
     let mut fixtures = vec![library()];
     let mut names = Vec::new();
     for (number, place) in places.iter().enumerate() {

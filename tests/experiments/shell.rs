@@ -1,4 +1,4 @@
-//! `maar shell`, on a terminal of its own.
+//! `maar shell`, on a new terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags, tcgetattr};
 
+use crate::cases::two_toolchains;
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
@@ -41,7 +42,7 @@ fn on(terminal: OwnedFd, mut command: Command) -> Child {
     command.spawn().unwrap()
 }
 
-/// Reads until the terminal says something, or is closed.
+/// Reads until the terminal has output, or is closed.
 fn read_until(terminal: &mut File, said: &mut String, wanted: &str) {
     let mut buffer = [0; 4096];
     while !said.contains(wanted) {
@@ -83,6 +84,59 @@ fn a_shell_is_in_the_cell_that_the_op_had_and_gives_the_terminal_back() {
     assert!(world.job_folders().is_empty());
 }
 
+/// A world where a crate fails on the second toolchain, behind an op of the user's own that changes its sources.
+fn failed() -> World {
+    let build = "fn main() { println!(\"cargo::rustc-check-cfg=cfg(nightly)\"); \
+         let rustc = std::env::var(\"RUSTC\").unwrap(); \
+         let version = std::process::Command::new(rustc).arg(\"-V\").output().unwrap(); \
+         if String::from_utf8_lossy(&version.stdout).contains(\"nightly\") { println!(\"cargo::rustc-cfg=nightly\"); } }";
+    let krate = Fixture::new("breaks", "1.0.0")
+        .file("build.rs", build)
+        .lib("pub const PATCHED: bool = false;\n#[test] fn breaks() { assert!(!PATCHED || !cfg!(nightly)) }");
+    let world = World::new([krate]);
+    world.write(
+        "maar.toml",
+        "name = \"fixtures\"\ntoolchains = [\"stable\", \"nightly\"]\ncrates = [\"breaks\"]\n\
+         ops = [\"prepare\", \"patch\", \"build\", \"test\"]\n\
+         [op.patch]\nstage = \"build\"\nrun = [\"sed\", \"-i\", \"s/= false/= true/\", \"src/lib.rs\"]\n",
+    );
+    let run = world.run(&[]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    world
+}
+
+#[test]
+fn a_shell_is_in_the_cell_of_the_op_that_failed_behind_the_users_own_ops() {
+    if !two_toolchains() {
+        return;
+    }
+    let world = failed();
+    let size = Winsize { ws_row: 33, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+    let pair = openpty(&size, None).unwrap();
+    let mut terminal = File::from(pair.master);
+    let mut shell = on(pair.slave, world.command(&["shell", "fixtures", "breaks"]));
+    let mut said = String::new();
+    read_until(&mut terminal, &mut said, "/crate$ ");
+    assert!(said.contains("`patch` ran first, as it did before `test`"), "{said}");
+    assert!(said.contains("breaks@1.0.0 with nightly, in the cell of `test` (tests failed: breaks)"), "{said}");
+    terminal.write_all(b"head -1 src/lib.rs; rustc -V; exit\n").unwrap();
+    read_until(&mut terminal, &mut said, "\u{0}");
+    assert!(said.contains("PATCHED: bool = true") && said.contains("nightly ("), "{said}");
+    assert_eq!(shell.wait().unwrap().code(), Some(0), "{said}");
+}
+
+#[test]
+fn an_op_that_failed_is_repeated_where_it_failed_behind_the_users_own_ops() {
+    if !two_toolchains() {
+        return;
+    }
+    let world = failed();
+    let again = world.maar(&["shell", "fixtures", "breaks", "--run", "test"]);
+    assert!(again.stdout.ends_with("== failed: tests failed: breaks\n"), "{}{}", again.stdout, again.stderr);
+    let stable = world.maar(&["shell", "fixtures", "breaks", "--run", "test", "-t", "stable"]);
+    assert!(stable.stdout.ends_with("== passed\n"), "{}{}", stable.stdout, stable.stderr);
+}
+
 #[test]
 fn an_op_is_repeated_with_the_lockfile_that_it_had() {
     let world = ran();
@@ -110,7 +164,7 @@ fn what_has_no_cell_or_no_terminal_is_a_misuse() {
         assert!(ran.stderr.contains(words), "{}", ran.stderr);
     }
     let mut command = world.command(&["shell", "fixtures", "entered"]);
-    // SAFETY: the call is async-signal-safe. Without it, the terminal of whoever tests would be taken.
+    // SAFETY: the call is async-signal-safe. Without it, the call would take the tester's terminal.
     unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -1,6 +1,8 @@
-//! Ctrl-C, twice, and a run that is killed: what is left, and how the next run goes on.
+//! Ctrl-C, twice, and a run that is killed: the files that stay, and how the next run goes on.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -11,7 +13,7 @@ use crate::world::{Running, World};
 /// Two crates that wait in their first op until someone lets them go, one after the other.
 struct Waiting {
     world: World,
-    /// Stands in the command line of whatever waits.
+    /// Marks the command lines of waiting processes.
     mark: String,
 }
 
@@ -22,7 +24,7 @@ impl Waiting {
         let experiment = format!(
             "cache = false\nname = \"stopped\"\ncrates = [\"first\", \"second\"]\nops = [\"prepare\", \"wait\", \"after\"]\n\
              toolchains = [\"stable\"]\nworkers = {{ build = 1, test = 1 }}\nin-flight = 1\n\
-             [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
+             [op.wait]\nstage = \"build\"\nlimits.timeout = \"2m\"\nrun = [\"sh\", \"-c\", \"until [ -e /crate/target/go ]; do sleep 0.05; done\", \"{mark}\"]\n\
              [op.after]\nstage = \"test\"\nrun = [\"true\"]\n"
         );
         world.write("maar.toml", &experiment);
@@ -44,7 +46,7 @@ impl Waiting {
     /// Lets what waits now go, by a file that is written in its own cell.
     fn let_go(&self) {
         for process in self.processes() {
-            std::fs::write(process.join("root/target/go"), "").unwrap();
+            std::fs::write(process.join("root/crate/target/go"), "").unwrap();
         }
     }
 
@@ -55,7 +57,7 @@ impl Waiting {
         processes.filter(|process| String::from_utf8_lossy(&command_line(process)).contains(&self.mark)).collect()
     }
 
-    /// Lets these crates go as they come to wait, then the run must end well.
+    /// Lets these crates go once they wait, then the run must end well.
     fn to_the_end(&self, mut running: Running, crates: &[&str]) -> Vec<String> {
         for krate in crates {
             self.until_waits(&mut running, krate);
@@ -69,10 +71,10 @@ impl Waiting {
     }
 }
 
-/// What must be left.
+/// The expected remains.
 const NOTHING: [PathBuf; 0] = [];
 
-/// Waits for what can't be waited for otherwise. How long it takes proves nothing, that it never comes does.
+/// Polls for a condition that has no event. The time it takes proves nothing; a timeout fails the test.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -116,6 +118,49 @@ fn the_second_ctrl_c_ends_what_is_running() {
     assert_eq!(stopped.steps(), ["prepare first@1.0.0"], "what was ended has no result");
     assert_eq!(waiting.processes(), NOTHING);
     assert_eq!(waiting.world.job_folders(), NOTHING);
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_what_is_running_as_sigterm_does() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let waiting = Waiting::new(signal.as_str());
+        let running = waiting.start();
+        running.signal(signal);
+
+        let stopped = running.end();
+
+        assert_eq!(stopped.code, Some(130), "{signal}");
+        assert_eq!(waiting.processes(), NOTHING, "{signal}");
+        assert_eq!(waiting.world.job_folders(), NOTHING, "{signal}");
+    }
+}
+
+#[test]
+fn the_output_of_a_running_op_can_be_followed_to_the_end_of_the_run() {
+    let world = World::new([Fixture::new("talks", "1.0.0")]);
+    let script = "echo begun; until [ -e target/go ]; do sleep 0.05; done; printf ended";
+    world.write(
+        "maar.toml",
+        &format!(
+            "name = \"followed\"\ncrates = [\"talks\"]\nops = [\"prepare\", \"talk\", \"after\"]\ntoolchains = [\"stable\"]\n\
+             cache = false\n[op.talk]\nstage = \"build\"\nrun = [\"sh\", \"-c\", \"{script}\", \"followed-{0}\"]\n\
+             [op.after]\nstage = \"test\"\nrun = [\"echo\", \"after\"]\n",
+            std::process::id()
+        ),
+    );
+    let waiting = Waiting { world, mark: format!("followed-{}", std::process::id()) };
+    let mut running = waiting.world.start();
+    running.wait_for("talk talks@1.0.0");
+    let mut command = waiting.world.command(&["logs", "followed", "talks", "--follow"]);
+    let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.by_ref().any(|line| line == "== talk@stable: running"));
+    assert_eq!(lines.next().as_deref(), Some("begun"), "while it runs");
+    waiting.let_go();
+    assert_eq!(running.end().code, Some(0));
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(rest.first().map(String::as_str), Some("ended"), "{rest:?}");
+    assert!(follower.wait().unwrap().success());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::fixture::Fixture;
 use crate::world::World;
 
-/// A world with a script at this place that leaves the file `ran` behind, whatever it is run as.
+/// A world with a script at this place that makes the file `ran`, under any name it is run by.
 fn world_with_program(names: &[&str]) -> World {
     let world = World::new([Fixture::new("a", "1.0.0")]);
     for name in names {

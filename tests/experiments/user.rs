@@ -32,7 +32,7 @@ fn an_ordinary_user_gets_the_same_verdicts() {
     let report = world.report("fixtures");
     let crates = report["crates"].as_array().unwrap();
     assert_eq!(crates.len(), cases.len());
-    // Few hosts let a user without a session of its own limit memory.
+    // Few hosts let a user without a session limit memory.
     let limits_memory = !report["notes"].to_string().contains("(memory: ");
     for (krate, case) in crates.iter().zip(&cases).filter(|(_, case)| limits_memory || !case.needs_memory_limit()) {
         let result = &krate["results"][0];
@@ -73,7 +73,7 @@ fn crates_of_an_ordinary_user_share_dependencies_and_cannot_change_them() {
 }
 
 /// Whether this test can run maar as another user. Tests that run as an ordinary user have made all runs as one.
-fn can_be_another_user() -> bool {
+pub(crate) fn can_be_another_user() -> bool {
     nix::unistd::geteuid().is_root() && cases::two_toolchains()
 }
 
@@ -83,16 +83,16 @@ fn give_home(world: &World) {
     chown(world.home(), Some(USER), Some(USER)).unwrap();
 }
 
-/// [`USER`], who may not enter the folders where programs and toolchains of this host may be: they are shown in a world,
-/// to this thread and what it starts.
-struct User {
+/// [`USER`], who may not enter the folders where programs and toolchains of this host may be: they are shown in a
+/// world, to this thread and its child processes.
+pub(crate) struct User {
     maar: PathBuf,
     tools: PathBuf,
     toolchains: PathBuf,
 }
 
 impl User {
-    fn admit(world: &World) -> Self {
+    pub(crate) fn admit(world: &World) -> Self {
         let show = |folder: &Path, name: &str| {
             let at = world.path(name);
             mounts::show(folder, &at);
@@ -107,10 +107,15 @@ impl User {
     }
 
     fn maar(&self, world: &World, args: &[&str]) -> Ran {
+        self.command(world, args).uid(USER).gid(USER).output().unwrap().into()
+    }
+
+    /// maar with these programs and toolchains, for any user.
+    pub(crate) fn command(&self, world: &World, args: &[&str]) -> Command {
         let mut command = world.command_of(&self.maar, args);
         command.env("HOME", world.home()).env("RUSTUP_HOME", &self.toolchains);
         command.env("PATH", [self.tools.as_os_str(), OsStr::new("/usr/bin:/bin")].join(OsStr::new(":")));
-        command.uid(USER).gid(USER).output().unwrap().into()
+        command
     }
 }
 

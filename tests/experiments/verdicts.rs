@@ -1,4 +1,4 @@
-//! Every case in one run on two toolchains: the exact verdicts, and what the run leaves to look at.
+//! Every case in one run on two toolchains: the exact verdicts, and the files that the run keeps.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Shared {
 /// The run of all cases, and the same command once more; none where it can't be.
 pub(crate) fn shared() -> Option<&'static Shared> {
     static SHARED: LazyLock<Shared> = LazyLock::new(|| {
-        // A static is never dropped: whoever comes next removes what it leaves.
+        // A static is never dropped: the next run of this test removes its folder.
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("experiments");
         let _ = fs::remove_dir_all(&dir);
         let world = World::at(&dir, []);
@@ -89,7 +89,7 @@ fn of_a_flood_the_head_the_tail_and_the_size_are_kept() {
     assert!(head.contains("Running unittests src/lib.rs") && head.contains("the first line"), "{head}");
     let (dropped, tail) = rest.split_once(" bytes were not kept\n").unwrap();
     assert!(tail.contains("the last line") && tail.contains("test result: ok"), "{tail}");
-    // 16 bytes a line. What cargo prints besides is not ours to count.
+    // 16 bytes a line. Cargo's own lines are not counted.
     let (dropped, flood, kept): (usize, _, _) = (dropped.parse().unwrap(), 16 << 18, 64 << 10);
     assert!((flood - kept..flood).contains(&dropped), "{dropped}");
 }

@@ -21,7 +21,7 @@ pub(crate) struct World {
     _temporary: Option<TempDir>,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -93,10 +93,7 @@ impl World {
 
     /// Starts the world's `maar.toml`, and doesn't wait for its end.
     pub(crate) fn start(&self) -> Running {
-        let mut command = self.command(&["run", "--progress", "json"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let events = BufReader::new(child.stdout.take().unwrap());
-        Running { child, events, seen: String::new() }
+        Running::of(self.command(&["run", "--progress", "json"]))
     }
 
     /// The report of an experiment, as JSON.
@@ -106,7 +103,7 @@ impl World {
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
-    /// What the ops of a crate of the experiment `fixtures` printed.
+    /// The logs of a crate's ops in the experiment `fixtures`.
     pub(crate) fn log(&self, args: &[&str]) -> String {
         let ran = self.maar(&[&["logs", "fixtures"], args].concat());
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -157,12 +154,19 @@ impl Ran {
 }
 
 impl Running {
+    /// Starts a run that prints its events as JSON.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let events = BufReader::new(child.stdout.take().unwrap());
+        Self { child, events, seen: String::new() }
+    }
+
     /// Waits until a step has started whose name begins like this: `OP CRATE@VERSION`.
     pub(crate) fn wait_for(&mut self, name: &str) {
         self.until(name, |event| event["event"] == "started" && step(event).starts_with(name));
     }
 
-    /// Waits until it has said something that contains `words`.
+    /// Waits until its output contains `words`.
     pub(crate) fn wait_for_note(&mut self, words: &str) {
         self.until(words, |event| event["event"] == "note" && text(&event["text"]).contains(words));
     }

@@ -20,13 +20,17 @@ pub(crate) struct Attack {
 
 /// A shell script in a cell that has the attacker at `/attack`.
 pub(crate) fn attack(script: &str) -> Attack {
-    let mut bench = ground();
+    Attack { bench: armed(ground()), script: script.to_owned() }
+}
+
+/// A bench with the attacker at `/attack`.
+pub(crate) fn armed(mut bench: Bench) -> Bench {
     bench.spec.mounts.push(Mount { at: "/attack".into(), what: MountKind::ReadOnly(attacker().to_owned()) });
-    Attack { bench, script: script.to_owned() }
+    bench
 }
 
 impl Attack {
-    /// Changes what the cell is like.
+    /// Changes the cell's spec.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Bench)) -> Self {
         change(&mut self.bench);
         self
@@ -37,7 +41,7 @@ impl Attack {
         self.with(|bench| bench.spec.limits.timeout = Duration::from_secs(seconds))
     }
 
-    /// Whether the host enforces what this controller limits; says so if not.
+    /// Whether the host enforces the limits of this controller; prints a line if not.
     pub(crate) fn enforced(self, controller: &str) -> Option<Self> {
         self.bench.enforces(controller).then_some(self)
     }

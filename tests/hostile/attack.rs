@@ -1,4 +1,4 @@
-//! What a hostile crate might do that a shell can't: one program, an attack per argument. Compiled by the suite itself,
+//! Attacks of a hostile crate that a shell can't do: one program, an attack per argument. Compiled by the suite itself,
 //! without any crate. Prints how the attack went; the exit code is 0 unless the attack decides otherwise.
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
@@ -9,11 +9,25 @@ unsafe extern "C" {
     fn chdir(path: *const c_char) -> c_int;
     fn fork() -> c_int;
     fn connect(socket: c_int, address: *const c_void, length: u32) -> c_int;
+    fn epoll_create1(flags: c_int) -> c_int;
+    fn epoll_ctl(epoll: c_int, operation: c_int, file: c_int, event: *const c_void) -> c_int;
+    fn eventfd(value: u32, flags: c_int) -> c_int;
+    fn fcntl(file: c_int, command: c_int, ...) -> c_int;
+    fn getpid() -> c_int;
+    fn getrlimit(resource: c_int, limit: *mut [u64; 2]) -> c_int;
+    fn inotify_add_watch(inotify: c_int, path: *const c_char, mask: u32) -> c_int;
+    fn inotify_init1(flags: c_int) -> c_int;
     fn ioctl(file: c_int, request: u64, ...) -> c_int;
     fn memfd_create(name: *const c_char, flags: u32) -> c_int;
     fn mkdir(path: *const c_char, mode: u32) -> c_int;
+    fn pipe(ends: *mut [c_int; 2]) -> c_int;
     fn ptrace(request: c_long, ...) -> c_long;
+    fn sendmsg(socket: c_int, message: *const Message, flags: c_int) -> isize;
+    fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
+    fn sigprocmask(how: c_int, set: *const [u64; 16], old: *mut c_void) -> c_int;
+    fn sigqueue(process: c_int, signal: c_int, value: *const c_void) -> c_int;
     fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn socketpair(family: c_int, kind: c_int, protocol: c_int, ends: *mut [c_int; 2]) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn write(file: c_int, bytes: *const c_void, length: usize) -> isize;
 }
@@ -55,10 +69,9 @@ fn main() {
     let argument = arguments.next().unwrap_or_default();
     match attack.as_str() {
         "bomb" => bomb(),
+        "headless" => headless(&argument),
         "shared" => shared(),
         "tcp" => tcp(),
-        "terminals" => terminals(),
-        "watchers" => watchers(),
         "threads" => threads(),
         "files" => files(),
         "memory" => memory(),
@@ -73,6 +86,8 @@ fn main() {
             tell("socket", unsafe { socket(numbers[0], numbers[1], numbers[2]) }.into());
         }
         "abstract" => abstract_socket(&argument),
+        "hold" => hold(&argument),
+        "take" => take(&argument, arguments.next().unwrap_or_default().parse().expect("a number")),
         #[cfg(target_arch = "x86_64")]
         "int80" => int80(),
         unknown => panic!("no attack is called `{unknown}`"),
@@ -101,7 +116,37 @@ fn shared() {
     std::thread::sleep(Duration::from_secs(50));
 }
 
-/// Fills the buffers of connections to itself, at most half a gigabyte, and says how many megabytes that were.
+/// Holds 200 MiB of deleted files, or 500 MiB of shared memory, in a process whose main thread has ended.
+fn headless(what: &str) {
+    #[cfg(target_arch = "x86_64")]
+    const EXIT: c_long = 60;
+    #[cfg(target_arch = "aarch64")]
+    const EXIT: c_long = 93;
+    let what = what.to_owned();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        if what == "memory" {
+            (0..5).for_each(|_| drop(std::thread::spawn(shared)));
+            std::thread::sleep(Duration::from_secs(50));
+        }
+        let chunk = vec![1u8; 40 << 20];
+        let files: Vec<_> = (0..5)
+            .map(|_| {
+                let mut file = std::fs::File::create("file").expect("a file");
+                std::fs::remove_file("file").expect("its name");
+                file.write_all(&chunk).expect("room");
+                file
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(50));
+        drop(files);
+        std::process::exit(0);
+    });
+    // Ends this thread only, not the process.
+    unsafe { syscall(EXIT, 0) };
+}
+
+/// Fills the buffers of connections to itself, at most half a gigabyte, and prints the number of megabytes.
 fn tcp() {
     use std::net::{TcpListener, TcpStream};
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -127,30 +172,7 @@ fn tcp() {
     println!("filled {}", filled >> 20);
 }
 
-/// Opens pseudo-terminals until it may no more.
-fn terminals() {
-    let mut open = Vec::new();
-    while let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/ptmx") {
-        open.push(file);
-        assert!(open.len() < 60_000, "there is no limit");
-    }
-    println!("refused at {}", open.len());
-}
-
-/// Makes watchers of files until it may no more.
-fn watchers() {
-    unsafe extern "C" {
-        fn inotify_init1(flags: c_int) -> c_int;
-    }
-    let mut made = 0;
-    while unsafe { inotify_init1(0) } >= 0 {
-        made += 1;
-        assert!(made < 60_000, "there is no limit");
-    }
-    println!("refused at {made}");
-}
-
-/// Forks until it may no more, and all that come of it spin and go on trying.
+/// Forks until the limit, and all its children spin and go on trying.
 fn bomb() {
     loop {
         unsafe { fork() };
@@ -231,4 +253,237 @@ fn int80() {
     let result: i64;
     unsafe { std::arch::asm!("int 0x80", inlateout("rax") 20i64 => result) };
     println!("answered {result}");
+}
+
+/// The kinds of objects that the kernel counts by user, or for the whole host.
+enum Kind {
+    Instances,
+    Watches,
+    Epoll,
+    Descriptors,
+    Pipes,
+    Terminals,
+    Requests,
+    Signals,
+    Queues,
+}
+
+/// The objects taken so far; kept until the end.
+struct Taken {
+    kind: Kind,
+    count: usize,
+    /// Descriptors of the kind's own: the latest is in use.
+    open: Vec<c_int>,
+}
+
+/// Of how many files an instance of inotify watches each.
+const FILES: usize = 1700;
+/// As [`FILES`], for epoll: fewer than a program may have open.
+const POLLED: usize = 500;
+
+impl Taken {
+    fn nothing(kind: &str) -> Self {
+        let kind = match kind {
+            "instances" => Kind::Instances,
+            "watches" => Kind::Watches,
+            "epoll" => Kind::Epoll,
+            "descriptors" => Kind::Descriptors,
+            "pipes" => Kind::Pipes,
+            "terminals" => Kind::Terminals,
+            "requests" => Kind::Requests,
+            "signals" => Kind::Signals,
+            "queues" => Kind::Queues,
+            unknown => panic!("nothing is called `{unknown}`"),
+        };
+        Self { kind, count: 0, open: Vec::new() }
+    }
+
+    /// Takes one more.
+    fn one(&mut self) -> Result<(), Error> {
+        match self.kind {
+            Kind::Instances => drop(checked(unsafe { inotify_init1(0) })?),
+            Kind::Watches => self.watch()?,
+            Kind::Epoll => self.poll()?,
+            Kind::Descriptors => self.send()?,
+            Kind::Pipes => whole_pipe()?,
+            Kind::Terminals => std::mem::forget(std::fs::File::open("/dev/ptmx")?),
+            Kind::Requests => io_setup(self.count)?,
+            Kind::Signals => drop(checked(unsafe { sigqueue(getpid(), SIGNAL, std::ptr::null()) })?),
+            Kind::Queues => new_queue(self.count)?,
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn watch(&mut self) -> Result<(), Error> {
+        let file = format!("/tmp/watched-{}-{}", std::process::id(), self.count % FILES);
+        if self.count < FILES {
+            std::fs::write(&file, "")?;
+        }
+        if self.count % FILES == 0 {
+            self.open.push(checked(unsafe { inotify_init1(0) })?);
+        }
+        let path = CString::new(file).expect("no zeros");
+        checked(unsafe { inotify_add_watch(self.latest(), path.as_ptr(), 2) }).map(drop)
+    }
+
+    /// Watches the first descriptors that are open.
+    fn poll(&mut self) -> Result<(), Error> {
+        while self.open.len() < POLLED {
+            self.open.push(checked(unsafe { eventfd(0, 0) })?);
+        }
+        if self.count % POLLED == 0 {
+            self.open.push(checked(unsafe { epoll_create1(0) })?);
+        }
+        let event = [0u32; 4];
+        checked(unsafe { epoll_ctl(self.latest(), 1, self.open[self.count % POLLED], event.as_ptr().cast()) }).map(drop)
+    }
+
+    /// As many descriptors as one message can hold.
+    fn send(&mut self) -> Result<(), Error> {
+        if self.count % 100 == 0 {
+            let mut ends = [0; 2];
+            checked(unsafe { socketpair(1, 1, 0, &raw mut ends) })?;
+            self.open.push(ends[0]);
+        }
+        let mut control = Control { length: 16 + 4 * 253, level: 1, kind: 1, files: [0; 253] };
+        control.files.fill(self.open[0]);
+        let byte = [c"x".as_ptr().cast(), std::ptr::without_provenance::<c_void>(1)];
+        let message = Message {
+            name: std::ptr::null(),
+            name_length: 0,
+            parts: &raw const byte,
+            part_count: 1,
+            control: &raw const control,
+            control_length: size_of::<Control>(),
+            flags: 0,
+        };
+        // MSG_DONTWAIT.
+        match unsafe { sendmsg(self.latest(), &raw const message, 0x40) } {
+            -1 => Err(Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    fn latest(&self) -> c_int {
+        *self.open.last().expect("one is opened first")
+    }
+}
+
+/// A `struct msghdr`.
+#[repr(C)]
+struct Message {
+    name: *const c_void,
+    name_length: u32,
+    parts: *const [*const c_void; 2],
+    part_count: usize,
+    control: *const Control,
+    control_length: usize,
+    flags: c_int,
+}
+
+/// A `struct cmsghdr` of SCM_RIGHTS with all its descriptors.
+#[repr(C)]
+struct Control {
+    length: usize,
+    level: c_int,
+    kind: c_int,
+    files: [c_int; 253],
+}
+
+/// A real-time signal: these are queued.
+const SIGNAL: c_int = 40;
+
+fn checked(result: c_int) -> Result<c_int, Error> {
+    if result < 0 { Err(Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A pipe of the size that pipes have.
+fn whole_pipe() -> Result<(), Error> {
+    let mut ends = [0; 2];
+    checked(unsafe { pipe(&raw mut ends) })?;
+    // F_GETPIPE_SZ.
+    match unsafe { fcntl(ends[0], 1032) } {
+        65_536 => Ok(()),
+        size => Err(Error::other(format!("the pipe holds {size} bytes"))),
+    }
+}
+
+fn io_setup(count: usize) -> Result<(), Error> {
+    #[cfg(target_arch = "x86_64")]
+    const IO_SETUP: c_long = 206;
+    #[cfg(target_arch = "aarch64")]
+    const IO_SETUP: c_long = 0;
+    if count > 10_000 {
+        return Err(Error::other("that is enough"));
+    }
+    let mut context = 0u64;
+    match unsafe { syscall(IO_SETUP, 1000, &raw mut context) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// A message queue of the usual size.
+fn new_queue(count: usize) -> Result<(), Error> {
+    #[cfg(target_arch = "x86_64")]
+    const MQ_OPEN: c_long = 240;
+    #[cfg(target_arch = "x86_64")]
+    const MQ_UNLINK: c_long = 241;
+    #[cfg(target_arch = "aarch64")]
+    const MQ_OPEN: c_long = 180;
+    #[cfg(target_arch = "aarch64")]
+    const MQ_UNLINK: c_long = 181;
+    let name = CString::new(format!("queue-{}-{count}", std::process::id())).expect("no zeros");
+    // O_RDWR and O_CREAT.
+    match unsafe { syscall(MQ_OPEN, name.as_ptr(), 0o102, 0o600, 0usize) } {
+        -1 => Err(Error::last_os_error()),
+        // It counts for as long as it is open, and the host is left no name.
+        _ => {
+            unsafe { syscall(MQ_UNLINK, name.as_ptr()) };
+            Ok(())
+        }
+    }
+}
+
+/// Lets this process have as many open files as it may, and keeps signals pending.
+fn prepare() {
+    const NOFILE: c_int = 7;
+    let mut limit = [0; 2];
+    unsafe { getrlimit(NOFILE, &raw mut limit) };
+    unsafe { setrlimit(NOFILE, &[limit[1]; 2]) };
+    let mut set = [0; 16];
+    set[0] = 1 << (SIGNAL - 1);
+    unsafe { sigprocmask(0, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Takes all that it can get, writes how many to the file `held`, and keeps them until there is a file `peace`.
+fn hold(kind: &str) {
+    prepare();
+    let mut taken = Taken::nothing(kind);
+    let refused = loop {
+        if let Err(error) = taken.one() {
+            break error;
+        }
+    };
+    std::fs::write("held-new", format!("{} {refused}", taken.count)).expect("a file can be written");
+    std::fs::rename("held-new", "held").expect("a file can be renamed");
+    while !std::path::Path::new("peace").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Takes so many, with no more open files than any program has.
+fn take(kind: &str, number: usize) {
+    let mut set = [0; 16];
+    set[0] = 1 << (SIGNAL - 1);
+    unsafe { sigprocmask(0, &raw const set, std::ptr::null_mut()) };
+    let mut taken = Taken::nothing(kind);
+    while taken.count < number {
+        if let Err(error) = taken.one() {
+            println!("took {} of {number}: {error}", taken.count);
+            std::process::exit(1);
+        }
+    }
+    println!("took {number}");
 }

@@ -1,4 +1,4 @@
-//! What is attacked: the native back end, or that of Docker where this process was started to attack that.
+//! The back end under attack: native, or Docker where this process was started for that.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::arena::{ATTACKER, attacker};
 use crate::bench::{Bench, bench, block_on, native};
 use crate::docker;
 
-/// Says that containers are attacked.
+/// The variable that selects containers.
 const CONTAINERS: &str = "MAAR_TEST_CONTAINERS";
 
 /// A bench in the sandbox that is attacked.

@@ -32,6 +32,11 @@ fn the_same_holds_for_an_ordinary_user() {
 }
 
 #[test]
+fn the_same_holds_for_an_ordinary_user_with_subordinate_ids() {
+    rootless::again_with_ids(&[(arena::ATTACKER, arena::attacker())]);
+}
+
+#[test]
 fn the_same_holds_in_containers() {
     ground::again_in_containers();
 }

@@ -22,7 +22,7 @@ fn a_cell_with_an_outlet_reaches_nothing_but_the_outlet() {
     bench.spec.network = Network::Outlet;
     let at = "/attack".into();
     bench.spec.mounts.push(maar::sandbox::Mount { at, what: maar::sandbox::MountKind::ReadOnly(attacker().into()) });
-    // Twice: the next command of the cell has an outlet of its own.
+    // Twice: the next command of the cell has a new outlet.
     block_on(async {
         for _ in 0..2 {
             let mut cell = bench.open().await;

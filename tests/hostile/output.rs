@@ -13,6 +13,15 @@ fn a_flood_is_ended() {
 }
 
 #[test]
+fn a_limit_above_what_others_may_print_keeps_all_of_it() {
+    let printed = 257 << 20;
+    let exit =
+        attack("head -c 257M /dev/zero").seconds(600).with(|bench| bench.spec.limits.output = ByteSize::mib(512));
+    let exit = exit.ends(End::Code(0));
+    assert_eq!((exit.output.head.len() + exit.output.tail.len(), exit.output.dropped), (printed, 0));
+}
+
+#[test]
 fn one_endless_line_is_cut_in_the_middle() {
     let exit = attack("printf begun; head -c 10M /dev/zero | tr '\\0' x; printf ended")
         .with(|bench| bench.spec.limits.output = ByteSize::kib(1))

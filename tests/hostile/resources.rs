@@ -50,7 +50,7 @@ fn a_hole_is_no_larger_than_a_file_may_be() {
 
 #[test]
 fn folders_of_any_depth_are_removed() {
-    // The arena removes what the attack made.
+    // The arena removes the attack's files.
     attack("/attack deep 3000").prints("made\n");
 }
 

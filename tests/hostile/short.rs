@@ -5,8 +5,9 @@ use maar::sandbox::native::{Config, Native};
 use maar::sandbox::{End, Mount, MountKind, Sandbox};
 
 use crate::arena::attack;
-use crate::bench::{block_on, helper};
+use crate::bench::{block_on, helper, is_root};
 use crate::ground::{ground, is_containers};
+use crate::rootless::AGAIN;
 
 #[test]
 fn folders_that_are_moved_about_count_all_the_same() {
@@ -29,6 +30,7 @@ fn memory_is_limited_as_a_whole_where_no_controller_counts_it() {
         "head -c 500M /dev/zero > /dev/shm/a; sleep 60",
         // Mapped by each, and nobody else's.
         "for i in 1 2 3 4; do /attack shared & done; wait; sleep 60",
+        "exec /attack headless memory",
         "for i in 1 2 3 4; do head -c 90M /dev/zero | tail -c 89M >/tmp/$i & done; wait; sleep 60",
         // Each holds what it may by itself, all together more.
         "for i in 1 2 3 4 5; do (head -c 80M /dev/zero | tail -c 79M | (sleep 30; cat >/dev/null)) & done; wait",
@@ -36,7 +38,7 @@ fn memory_is_limited_as_a_whole_where_no_controller_counts_it() {
         attack(script)
             .seconds(60)
             .with(|bench| {
-                bench.sandbox = Sandbox::Native(Native::without_cgroups(Config { helper: helper() }));
+                bench.sandbox = Sandbox::Native(Native::without_cgroups(Config { helper: helper(), locks: None }));
                 // What a file in memory may hold by itself is more than what is written between two looks.
                 bench.spec.limits.disk = ByteSize::gib(6);
             })
@@ -56,9 +58,43 @@ fn deleted_files_count_while_they_are_open() {
 }
 
 #[test]
+fn deleted_files_of_an_overlay_count_too() {
+    attack(
+        "cd /overlay; for i in 3 4 5 6 7; do eval \"exec $i>f$i\"; rm f$i; head -c 40M /dev/zero >&$i || exit 8; done
+         exec sleep 600",
+    )
+    .seconds(60)
+    .with(|bench| {
+        bench.overlay();
+        bench.spec.limits.disk = ByteSize::mib(64);
+    })
+    .ends(End::OverDisk);
+}
+
+#[test]
+fn files_of_a_process_without_a_main_thread_count() {
+    attack("exec /attack headless files")
+        .seconds(60)
+        .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
+        .ends(End::OverDisk);
+}
+
+#[test]
+fn closed_folders_do_not_hide_others() {
+    // An ordinary user can list such a folder, and can't look at the files in it.
+    attack(
+        "for i in $(seq 50); do mkdir shut$i; chmod 400 shut$i; done; mkdir open
+         for i in 1 2 3 4 5; do head -c 40M /dev/zero > open/$i || exit 8; done; exec sleep 600",
+    )
+    .seconds(60)
+    .with(|bench| bench.spec.limits.disk = ByteSize::mib(64))
+    .ends(End::OverDisk);
+}
+
+#[test]
 fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
     // Only root may mount a disk that can be filled, and containers see folders that the daemon mounts.
-    if is_containers() || !nix::unistd::geteuid().is_root() {
+    if is_containers() || !is_root() || std::env::var_os(AGAIN).is_some() {
         return eprintln!("not tested here: a full disk (only root may mount one)");
     }
     let bench = ground();
@@ -71,7 +107,7 @@ fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
         for path in [&scratch, &own] {
             std::fs::create_dir(path).unwrap();
         }
-        if let Some(owner) = bench.sandbox.owner() {
+        if let Some(owner) = bench.spec.user.owner() {
             std::os::unix::fs::chown(&own, Some(owner.uid), Some(owner.gid)).unwrap();
         }
         let mut spec = bench.spec.clone();

@@ -1,4 +1,4 @@
-//! What is the host's, other crates' or the next op's, seen or changed from inside.
+//! Attempts to see or change things of the host, of other crates or of the next op from inside.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -58,7 +58,7 @@ fn where_the_host_has_what_is_shown_is_out_of_sight() {
     let folder = shown.folder("shown");
     shown.file(&folder.join("file"), "seen");
     let path = folder.display();
-    attack(&format!("cat /shown/file; grep -c -e '{path}' /proc/self/mountinfo; ls -A /run"))
+    attack(&format!("cat /shown/file; grep -c -e '{path}' /proc/self/mountinfo; ls -A /media"))
         .with(|bench| bench.spec.mounts.push(Mount { at: "/shown".into(), what: MountKind::ReadOnly(folder.clone()) }))
         .prints("seen0\n");
 }

@@ -27,22 +27,23 @@ pub(crate) fn helper() -> PathBuf {
     std::env::var_os(HELPER).map_or_else(|| env!("CARGO_BIN_EXE_maar").into(), PathBuf::from)
 }
 
-/// A native sandbox with a writable folder of the host's at `/work`.
+/// A native sandbox with a writable folder of the host at `/work`.
 pub(crate) fn native() -> Bench {
-    bench(Sandbox::Native(Native::new(Config { helper: helper() })))
+    bench(Sandbox::Native(Native::new(Config { helper: helper(), locks: None })))
 }
 
 /// No sandbox, with the same folder.
 pub(crate) fn unconfined() -> Bench {
-    bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper() })))
+    bench(Sandbox::Unconfined(Unconfined::new(Config { helper: helper(), locks: None })))
 }
 
 pub(crate) fn bench(sandbox: Sandbox) -> Bench {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, user) = (tempfile::tempdir().unwrap(), sandbox.user());
     let mut bench = Bench {
         sandbox,
         spec: Spec {
             label: "bench".to_owned(),
+            user,
             scratch: dir.path().join("scratch"),
             mounts: Vec::new(),
             network: Network::Loopback,
@@ -50,13 +51,14 @@ pub(crate) fn bench(sandbox: Sandbox) -> Bench {
                 cpus: 2.0,
                 memory: ByteSize::mib(256),
                 pids: 64,
-                // For what is to end by itself, on an emulator too.
+                // For commands that end by themselves, on an emulator too.
                 timeout: Duration::from_secs(600),
                 idle_timeout: Duration::from_secs(600),
                 output: ByteSize::mib(1),
                 disk: ByteSize::gib(1),
                 cores: Cores::Shared,
             },
+            live: None,
         },
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         dir,
@@ -68,7 +70,7 @@ pub(crate) fn bench(sandbox: Sandbox) -> Bench {
 }
 
 impl Bench {
-    /// Makes a folder of the host's that commands may write to.
+    /// Makes a folder on the host that commands may write to.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let folder = self.dir.path().join(name);
         std::fs::create_dir(&folder).unwrap();
@@ -76,14 +78,21 @@ impl Bench {
         folder
     }
 
-    /// Makes a file of the host's that commands may write to.
+    /// Makes a file on the host that commands may write to.
     pub(crate) fn file(&self, path: &Path, text: &str) {
         std::fs::write(path, text).unwrap();
         self.hand_over(path);
     }
 
+    /// Removes what commands left at `/work`, before another command could be blamed for it.
+    pub(crate) fn empty(&self) {
+        for entry in std::fs::read_dir(self.dir.path().join("work")).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+
     fn hand_over(&self, path: &Path) {
-        if let Some(owner) = self.sandbox.owner() {
+        if let Some(owner) = self.spec.user.owner() {
             chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
         }
     }
@@ -110,7 +119,7 @@ impl Bench {
         }
     }
 
-    /// Runs a shell script in a cell of its own.
+    /// Runs a shell script in a new cell.
     pub(crate) async fn run(&self, script: &str) -> Exit {
         self.run_until(script, &Stop::never()).await
     }
@@ -124,14 +133,14 @@ impl Bench {
         exit
     }
 
-    /// Runs a script and asserts how it ends and what it prints.
+    /// Runs a script and asserts its end and its output.
     #[track_caller]
     pub(crate) fn check(&self, script: &str, end: End, printed: &str) {
         let exit = block_on(self.run(script));
         assert_eq!((exit.end, text(&exit).as_str()), (end, printed), "{script}");
     }
 
-    /// Whether the host enforces what this controller limits; says so if not.
+    /// Whether the host enforces the limits of this controller; prints a line if not.
     pub(crate) fn enforces(&self, controller: &str) -> bool {
         let missing =
             self.sandbox.unenforced(Cores::Own).into_iter().find(|words| words.contains(&format!("({controller}:")));
@@ -143,13 +152,13 @@ impl Bench {
     }
 }
 
-/// What was printed, all of which was kept.
+/// The output, all of which was kept.
 pub(crate) fn text(exit: &Exit) -> String {
     assert_eq!(exit.output.dropped, 0);
     String::from_utf8(exit.output.head.clone()).unwrap()
 }
 
-/// Runs a future on a runtime of its own.
+/// Runs a future on a new runtime.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

@@ -1,4 +1,4 @@
-//! What a command sees, what it can't see, and what it can't change.
+//! The things that a command sees, can't see and can't change.
 
 use std::net::TcpListener;
 
@@ -31,7 +31,7 @@ fn a_command_is_an_ordinary_user_inside_and_out() {
     let made = std::fs::metadata(bench.dir.path().join("work/made")).unwrap();
     let uid = std::os::unix::fs::MetadataExt::uid(&made);
     assert_ne!(uid, 0);
-    assert_eq!(uid, bench.sandbox.owner().map_or_else(|| nix::unistd::geteuid().as_raw(), |owner| owner.uid));
+    assert_eq!(uid, bench.spec.user.owner().map_or_else(|| nix::unistd::geteuid().as_raw(), |owner| owner.uid));
 }
 
 #[test]
@@ -72,6 +72,8 @@ fn only_the_standard_streams_are_open() {
 fn core_dumps_are_off_and_signals_are_as_at_birth() {
     let bench = native();
     bench.check("ulimit -c; ulimit -Hc; umask", End::Code(0), "0\n0\n0022\n");
+    // One byte: at zero, the kernel would still pipe cores to the host's program.
+    bench.check("grep -c '^Max core file size  *1  *1  ' /proc/self/limits", End::Code(0), "1\n");
     bench.check(
         "grep -h -e ^SigBlk -e ^SigIgn /proc/self/status",
         End::Code(0),
@@ -83,9 +85,16 @@ fn core_dumps_are_off_and_signals_are_as_at_birth() {
 fn nothing_of_the_host_is_seen_that_was_not_shown() {
     let bench = native();
     bench.check(
-        "ls -1A /home /tmp /run /var /var/tmp /dev/shm /sys /etc/shadow /root 2>/dev/null; true",
+        "cd /; ls -1A home tmp run/lock var/tmp var/log var/cache var/local opt mnt srv dev/shm etc/shadow root 2>/dev/null; true",
         End::Code(0),
-        "/dev/shm:\n\n/home:\nmaar\n\n/run:\n\n/sys:\n\n/tmp:\n\n/var:\ntmp\n\n/var/tmp:\n",
+        "dev/shm:\n\nhome:\nmaar\n\nmnt:\n\nopt:\n\nrun/lock:\n\nsrv:\n\ntmp:\n\nvar/cache:\n\nvar/local:\n\nvar/log:\n\nvar/tmp:\n",
+    );
+    // What is shown of these folders is named one by one.
+    bench.check(
+        "cd /; find sys -mindepth 3 -maxdepth 3 | sort; ls -1A sys run var/lib | grep -v -e dpkg -e rpm",
+        End::Code(0),
+        "sys/devices/system/cpu\nsys/devices/system/node\nsys/kernel/mm/transparent_hugepage\n\
+         run:\nlock\n\nsys:\ndevices\nkernel\n\nvar/lib:\n",
     );
     bench.check(
         "ls /etc | grep -e shadow -e ssh -e sudo; ls -A /etc/ssl 2>/dev/null | grep private; true",
@@ -165,6 +174,17 @@ fn an_overlay_takes_changes_and_keeps_them_for_the_next_cell() {
     assert!(lower.join("gone").exists());
     assert_eq!(std::fs::read_to_string(upper.join("kept")).unwrap(), "old\nnew\n");
     assert_eq!(std::fs::read_dir(bench.dir.path().join("workdir")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_folder_that_takes_the_place_of_one_below_hides_what_was_in_it() {
+    let mut bench = native();
+    let (lower, _) = bench.overlay();
+    // The folder below must belong to the cell's user, or the cell couldn't replace it.
+    bench.check("mkdir -p made/old", End::Code(0), "");
+    std::fs::rename(bench.dir.path().join("work/made"), lower.join("made")).unwrap();
+    bench.check("cd /overlay; rm -r made && mkdir made && touch made/new", End::Code(0), "");
+    bench.check("ls /overlay/made", End::Code(0), "new\n");
 }
 
 #[test]

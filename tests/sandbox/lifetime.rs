@@ -1,4 +1,4 @@
-//! Nothing outlives what it belongs to: no process, no mount, no cgroup, no folder.
+//! No process, mount, cgroup or folder outlives its owner.
 
 use std::fs;
 use std::path::Path;
@@ -124,7 +124,7 @@ fn drive() {
 
 #[test]
 fn sandboxes_leave_no_cgroups() {
-    // In a process of its own: other tests of this one have sandboxes at the same time.
+    // In another process: tests of this one have sandboxes at the same time.
     let status = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "lifetime::drive"])
         .env(DRIVER, "native 0")

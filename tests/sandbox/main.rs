@@ -6,7 +6,9 @@ mod bench;
 mod isolation;
 mod lifetime;
 mod limits;
+mod plain;
 mod probe;
+mod renames;
 mod rootless;
 mod systemd;
 mod unconfined;
@@ -14,4 +16,9 @@ mod unconfined;
 #[test]
 fn the_same_holds_for_an_ordinary_user() {
     rootless::again(&[]);
+}
+
+#[test]
+fn the_same_holds_for_an_ordinary_user_with_subordinate_ids() {
+    rootless::again_with_ids(&[]);
 }

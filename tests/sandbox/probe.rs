@@ -1,4 +1,4 @@
-//! What the probe says of this host is what the other cases of this suite rely on.
+//! The probe's answers for this host agree with the other cases of this suite.
 
 use maar::sandbox::probe::{Status, probe};
 use maar::sandbox::{Cores, Sandbox};

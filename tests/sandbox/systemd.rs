@@ -1,4 +1,4 @@
-//! A group of maar's own from a real systemd: only where one is promised, as in the machine of `tests/cgroup_v2.rs`.
+//! maar's group from a real systemd: only where one is promised, as in the machine of `tests/cgroup_v2.rs`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;

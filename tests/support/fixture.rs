@@ -4,7 +4,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use maar::registry::Checksum;
 
-/// One version of a crate. Without files of its own it is an empty library.
+/// One version of a crate. Without files it is an empty library.
 #[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) name: String,
@@ -80,7 +80,7 @@ impl Fixture {
         self
     }
 
-    /// The bytes of the tarball, whatever the rest says.
+    /// The bytes of the tarball, in place of all other fields.
     pub(crate) fn tarball(mut self, bytes: &[u8]) -> Self {
         self.tarball = Some(bytes.to_owned());
         self

@@ -1,6 +1,6 @@
 //! A sparse registry on loopback that serves fixtures, counts requests and fails on demand.
 //!
-//! Speaks as much HTTP/1.1 as cargo and maar need, one request a connection, on a thread of its own.
+//! Speaks as much HTTP/1.1 as cargo and maar need, one request a connection, on its own thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -32,7 +32,7 @@ struct State {
     unchanged: usize,
     /// How many requests are still to fail.
     failures: usize,
-    /// The paths that fail until they are told to recover.
+    /// The paths that fail until a test lets them recover.
     failing: BTreeSet<String>,
     /// How many bodies are still to be damaged, by path.
     damage: BTreeMap<String, usize>,
@@ -141,7 +141,7 @@ impl TestRegistry {
         lock(&self.state).requests.get(path).copied().unwrap_or(0)
     }
 
-    /// Closes the port: whoever asks from now on is refused.
+    /// Closes the port: later connections are refused.
     pub(crate) fn go_away(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         lock(&self.state).closed = true;

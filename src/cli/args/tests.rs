@@ -4,7 +4,7 @@ use super::*;
 
 fn parse(line: &str) -> Result<Cli, String> {
     let words = std::iter::once("maar").chain(line.split_whitespace());
-    Cli::try_parse_from(words).map_err(|error| error.to_string())
+    Cli::of(words).map_err(|error| error.to_string())
 }
 
 fn run_options(line: &str) -> RunOptions {
@@ -81,6 +81,55 @@ fn every_command_of_the_contract_parses() {
     }
 }
 
+#[test]
+fn help_is_a_subcommand_too() {
+    for line in ["help", "help run", "help cache gc"] {
+        let error = Cli::of(std::iter::once("maar").chain(line.split(' '))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_home_may_stand_anywhere_and_with_any_command() {
+    let home = |line: &str| match parse(line).unwrap_or_else(|error| panic!("{line}: {error}")) {
+        Cli { command: None, run } => run.home.folder,
+        Cli { command: Some(Command::Status(args)), .. } => args.home.folder,
+        Cli { command: Some(Command::Run(args)), .. } => args.options.home.folder,
+        Cli { command: Some(_), run } => run.home.folder,
+    };
+    for line in [
+        "--home /h",
+        "--home /h status",
+        "status --home /h",
+        "run --home /h x.toml",
+        "--home /h run x.toml",
+        "ops --home /h",
+        "completions bash --home /h",
+        "image build --home /h",
+        "--home /h cache gc",
+    ] {
+        assert_eq!(home(line), Some(PathBuf::from("/h")), "{line}");
+    }
+}
+
+#[test]
+fn flags_of_a_run_before_a_subcommand_are_pointed_behind_it() {
+    for (line, expected) in [
+        ("-t stable status", "`--toolchain` goes behind the subcommand: `maar status --toolchain …`"),
+        ("--fresh run", "`--fresh` goes behind the subcommand: `maar run --fresh …`"),
+        ("--progress json run", "`--progress` goes behind the subcommand: `maar run --progress …`"),
+    ] {
+        check(line, expected);
+    }
+}
+
+#[test]
+fn an_empty_op_list_is_a_list_without_ops() {
+    let options = |ops: &str| Cli::of(["maar", "--ops", ops]).unwrap().run.overrides().ops;
+    assert_eq!(options(""), Some(Vec::new()));
+    assert_eq!(options("prepare,"), Some(vec!["prepare".to_owned(), String::new()]));
+}
+
 #[track_caller]
 fn check(line: &str, expected: &str) {
     let error = parse(line).expect_err(line);
@@ -116,6 +165,11 @@ fn a_value_that_is_wrong_is_named_with_its_flag() {
     check(
         "logs demo itoa@x",
         "invalid value 'itoa@x' for '<CRATE[@VERSION]>': `x` is not a version: unexpected character 'x' while parsing major version number",
+    );
+    check(
+        "logs demo serde-1.0.200",
+        "invalid value 'serde-1.0.200' for '<CRATE[@VERSION]>': `serde-1.0.200` is not a crate name: only ASCII letters, \
+         digits, `-` and `_` are allowed; did you mean `serde@1.0.200`?",
     );
     check("stauts", "unrecognized subcommand 'stauts'");
 }

@@ -43,7 +43,7 @@ fn all_problems_are_shown_in_the_order_of_the_file() {
         problems(text),
         [
             "1:11 \"1a\": `1a` is not a crate name: it must begin with a letter",
-            "1:17 \"b/c\": `b/c` is not a crate name: only ASCII letters, digits, `-` and `_` are allowed",
+            "1:17 \"b/c\": `b/c` is not a crate name: only ASCII letters, digits, `-` and `_` are allowed; a folder is selected with `path:b/c`",
             "2:1 skp: unknown key `skp`; did you mean `skip`?",
             "4:10 \"4Gig\": `4Gig` is not a size; did you mean `GiB`?",
             "5:8 0: `0` is out of range; a whole number from 16 to 4194304",

@@ -1,5 +1,7 @@
 //! The commands that list the units of an op, and those that compile them ahead of it.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use crate::ops::{Features, Op};
@@ -24,7 +26,7 @@ impl Commands {
         ];
         let (own, ahead): (&[&str], &[&[&str]]) = match op {
             Op::Build => (&["build"], &[&["build"]]),
-            Op::BuildTests | Op::Test => (&["test"], TESTS),
+            Op::BuildTests | Op::Test | Op::Retest(_) => (&["test"], TESTS),
             Op::Check => (&["check", "--all-targets"], &[&["check", "--all-targets"]]),
             Op::Doc => (&["doc", "--no-deps"], &[&["check"], &["check", "--lib", "--bins"]]),
             // Most of them test the crate in one way or another.
@@ -38,8 +40,10 @@ impl Commands {
         Some(Self { op: command(&own), ahead: ahead.iter().map(command).collect() })
     }
 
-    /// A file name for what cargo answers about a crate with this outline.
-    pub(super) fn subject(&self, mut outline: Sha256) -> String {
+    /// A file name for cargo's answer about a crate with this outline, whose manifest is in the folder `member` of it.
+    pub(super) fn subject(&self, member: &Path, mut outline: Sha256) -> String {
+        outline.update(member.as_os_str().as_encoded_bytes());
+        outline.update(b"\n");
         for command in std::iter::once(&self.op).chain(&self.ahead) {
             command.iter().for_each(|word| outline.update(format!("{word}\0")));
             outline.update(b"\n");

@@ -24,6 +24,8 @@ const MAX_NAMES: usize = 50_000;
 
 /// The targets of a package that cargo finds without its manifest.
 const TARGETS: [&str; 3] = ["build.rs", "src/lib.rs", "src/main.rs"];
+/// The folder that a target folder is mounted on, over all that a package brings along in it.
+const TARGET_FOLDER: &str = "target";
 /// The folders in which it finds more: each file, and each folder with a `main.rs`.
 const TARGET_FOLDERS: [&str; 4] = ["src/bin", "examples", "tests", "benches"];
 
@@ -83,7 +85,8 @@ impl Outline {
                 .and_then(|()| fs::set_permissions(&to, Permissions::from_mode(mode)))
                 .map_err(at("write", &to))?;
         }
-        Ok(())
+        let target = dir.join(TARGET_FOLDER);
+        fs::create_dir_all(&target).map_err(at("make", &target))
     }
 }
 
@@ -104,7 +107,8 @@ impl Survey {
         }
         for name in self.names(folder)? {
             let below = folder.join(&name);
-            if !name.starts_with('.') && self.door.look(&below)? == Found::Folder {
+            let is_covered = depth == 0 && name == TARGET_FOLDER;
+            if !name.starts_with('.') && !is_covered && self.door.look(&below)? == Found::Folder {
                 self.folder(&below, depth + 1)?;
             }
         }
@@ -162,11 +166,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::sandbox::User;
 
     #[test]
     fn an_outline_has_manifests_and_the_places_of_targets_and_no_source() {
         let (jobs, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let workspace = Workspace::new(jobs.path(), jobs.path(), None).unwrap();
+        let workspace = Workspace::new(jobs.path(), jobs.path(), User::shared(None)).unwrap();
         for (path, text) in [
             ("Cargo.toml", "[package]\nname = 'a'\n[[test]]\nname = 'odd'\npath = 'odd/place.txt'"),
             ("Cargo.lock", "version = 4"),
@@ -179,6 +184,7 @@ mod tests {
             ("odd/place.txt", "SECRET"),
             ("sub/Cargo.toml", "[package]\nname = 'sub'"),
             ("sub/build.rs", "SECRET"),
+            ("target/Cargo.toml", "SECRET"),
             (".cargo/Cargo.toml", "SECRET"),
         ] {
             let path = workspace.source().join(path);
@@ -206,6 +212,7 @@ mod tests {
         outline.write(out.path()).unwrap();
         assert_eq!(fs::metadata(out.path().join("src/lib.rs")).unwrap().permissions().mode() & 0o777, 0);
         assert_eq!(fs::metadata(out.path().join("src/main.rs")).unwrap().len(), 0);
+        assert_eq!(fs::read_dir(out.path().join("target")).unwrap().count(), 0);
         let before = outline.digest().finalize();
         fs::write(workspace.source().join("src/lib.rs"), "other").unwrap();
         assert_eq!(Outline::of(&workspace).unwrap().digest().finalize(), before);

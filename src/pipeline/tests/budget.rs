@@ -1,4 +1,4 @@
-//! What runs at one time when steps have a weight, or the host is hard pressed.
+//! Which steps run together when steps have a weight, or the host is hard pressed.
 
 use tokio::sync::watch;
 

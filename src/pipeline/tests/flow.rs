@@ -1,4 +1,4 @@
-//! How jobs flow when nobody stops them.
+//! How jobs flow without a stop.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! The engine on simulated work and the paused clock: what must hold in every run, and how to watch one.
+//! The engine on simulated work and the paused clock: the rules that hold in every run, and tools to watch one.
 
 mod budget;
 mod flow;
@@ -68,7 +68,7 @@ impl Ran {
         self.events.iter().filter_map(start).collect()
     }
 
-    /// What the jobs' last events were, by job.
+    /// The last event of each job.
     fn ends(&self) -> BTreeMap<usize, Ended> {
         let end = |event: &Event<SimJob>| match event {
             Event::Finished { tag, report, last: true, .. } => Some((tag.job, Ended::Report(report.clone()))),
@@ -138,7 +138,7 @@ fn check_invariants(config: &Config, ran: &Ran) {
     }
     assert!(jobs.values().all(|state| *state == State::Ended), "not all jobs ended: {jobs:?}");
     for (counted, theirs) in counted.pools.iter_mut().zip(&ran.summary.pools) {
-        // What was for the budget is not in the events.
+        // The wait for the budget is not in the events.
         assert!(theirs.held <= theirs.waited, "{theirs:?}");
         counted.held = theirs.held;
     }

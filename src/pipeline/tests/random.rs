@@ -18,7 +18,7 @@ fn scenario(seed: u64) -> Scenario {
     let shapes = (0..pools).map(|index| pool(index, &mut random)).collect();
     let config = Config { budget: random.below(8), ..Config::new(shapes, 1 + random.below(20) as usize) };
     let step = |random: &mut Random| {
-        // Now and then a pool that doesn't exist, a panic, or a step that takes no time.
+        // Sometimes a pool that doesn't exist, a panic, or a step that takes no time.
         let pool = if random.below(100) == 0 { pools } else { random.below(pools as u64) as usize };
         let step = SimStep::new(pool, random.below(50).saturating_sub(5)).weighs(random.below(4));
         if random.below(50) == 0 { step.panics() } else { step }

@@ -29,7 +29,7 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The only block of unicast addresses that IANA gives out; what is outside it is not public.
+/// The only block of unicast addresses that IANA gives out; addresses outside it are not public.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Blocks of [`GLOBAL_V6`] that are not public.
@@ -42,7 +42,7 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Where networks without IPv4 have the addresses of IPv4, as RFC 6052 says.
+/// The prefix for IPv4 addresses in networks without IPv4, from RFC 6052.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 /// Whether an address is public and not one of this host's.

@@ -1,7 +1,7 @@
 //! The registry once more, served to the cargos of cells.
 //!
 //! All cells of a run see one state of the index, no lock is shared between them, and nothing is fetched twice. Serves
-//! what cargo asks a sparse registry for, and nothing else: no search, no publishing.
+//! cargo's requests to a sparse registry, and nothing else: no search, no publishing.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use super::REGISTRY;
 use crate::krate::CrateName;
 use crate::registry::{Registry, RegistryError};
 
-/// How much of a tarball is in memory at one time.
+/// The part of a tarball that is in memory, in bytes.
 const CHUNK: usize = 64 << 10;
 
 pub(super) type Answer = Response<Either<Full<Bytes>, FileBody>>;

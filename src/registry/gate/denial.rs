@@ -1,4 +1,4 @@
-//! What a command did not get, in words for its log and its reason.
+//! The refused requests of a command, in words for its log and its reason.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,14 +12,14 @@ use super::target::Target;
 pub enum Denial {
     /// maar's rules forbid it.
     Refused {
-        /// What it wanted to reach.
+        /// The refused target.
         target: String,
-        /// Which rule, and what a user can do about it.
+        /// The rule, and the remedy for a user.
         why: String,
     },
     /// It is allowed, but wasn't there.
     Unreachable {
-        /// What it wanted to reach.
+        /// The refused target.
         target: String,
         /// Why it wasn't reached.
         why: String,

@@ -1,4 +1,4 @@
-//! What a command wants to reach, and which hosts a user allows in spite of their address.
+//! The target of a command's request, and the hosts that a user allows in spite of their address.
 
 use std::fmt;
 use std::str::FromStr;

@@ -7,9 +7,9 @@ use futures_util::stream;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::registry::{Config, Upstream};
+use crate::registry::{Access, Config, Upstream};
 
-/// What came of one connection.
+/// The result of one connection.
 struct Talk {
     answer: String,
     denials: Vec<String>,
@@ -19,7 +19,8 @@ struct Talk {
 async fn talk(request: &str, allowed: &[&str]) -> Talk {
     let dir = tempfile::tempdir().unwrap();
     let upstream = Upstream { index: "sparse+http://127.0.0.1:9/".parse().unwrap(), ca_file: None };
-    let registry = Registry::open(Config { upstream, cache: dir.path().join("cache") }).unwrap();
+    let registry =
+        Registry::open(Config { upstream, cache: dir.path().join("cache"), access: Access::Online }).unwrap();
     let allowed: Vec<AllowedHost> = allowed.iter().map(|host| host.parse().unwrap()).collect();
     let gate = Gate::new(registry, &allowed);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -49,7 +50,7 @@ async fn talk(request: &str, allowed: &[&str]) -> Talk {
     Talk { answer: asking.await.unwrap(), denials }
 }
 
-/// Reads one answer, as long as it says it is. It is shorter where the gate hangs up.
+/// Reads one answer up to its declared length, or until the gate hangs up.
 fn answer_of(client: &mut Client) -> String {
     let mut answer = String::new();
     let mut byte = [0];
@@ -126,7 +127,7 @@ async fn only_the_registry_is_served_without_tls() {
     assert!(registry.answer.ends_with("{\"dl\":\"http://maar.invalid/dl\"}"), "{}", registry.answer);
     assert_eq!(registry.denials, Vec::<String>::new());
     for url in ["http://127.0.0.1:9/x.git", "http://me:secret@127.0.0.1:9/", "http://maar.invalid:9/config.json"] {
-        // Not even where it is allowed, as nobody can tell who answers.
+        // Not even where it is allowed, as the host that answers is unknown.
         let Talk { answer, denials } = talk(&get(url), &["127.0.0.1:9"]).await;
         assert_eq!(status(&answer), "403", "{url}");
         let [denial] = &denials[..] else { panic!("{url}: {denials:?}") };

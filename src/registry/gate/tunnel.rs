@@ -67,7 +67,7 @@ async fn connect(target: &Target, allowed: &[AllowedHost]) -> Result<TcpStream, 
     }
     let unreachable = |error: io::Error| Denial::unreachable(target, error);
     let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(unreachable)?;
-    // What is checked is what is connected to: a second look at the name could find another address.
+    // The checked address is the one that is connected to: a second lookup of the name could return another.
     let (elsewhere, refused): (Vec<SocketAddr>, Vec<_>) =
         found.partition(|address| is_allowed || is_elsewhere(address.ip()));
     let mut failure = None;

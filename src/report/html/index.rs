@@ -37,10 +37,16 @@ fn headline(report: &Report) -> Markup {
         _ => (count(&[Verdict::Regressed]), "regressed", "Nothing regressed"),
     };
     let total = report.summary.total();
+    let passed = count(&[Verdict::Pass, Verdict::Fixed]);
+    let asked = total - count(&[Verdict::Skipped]);
     html! {
-        @if bad == 0 {
+        @if bad == 0 && passed == asked {
             strong.fine { (fine) }
             " in " (crates(total))
+        } @else if bad == 0 {
+            // Crates that could not be tested, or failed on both sides, are no good news.
+            strong { (fine) }
+            ", but only " (thousands(passed)) " of " (crates(asked)) " passed"
         } @else {
             strong.bad { (crates(bad)) " " (failed) }
             " of " (thousands(total))
@@ -54,17 +60,7 @@ fn facts(report: &Report) -> Markup {
     let cpu = cpu.fold(Duration::ZERO, Duration::saturating_add);
     html! {
         dl.facts {
-            @for (place, toolchain) in report.toolchains.iter().enumerate() {
-                div {
-                    dt { @if place == 0 && report.toolchains.len() > 1 { "Baseline" } @else { "Toolchain" } }
-                    dd title=(one_line(&toolchain.identity)) {
-                        (toolchain.spec)
-                        @if toolchain.spec.as_str() != toolchain.version.to_string() {
-                            " " span.soft { (toolchain.version) }
-                        }
-                    }
-                }
-            }
+            (page::toolchains(report))
             @if let Some(started) = report.started {
                 div { dt { "Started" } dd { (page::time(started)) } }
                 @if let Some(span) = report.finished.and_then(|finished| finished.duration_since(started).ok()) {
@@ -102,9 +98,16 @@ fn verdicts(report: &Report) -> Markup {
     }
 }
 
+/// The places of the crates in the order of the table: by verdict, what needs a look first.
+pub(super) fn order(report: &Report) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..report.crates.len()).collect();
+    order.sort_by_key(|place| report.crates[*place].verdict);
+    order
+}
+
 fn table(report: &Report, slugs: &[String]) -> Markup {
-    let mut rows: Vec<(&CrateReport, &String)> = report.crates.iter().zip(slugs).collect();
-    rows.sort_by_key(|(krate, _)| krate.verdict);
+    let rows: Vec<(&CrateReport, &String)> =
+        order(report).into_iter().map(|place| (&report.crates[place], &slugs[place])).collect();
     html! {
         // Without the script there is nothing to search with.
         div.tools hidden {

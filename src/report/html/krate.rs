@@ -8,55 +8,135 @@ use maud::{Markup, PreEscaped, html};
 use super::excerpt::excerpt;
 use super::page::{self, Script, verdict_class};
 use super::runs::{Run, runs};
-use super::{ansi, write_file};
-use crate::compare::{CrateReport, Report, Standing};
+use super::{Attachments, Links, ansi, write_file};
+use crate::compare::{CrateReport, Report, Source, Standing};
+use crate::ops::Stage;
 use crate::outcome::OutcomeKind;
 use crate::printable::{bytes, duration, one_line, thousands};
-use crate::report::{Logs, ReportError};
+use crate::report::ReportError;
 use crate::sandbox::Output;
 
-/// Writes the page, and beside it the logs that it can't show whole.
-pub(super) fn write(
-    report: &Report,
-    krate: &CrateReport,
-    logs: &Logs<'_>,
-    folder: &Path,
-    slug: &str,
-) -> Result<(), ReportError> {
-    let runs = runs(krate);
-    let mut shown = Vec::new();
-    for (place, run) in runs.iter().enumerate() {
-        let log = match logs(run.op.log)? {
-            Some(log) => {
-                let file = format!("{slug}.{}-{place}.log", run.op.op);
-                render(&log, &file, folder)?
+/// One crate's page.
+pub(super) struct Page<'a> {
+    pub(super) report: &'a Report,
+    /// The names of all crates' pages.
+    pub(super) slugs: &'a [String],
+    /// The crate's place in the report.
+    pub(super) krate: usize,
+    /// The places of the crates before and behind it, in the order of the table.
+    pub(super) neighbours: [Option<usize>; 2],
+}
+
+impl Page<'_> {
+    /// Writes the page, and beside it the lockfile and the logs that it can't show whole.
+    pub(super) fn write(&self, attachments: &Attachments<'_>, folder: &Path) -> Result<(), ReportError> {
+        let (report, krate, slug) = (self.report, &self.report.crates[self.krate], &self.slugs[self.krate]);
+        let runs = runs(krate);
+        let mut shown = Vec::new();
+        for (place, run) in runs.iter().enumerate() {
+            let log = match (attachments.logs)(run.op.log)? {
+                Some(log) => {
+                    let file = format!("{slug}.{}-{place}.log", run.op.op);
+                    render(&log, &file, folder)?
+                }
+                None => html! { p.empty { "It printed nothing." } },
+            };
+            shown.push(log);
+        }
+        let lockfile = self.lockfile(&runs, attachments, folder)?;
+        let body = html! {
+            header.top {
+                (self.navigation())
+                h1 {
+                    (krate.name)
+                    @if let Some(version) = &krate.version { " " span.soft { (version) } }
+                }
+                p.headline { span class={ "verdict " (verdict_class(krate.verdict)) } { (krate.verdict) } }
+                @if let Some(reason) = &krate.verdict_reason { p.why { (one_line(reason)) } }
+                (self.facts(&attachments.links, lockfile.as_deref()))
+                (self.commands(&runs))
             }
-            None => html! { p.empty { "It printed nothing." } },
+            main {
+                @if runs.is_empty() {
+                    p.empty { "No op of it has run." }
+                } @else {
+                    (ops(report, &runs))
+                    (logs_in_order(report, krate, &runs, &shown))
+                }
+            }
         };
-        shown.push(log);
+        let title = format!("{}: {} · {} · maar", krate.id(), krate.verdict, report.experiment);
+        let html = page::shell(&title, Script::None, &body).into_string();
+        write_file(&folder.join(format!("{slug}.html")), html.as_bytes())
     }
-    let body = html! {
-        header.top {
-            p.kicker { a href="../index.html" { "← " (report.experiment) } }
-            h1 {
-                (krate.name)
-                @if let Some(version) = &krate.version { " " span.soft { (version) } }
+
+    /// Back to the table, and on to its other crates.
+    fn navigation(&self) -> Markup {
+        let link = |place: Option<usize>, rel: &str, arrow: [&str; 2]| {
+            html! {
+                @if let Some(place) = place {
+                    a rel=(rel) href={ (self.slugs[place]) ".html" } {
+                        (arrow[0]) (self.report.crates[place].id()) (arrow[1])
+                    }
+                }
             }
-            p.headline { span class={ "verdict " (verdict_class(krate.verdict)) } { (krate.verdict) } }
-            @if let Some(reason) = &krate.verdict_reason { p.why { (one_line(reason)) } }
-        }
-        main {
-            @if runs.is_empty() {
-                p.empty { "No op of it has run." }
-            } @else {
-                (ops(report, &runs))
-                (logs_in_order(report, krate, &runs, &shown))
+        };
+        let [before, behind] = self.neighbours;
+        html! {
+            nav.kicker aria-label="Crates" {
+                a href="../index.html" { (self.report.experiment) }
+                span.steps {
+                    (link(before, "prev", ["← ", ""]))
+                    (link(behind, "next", ["", " →"]))
+                }
             }
         }
-    };
-    let title = format!("{}: {} · {} · maar", krate.id(), krate.verdict, report.experiment);
-    let html = page::shell(&title, Script::None, &body).into_string();
-    write_file(&folder.join(format!("{slug}.html")), html.as_bytes())
+    }
+
+    /// The toolchains, the pages of other sites, and the lockfile.
+    fn facts(&self, links: &Links, lockfile: Option<&str>) -> Markup {
+        let krate = &self.report.crates[self.krate];
+        let of_registry = krate.source == Source::Registry;
+        let page = |base: &Option<String>| {
+            let version = krate.version.as_ref().filter(|_| of_registry)?;
+            base.as_ref().map(|base| format!("{base}{}/{version}", krate.name))
+        };
+        html! {
+            dl.facts {
+                (page::toolchains(self.report))
+                @if let Some(url) = page(&links.registry) { div { dt { "Registry" } dd { a href=(url) { "Its page" } } } }
+                @if let Some(url) = page(&links.docs) { div { dt { "Documentation" } dd { a href=(url) { "Its pages" } } } }
+                @if let Some(file) = lockfile { div { dt { "Dependencies" } dd { a href=(file) { "Cargo.lock" } } } }
+            }
+        }
+    }
+
+    /// How to see the same once more: in the cell of the op that decided, else of the last one.
+    fn commands(&self, runs: &[Run<'_>]) -> Markup {
+        let krate = &self.report.crates[self.krate];
+        let decided = runs.iter().find(|run| krate.evidence.first() == Some(&run.op.log));
+        let run = decided.or(runs.last()).filter(|run| run.op.stage != Stage::Fetch);
+        let (experiment, id) = (&self.report.experiment, krate.id());
+        html! {
+            @if let Some((run, toolchain)) = run.and_then(|run| Some((run, run.toolchains.first()?))) {
+                p.repeat { span.soft { "Repeat it: " } code { "maar shell " (experiment) " " (id) " -t " (toolchain) " --run " (run.op.op) } }
+            }
+        }
+    }
+
+    /// Writes the lockfile beside the page, and returns its name; none if there is none.
+    fn lockfile(
+        &self,
+        runs: &[Run<'_>],
+        attachments: &Attachments<'_>,
+        folder: &Path,
+    ) -> Result<Option<String>, ReportError> {
+        let Some(prepare) = runs.iter().find(|run| run.op.stage == Stage::Fetch) else { return Ok(None) };
+        let Some(text) = (attachments.lockfiles)(prepare.op.log.step)? else { return Ok(None) };
+        let name = format!("{}.Cargo.lock", self.slugs[self.krate]);
+        write_file(&folder.join(&name), &text)?;
+        Ok(Some(name))
+    }
 }
 
 fn ops(report: &Report, runs: &[Run<'_>]) -> Markup {
@@ -115,7 +195,7 @@ fn logs_in_order(report: &Report, krate: &CrateReport, runs: &[Run<'_>], shown: 
         (0..runs.len()).partition(|place| krate.evidence.contains(&runs[*place].op.log));
     html! {
         @if !evidence.is_empty() {
-            h2 { @if evidence.len() > 1 { "Where the toolchains part" } @else { "What decided" } }
+            h2 { (evidence_heading(&evidence.iter().map(|place| &runs[*place]).collect::<Vec<_>>())) }
             div.evidence {
                 @for place in evidence { (log(report, &runs[place], place, &shown[place], Shown::Open)) }
             }
@@ -126,6 +206,17 @@ fn logs_in_order(report: &Report, krate: &CrateReport, runs: &[Run<'_>], shown: 
                 (log(report, &runs[place], place, &shown[place], Shown::by_outcome(&runs[place].op.standing)))
             }
         }
+    }
+}
+
+/// What the logs that decided show.
+fn evidence_heading(runs: &[&Run<'_>]) -> &'static str {
+    match runs {
+        [first, rest @ ..] if rest.iter().any(|run| run.op.standing.kind() != first.op.standing.kind()) => {
+            "Where the toolchains part"
+        }
+        [_, _, ..] => "What decided, the same on both toolchains",
+        [] | [_] => "What decided",
     }
 }
 
@@ -152,6 +243,7 @@ fn log(report: &Report, run: &Run<'_>, place: usize, content: &Markup, shown: Sh
         details.log id={ "log-" (place) } open[shown == Shown::Open] {
             summary {
                 strong { (run.op.op) }
+                @if run.op.attempt > 1 { " " span.soft { "attempt " (run.op.attempt) } }
                 " " span.soft { (toolchains(report, run)) }
                 " " (page::outcome(&run.op.standing))
                 " " span.soft { (duration(Duration::from_millis(run.op.wall_ms))) }

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use crate::compare::{Standing, Verdict, timestamp};
+use crate::compare::{Report, Standing, Verdict, timestamp};
+use crate::printable::one_line;
 
 const STYLE: &str = include_str!("style.css");
 const TABLE_SCRIPT: &str = include_str!("table.js");
@@ -62,6 +63,23 @@ pub(super) fn verdict_class(verdict: Verdict) -> String {
 /// An outcome, coloured.
 pub(super) fn outcome(standing: &Standing) -> Markup {
     html! { span class={ "o-" (standing.as_str()) } { (standing.as_str()) } }
+}
+
+/// The toolchains with their versions, as entries of a list of facts.
+pub(super) fn toolchains(report: &Report) -> Markup {
+    html! {
+        @for (place, toolchain) in report.toolchains.iter().enumerate() {
+            div {
+                dt { @if place == 0 && report.toolchains.len() > 1 { "Baseline" } @else { "Toolchain" } }
+                dd title=(one_line(&toolchain.identity)) {
+                    (toolchain.spec)
+                    @if toolchain.spec.as_str() != toolchain.version.to_string() {
+                        " " span.soft { (toolchain.version) }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A time in UTC, to the minute.

@@ -48,7 +48,7 @@ pub(crate) struct Entrances {
 pub(crate) struct Group {
     members: Vec<Member>,
     maker: Maker,
-    /// What the last orders replaced, in a group that goes on.
+    /// The values that the last orders replaced, in a group that goes on.
     replaced: Mutex<Vec<(PathBuf, String)>>,
 }
 
@@ -123,9 +123,9 @@ impl Group {
 
     /// Kills all that is in the group at once, where the kernel can. Elsewhere the helper does.
     ///
-    /// No process is made any more, and dying is not held up by the quota: a killed process ends when it next gets to run,
-    /// and thousands that spin would share a fraction of a core for minutes. In a group of others' making, only that is
-    /// seen to, until [`Group::recall`].
+    /// No process is made any more, and dying is not held up by the quota: a killed process ends when it next gets to
+    /// run, and thousands that spin would share a fraction of a core for minutes. In a group of others' making, only
+    /// that is seen to, until [`Group::recall`].
     pub(crate) fn kill(&self) {
         for member in &self.members {
             for (controller, file, value) in member.version.last_orders() {
@@ -176,7 +176,7 @@ impl Group {
         })
     }
 
-    /// The most memory that was held at one time; `None`: the host doesn't account for it.
+    /// The memory peak in bytes; `None`: the host doesn't account for it.
     pub(crate) fn peak_memory(&self) -> Option<ByteSize> {
         let member = self.with_memory()?;
         let file = match member.version {
@@ -240,7 +240,7 @@ impl Group {
 }
 
 impl Version {
-    /// What is written where before a group is killed.
+    /// The files and values that are written before a group is killed.
     fn last_orders(self) -> [(&'static Controller, &'static str, &'static str); 2] {
         match self {
             Self::One => [(&Controller::Pids, "pids.max", "0"), (&Controller::Cpu, "cpu.cfs_quota_us", "-1")],
@@ -253,7 +253,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         let ours = self.members.iter().filter(|_| self.maker == Maker::Us);
         for member in ours {
-            // What is still busy goes with the folder around it.
+            // A group that is still busy goes with the folder around it.
             let _ = fs::remove_dir(&member.folder);
         }
     }
@@ -283,7 +283,7 @@ impl Member {
                         memory.set_tcp_limit(limit)?;
                     }
                     match self.version {
-                        // Memory and swap together: as much as memory alone is no swap.
+                        // Memory and swap together: a sum equal to the memory limit leaves no swap.
                         Version::One if self.has("memory.memsw.limit_in_bytes") => memory.set_memswap_limit(limit)?,
                         Version::One => memory.set_swappiness(0)?,
                         Version::Two if self.has("memory.swap.max") => memory.set_memswap_limit(0)?,

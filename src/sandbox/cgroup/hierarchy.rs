@@ -25,7 +25,7 @@ pub(super) struct Hierarchy {
     pub(super) mounted: PathBuf,
     /// The folder of this process's own group.
     pub(super) own: PathBuf,
-    /// What it controls. Version 2 says so in its files, not here: all that no hierarchy of version 1 has.
+    /// Its controllers. Version 2 lists them in its files, not here: all those that no hierarchy of version 1 has.
     pub(super) controllers: Vec<Controller>,
 }
 
@@ -52,7 +52,7 @@ impl Hierarchy {
             Version::One => "memory.limit_in_bytes",
             Version::Two => "memory.max",
         };
-        // Version 2 says `max` where there is none, version 1 a number that no host has.
+        // Without a limit, version 2 shows `max`, and version 1 a number larger than any host's memory.
         let limit = |group: &Path| std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok();
         let groups = self.own.ancestors().take_while(|group| group.starts_with(&self.mounted));
         groups.filter_map(limit).min().map(ByteSize)

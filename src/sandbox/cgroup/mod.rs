@@ -1,4 +1,4 @@
-//! Control groups: the limits of a command as a whole, and what it cost.
+//! Control groups: the limits of a command as a whole, and its cost.
 //!
 //! Every command has a group of its own, so that peaks and counts are its own too. Groups are nested below maar's, or
 //! below the root where a systemd host leaves root no other place. cgroups-rs writes the limits; finding and making
@@ -21,7 +21,7 @@ pub(crate) use self::group::{Entrances, Group, KEEPERS};
 use self::hierarchy::{Hierarchy, Version};
 use super::{Limits, SandboxError};
 
-/// What a control group can limit or account for.
+/// The resources that a control group can limit or account for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Controller {
     Cpu,
@@ -48,7 +48,7 @@ struct Place {
     version: Version,
     folder: PathBuf,
     controllers: Vec<Controller>,
-    /// Says that this process lives.
+    /// The lock that marks this process as alive.
     _lock: File,
     /// Undoes what making it took besides the folder.
     undo: Option<unified::Undo>,
@@ -74,7 +74,7 @@ impl Controller {
         }
     }
 
-    /// What it means that it can't be used.
+    /// The effect of its absence on limits.
     fn loss(self) -> &'static str {
         match self {
             Self::Cpu => "a command may use more CPU than its limit",
@@ -137,18 +137,18 @@ impl Cgroups {
         Controller::LIMITING.into_iter().filter(|&which| self.has(which)).map(Controller::name)
     }
 
-    /// The version of the hierarchies in use; `None`: there are none.
+    /// The version of the hierarchies in use; `None`: none are in use.
     pub(crate) fn version(&self) -> Option<u8> {
         self.places.iter().map(|place| place.version.number()).max()
     }
 
-    /// Says in plain words which of these limits are not enforced.
+    /// Describes the limits that are not enforced.
     pub(crate) fn unenforced(&self, limits: &[Controller]) -> Vec<String> {
         let missing = self.missing.iter().filter(|(which, _)| limits.contains(which));
         missing.map(|(which, reason)| format!("{} ({}: {reason})", which.loss(), which.name())).collect()
     }
 
-    /// Makes a group with these limits for one command, on these cores, or on any if they are none.
+    /// Makes a group with these limits for one command, on these cores, or on any if the list is empty.
     pub(crate) fn open(&self, label: &str, limits: &Limits, cores: &[usize]) -> Result<Group, SandboxError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Group::open(&self.places, &format!("{label}-{number}"), limits, cores)

@@ -1,7 +1,7 @@
-//! A group of maar's own on systems that systemd manages: a scope, delegated to maar, which its manager makes on request.
+//! A group for maar on systems with systemd: a scope, delegated to maar, which systemd's manager makes on request.
 //!
 //! Asks over D-Bus with zbus, which cgroups-rs brings along: that crate's own client knows only the manager of the
-//! system, and waits for ever. The groups below the scope are made elsewhere, and nothing is moved but this process.
+//! system, and waits without end. The groups below the scope are made elsewhere, and nothing is moved but this process.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::Uid;
 use zbus::blocking::connection::Builder;
 use zbus::zvariant::Value;
 
 use super::hierarchy::{self, Version};
+use crate::sandbox::id_map;
 
 /// A folder that is there where systemd is the first process: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -33,7 +34,7 @@ type Property<'a> = (&'a str, Value<'a>);
 /// Why there is no scope.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoScope {
-    /// There is no systemd, or none that works for this user. Nothing is wrong with that.
+    /// The host has no systemd that works for this user. That is not an error.
     #[error("no manager of systemd answers")]
     NoManager,
     #[error("failed to reach systemd at {}: {source}", socket.display())]
@@ -42,13 +43,13 @@ pub(super) enum NoScope {
     Refused(#[from] zbus::Error),
     #[error("systemd at {} did not answer within {} s", socket.display(), patience.as_secs())]
     Silent { socket: PathBuf, patience: Duration },
-    #[error("systemd did not move maar to {scope}: its journal says why")]
+    #[error("systemd did not move maar to {scope}: see its journal for the reason")]
     NotMoved { scope: String },
 }
 
 /// Moves this process to a scope of its own and returns the folder of that group.
 ///
-/// Root asks the manager of the system, others their own. What the group before allowed and limited is left behind, as
+/// Root asks the manager of the system, others their own. The limits of the former group are left behind, as
 /// with `systemd-run --scope`.
 pub(super) fn enter() -> Result<PathBuf, NoScope> {
     if !Path::new(BOOTED).is_dir() {
@@ -57,7 +58,7 @@ pub(super) fn enter() -> Result<PathBuf, NoScope> {
     // Process numbers are not unique where containers share a manager.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
     let scope = format!("maar-{}-{now}.scope", std::process::id());
-    request(&bus(geteuid()), &scope, PATIENCE)?;
+    request(&bus(id_map::caller()), &scope, PATIENCE)?;
     arrival(&scope, PATIENCE)
 }
 
@@ -75,7 +76,7 @@ fn request(bus: &Path, scope: &str, patience: Duration) -> Result<(), NoScope> {
     })?;
     let (answer, answered) = mpsc::sync_channel(1);
     let name = scope.to_owned();
-    // On a thread, since nothing else ends the wait for a bus that accepts and says nothing.
+    // On a thread, since nothing else ends the wait for a bus that accepts and stays silent.
     std::thread::spawn(move || answer.send(start(stream, &name)));
     match answered.recv_timeout(patience) {
         Ok(answer) => Ok(answer?),
@@ -85,15 +86,18 @@ fn request(bus: &Path, scope: &str, patience: Duration) -> Result<(), NoScope> {
 
 /// Calls [`StartTransientUnit`](https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html).
 fn start(stream: UnixStream, scope: &str) -> zbus::Result<()> {
-    let connection = Builder::async_io_unix_stream(stream).build()?;
+    let connection = Builder::async_io_unix_stream(stream)
+        // The bus goes by the user's id on the host, not by that in a user namespace.
+        .user_id(id_map::caller().as_raw())
+        .build()?;
     let properties: [Property<'_>; 5] = [
         ("Description", "maar and the commands of crates".into()),
-        // The sender, whatever its number is to the manager.
+        // The sender, under any process number that the manager has for it.
         ("PIDs", vec![0_u32].into()),
         ("Delegate", true.into()),
         // Not even a failure is kept.
         ("CollectMode", "inactive-or-failed".into()),
-        // Every command has a limit of its own.
+        // Every command has its own limit.
         ("TasksMax", u64::MAX.into()),
     ];
     let others: [(&str, Vec<Property<'_>>); 0] = [];

@@ -1,4 +1,4 @@
-//! Groups that belong to one maar each, and what is left of those whose maar is dead.
+//! Groups that belong to one maar each, and the remains of dead ones.
 //!
 //! A maar holds a lock on the folders of its groups, which dies with it: unlike a process number, it is never taken
 //! over by another process, and counts across containers.
@@ -32,12 +32,12 @@ pub(super) fn make(folder: &Path) -> Result<File, String> {
 fn make_once(folder: &Path) -> io::Result<Option<File>> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        // What a dead process of the same number left is as good as new.
+        // The group of a dead process with the same number is as good as a new one.
         _ => Ok(File::open(folder).ok().filter(|lock| lock.try_lock().is_ok() && folder.exists())),
     }
 }
 
-/// Kills what runs in the groups of dead maars in a folder, and removes them.
+/// Kills the processes in the groups of dead maars in a folder, and removes the groups.
 pub(super) fn sweep(around: &Path) {
     for entry in fs::read_dir(around).into_iter().flatten().flatten() {
         if !entry.file_name().to_str().is_some_and(is_ours) {
@@ -62,7 +62,7 @@ fn is_ours(name: &str) -> bool {
     parts.is_some_and(|(pid, rest)| is_number(pid) && (is_number(rest) || rest == "self"))
 }
 
-/// Kills whoever is in a group and removes it, as soon as nobody is in it any more, which is soon or never.
+/// Kills the processes of a group and removes it as soon as it is empty, which is soon or never.
 pub(super) fn remove(group: &Path) {
     for _ in 0..TRIES {
         match fs::remove_dir(group) {
@@ -75,7 +75,7 @@ pub(super) fn remove(group: &Path) {
 
 /// Kills every process of a group.
 pub(super) fn kill_all(group: &Path) {
-    // Version 2 does so in one go, whatever forks meanwhile; elsewhere there is no such file.
+    // Version 2 kills all at once, even processes that fork; version 1 has no such file.
     let all_at_once = File::options().write(true).open(group.join("cgroup.kill"));
     if all_at_once.and_then(|mut file| file.write_all(b"1")).is_ok() {
         return;
@@ -141,7 +141,7 @@ mod tests {
         let made = fs::create_dir(&stray);
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let entered = made.and_then(|()| {
-            // A group for cores takes nobody before it has some.
+            // A cpuset group accepts no process before it has cores.
             let _ = super::super::group::inherit_cores(&own, &dead);
             let _ = super::super::group::inherit_cores(&dead, &stray);
             fs::write(stray.join("cgroup.procs"), child.id().to_string())

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use super::hierarchy::{Hierarchy, Version};
 use super::scope::{self, NoScope};
 use super::{Controller, Place, sweep};
+use crate::sandbox::id_map;
 
-/// What was done to maar's own group to make room.
+/// The change to maar's own group that made room.
 #[derive(Debug)]
 pub(super) struct Undo {
     /// The group that was maar's.
@@ -21,9 +22,9 @@ pub(super) struct Undo {
 }
 
 /// Makes a folder for groups below maar's own group or, where that has other processes too, below one that systemd
-/// gives; below the root where there is no systemd, for root only: others have no business there.
+/// gives; below the root where there is no systemd, for root only: other users may not write there.
 pub(super) fn make(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
-    let root = nix::unistd::geteuid().is_root().then_some(hierarchy.mounted.as_path());
+    let root = id_map::caller().is_root().then_some(hierarchy.mounted.as_path());
     // Another sandbox of this process may have made room already.
     let own = hierarchy.own.parent().filter(|_| hierarchy.own.ends_with(leaf_name())).unwrap_or(&hierarchy.own);
     [Some(own), root].into_iter().flatten().for_each(sweep::sweep);
@@ -120,7 +121,7 @@ fn processes(group: &Path) -> String {
     fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().trim().to_owned()
 }
 
-/// What the leaf is called that this process moves to.
+/// The name of the leaf that this process moves to.
 fn leaf_name() -> String {
     format!("maar-{}-self", std::process::id())
 }
@@ -219,7 +220,7 @@ mod tests {
         let ask = || Err(NoScope::NotMoved { scope: "maar-1-2.scope".to_owned() });
         let reason = make_in(&own, None, ask, &Controller::LIMITING, "maar-1").unwrap_err();
         let expected = "has no controllers to give; a delegated group has; \
-                        systemd did not move maar to maar-1-2.scope: its journal says why";
+                        systemd did not move maar to maar-1-2.scope: see its journal for the reason";
         assert_eq!(reason, format!("{} {expected}", own.display()));
     }
 

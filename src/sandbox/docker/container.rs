@@ -23,7 +23,7 @@ use crate::sandbox::pty::Pty;
 use crate::sandbox::supervise::{self, CpuMeter, Watched};
 use crate::sandbox::suspect;
 use crate::sandbox::unlinked::Processes;
-use crate::sandbox::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, Usage};
+use crate::sandbox::{Command, Console, Cores, Exit, MountKind, Outlet, Owner, SandboxError, Spec, Usage};
 use crate::stop::{Stop, StopLevel};
 
 /// How long a container may take from its start to its steward's first sign of life.
@@ -56,12 +56,12 @@ pub(super) struct Container {
 impl Container {
     /// Starts one that looks like the spec.
     pub(super) async fn start(shared: &Shared, spec: &Spec) -> Result<Self, SandboxError> {
-        let door = Door::open(&spec.scratch, shared.common.owner)?;
+        let door = Door::open(&spec.scratch, shared.common.owner(&spec.user))?;
         let daemon = &shared.daemon;
         let body = request::body(spec, &shared.common, door.folder());
         let created = daemon.client.create_container(None, body).await;
         let id = created.map_err(|error| daemon.complain("create a container", error))?.id;
-        match meet(shared, door, &id).await {
+        match meet(shared, door, shared.common.owner(&spec.user), &id).await {
             Ok((steward, folder)) => {
                 let group = Group::of_process(steward.pid);
                 Ok(Self { id, steward, group, spec: spec.clone(), _folder: folder })
@@ -79,6 +79,7 @@ impl Container {
         let (ours, theirs) = (&self.spec.limits, &spec.limits);
         self.spec.mounts == spec.mounts
             && self.spec.network == spec.network
+            && self.spec.user.owner() == spec.user.owner()
             && (ours.cpus, ours.memory, ours.pids) == (theirs.cpus, theirs.memory, theirs.pids)
             && ours.cores == theirs.cores
             && self.steward.is_there()
@@ -114,11 +115,13 @@ impl Container {
                 processes: None,
                 data: (!shared.daemon.counts(Controller::Memory)).then_some(limits.memory.as_u64()),
                 file: limits.disk.as_u64(),
+                sharers: spec.user.sharers(),
             },
         };
         let job = protocol::encode(&job, MAX_JOB).map_err(|error| SandboxError::Job(error.to_string()))?;
 
-        let (pty, slave) = Pty::open(Some(shared.common.owner), console.as_deref()).map_err(SandboxError::Terminal)?;
+        let (pty, slave) =
+            Pty::open(Some(shared.common.owner(&spec.user)), console.as_deref()).map_err(SandboxError::Terminal)?;
         let (mut control, theirs) = UnixStream::pair().map_err(SandboxError::Terminal)?;
         let theirs = OwnedFd::from(theirs.into_std().and_then(blocking).map_err(SandboxError::Terminal)?);
         let (outlet, third) = match outlet {
@@ -149,6 +152,7 @@ impl Container {
             cpu,
             kills,
             console,
+            live: spec.live.as_ref(),
             disk: &mut disk,
             memory: None,
             limits,
@@ -188,7 +192,7 @@ impl Container {
             shared.daemon.remove(&id).await?;
         }
         for mount in &spec.mounts {
-            let MountKind::Overlay { work, .. } = &mount.what else { continue };
+            let (MountKind::Overlay { work, .. } | MountKind::Copy { work, .. }) = &mount.what else { continue };
             // overlayfs leaves an empty folder of root's that its owner can't even look into, but remove.
             for entry in fs::read_dir(work).into_iter().flatten().flatten() {
                 let _ = fs::remove_dir(entry.path());
@@ -199,7 +203,7 @@ impl Container {
 }
 
 /// Starts the container and waits for its steward.
-async fn meet(shared: &Shared, door: Door, id: &str) -> Result<(Steward, Folder), SandboxError> {
+async fn meet(shared: &Shared, door: Door, owner: Owner, id: &str) -> Result<(Steward, Folder), SandboxError> {
     let daemon = &shared.daemon;
     let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).build();
     let attached = daemon.client.attach_container(id, Some(options)).await;
@@ -208,7 +212,7 @@ async fn meet(shared: &Shared, door: Door, id: &str) -> Result<(Steward, Folder)
     started.map_err(|error| daemon.complain("start a container", error))?;
 
     let folder = door.folder().to_owned();
-    let coming = door.steward(shared.common.owner);
+    let coming = door.steward(owner);
     tokio::pin!(coming);
     let came = tokio::select! {
         came = &mut coming => Ok(came),

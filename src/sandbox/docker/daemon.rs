@@ -1,4 +1,4 @@
-//! The Docker daemon of this host: found, asked what it can do, and complained of in clear words.
+//! The Docker daemon of this host: its socket, its abilities, and clear errors about it.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,11 +13,11 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 
 use super::label::KEY;
-use super::request::Users;
+use super::request::Mapping;
 use super::{DockerError, Image, Label};
 use crate::sandbox::cgroup::Controller;
 
-/// Where the daemon listens unless `DOCKER_HOST` says otherwise.
+/// The daemon's socket unless `DOCKER_HOST` names another.
 const SOCKET: &str = "/var/run/docker.sock";
 
 /// How long the daemon may take to answer, in seconds. A busy disk makes it slow to create containers.
@@ -29,13 +29,13 @@ pub(super) struct Daemon {
     socket: PathBuf,
     pub(super) client: Client,
     pub(super) cores: f64,
-    pub(super) users: Users,
-    /// The limits that it can't set, by controller, with what that means.
+    pub(super) users: Mapping,
+    /// The limits that it can't set, by controller, with the effect.
     pub(super) missing: Vec<(&'static str, &'static str)>,
 }
 
 impl Daemon {
-    /// Finds the daemon of this host, where `DOCKER_HOST` says or where it usually is.
+    /// Finds the daemon of this host, at `DOCKER_HOST` or at its usual socket.
     pub(super) async fn find(host: Option<String>) -> Result<Self, DockerError> {
         let socket = socket(host)?;
         reach(&socket)?;
@@ -55,12 +55,12 @@ impl Daemon {
         })
     }
 
-    /// Whether it has the kernel count, for a container as a whole, what this controller limits.
+    /// Whether it has the kernel account, for a container as a whole, for the resource of this controller.
     pub(super) fn counts(&self, which: Controller) -> bool {
         !self.missing.iter().any(|(name, _)| *name == which.name())
     }
 
-    /// The id of an image; none if there is no such local image.
+    /// The id of an image; `None` without such a local image.
     pub(super) async fn image_id(&self, image: &Image) -> Result<Option<String>, DockerError> {
         match self.client.inspect_image(image.as_str()).await {
             Ok(found) => Ok(found.id),
@@ -72,7 +72,7 @@ impl Daemon {
     /// Removes an image that a newer one took the name from, unless it has another name or a container uses it.
     pub(super) async fn remove_image(&self, id: &str) {
         let options = RemoveImageOptionsBuilder::new().build();
-        // Nobody is harmed by one that stays.
+        // One that stays does no harm.
         let _ = self.client.remove_image(id, Some(options), None).await;
     }
 
@@ -92,7 +92,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Removes a container with its volumes, whatever it does. One that isn't there is removed already.
+    /// Removes a container with its volumes, even a running one. One that isn't there is removed already.
     pub(super) async fn remove(&self, id: &str) -> Result<(), DockerError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.client.remove_container(id, Some(options)).await {
@@ -102,7 +102,7 @@ impl Daemon {
         }
     }
 
-    /// Says what went wrong, and whether the daemon is there at all.
+    /// Describes an error, and whether the daemon is there at all.
     pub(super) fn complain(&self, doing: &'static str, error: Error) -> DockerError {
         complaint(&self.socket, doing, error)
     }
@@ -134,15 +134,15 @@ fn socket(host: Option<String>) -> Result<PathBuf, DockerError> {
     }
 }
 
-fn users(info: &SystemInfo) -> Result<Users, DockerError> {
+fn users(info: &SystemInfo) -> Result<Mapping, DockerError> {
     let has = |name: &str| {
         let options = info.security_options.iter().flatten();
         options.flat_map(|option| option.split(',')).any(|option| option == format!("name={name}"))
     };
     match (has("rootless"), has("userns")) {
         (true, _) => Err(DockerError::Rootless),
-        (false, true) => Ok(Users::Remapped),
-        (false, false) => Ok(Users::Same),
+        (false, true) => Ok(Mapping::Remapped),
+        (false, false) => Ok(Mapping::Same),
     }
 }
 
@@ -175,8 +175,8 @@ mod tests {
     fn a_daemon_elsewhere_is_told_with_what_to_do() {
         assert_eq!(
             socket(Some("tcp://10.0.0.1:2375".to_owned())).unwrap_err().to_string(),
-            "DOCKER_HOST is `tcp://10.0.0.1:2375`, but containers see folders of this host, so that their daemon must run \
-             here: unset it, set it to such as unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon"
+            "DOCKER_HOST is `tcp://10.0.0.1:2375`, but maar mounts folders of this host, so the daemon must be local: \
+             unset it, use unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon"
         );
     }
 
@@ -198,9 +198,9 @@ mod tests {
     fn what_the_daemon_can_not_do_is_known() {
         let mut info = SystemInfo { memory_limit: Some(true), pids_limit: Some(false), ..SystemInfo::default() };
         assert_eq!(missing(&info), [("pids", "a command may start more processes than its limit")]);
-        assert_eq!(users(&info).unwrap(), Users::Same);
+        assert_eq!(users(&info).unwrap(), Mapping::Same);
         info.security_options = Some(vec!["name=seccomp,profile=default".to_owned(), "name=userns".to_owned()]);
-        assert_eq!(users(&info).unwrap(), Users::Remapped);
+        assert_eq!(users(&info).unwrap(), Mapping::Remapped);
         info.security_options = Some(vec!["name=rootless".to_owned()]);
         assert!(matches!(users(&info), Err(DockerError::Rootless)));
     }

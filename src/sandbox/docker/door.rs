@@ -12,8 +12,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::request::{GROUP, PASSWD};
+use crate::sandbox::helper::etc;
 use crate::sandbox::helper::steward::SOCKET;
-use crate::sandbox::{HOME, Owner, SandboxError};
+use crate::sandbox::{Owner, SandboxError};
 
 /// The folder, with maar listening in it.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Door {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?;
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0);
-            // Nobody else may enter the folder but root.
+            // Only root may enter the folder.
             let (Some(pid), true) = (pid, peer.uid() == owner.uid) else { continue };
             fs::remove_file(self.folder().join(SOCKET))?;
             return Ok((Steward { stream, pid }, self.folder));
@@ -63,7 +64,7 @@ impl Door {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left goes with the job's folder.
+        // The rest goes with the job's folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -93,15 +94,8 @@ fn furnish(folder: &Path, owner: Owner) -> io::Result<UnixListener> {
     let Owner { uid, gid } = owner;
     DirBuilder::new().mode(0o700).create(folder)?;
     chown(folder, Some(uid), Some(gid))?;
-    fs::write(
-        folder.join(PASSWD),
-        format!(
-            "root:x:0:0:root:/:/usr/sbin/nologin\n\
-             maar:x:{uid}:{gid}:maar:{HOME}:/bin/sh\n\
-             nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
-        ),
-    )?;
-    fs::write(folder.join(GROUP), format!("root:x:0:\nmaar:x:{gid}:\nnogroup:x:65534:\n"))?;
+    fs::write(folder.join(PASSWD), etc::passwd(uid, gid))?;
+    fs::write(folder.join(GROUP), etc::group(gid))?;
     // The addresses of sockets are short; homes may be deep.
     let open = File::open(folder)?;
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()))?;

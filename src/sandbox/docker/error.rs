@@ -8,7 +8,7 @@ use super::Image;
 /// Why a container could not be had or kept. Never the crate's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
-    /// Nobody answers at the socket.
+    /// The socket doesn't answer.
     #[error(
         "the Docker daemon does not answer at {}: {cause}; start it (`sudo systemctl start docker`), or use \
          --sandbox native, which needs none",
@@ -29,8 +29,8 @@ pub enum DockerError {
     Denied(PathBuf),
     /// The daemon is elsewhere.
     #[error(
-        "DOCKER_HOST is `{}`, but containers see folders of this host, so that their daemon must run here: unset it, set \
-         it to such as unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon",
+        "DOCKER_HOST is `{}`, but maar mounts folders of this host, so the daemon must be local: unset it, use \
+         unix:///var/run/docker.sock, or use --sandbox native, which needs no daemon",
         .0.escape_debug()
     )]
     Elsewhere(String),
@@ -39,9 +39,10 @@ pub enum DockerError {
         "rootless Docker maps users in a way that maar can't use; use --sandbox native, which is rootless by itself"
     )]
     Rootless,
-    /// There is no such image.
+    /// The image doesn't exist.
     #[error(
-        "there is no local image `{0}`: `maar image build {0}` makes one from this host, or get it with `docker pull {0}`"
+        "there is no local image `{0}`: `maar image build {0}` makes one from this host{hint}",
+        hint = pulling(.0)
     )]
     NoImage(Image),
     /// The image has no place for maar's helper.
@@ -51,7 +52,7 @@ pub enum DockerError {
     Start {
         /// The image.
         image: Image,
-        /// What was heard of it.
+        /// Its last output.
         said: String,
     },
     /// The container died under the command.
@@ -60,12 +61,39 @@ pub enum DockerError {
     /// The daemon refused something.
     #[error("Docker failed to {doing}: {cause}")]
     Request {
-        /// What was asked, as a verb.
+        /// The request, as a verb.
         doing: &'static str,
         /// Its answer.
         cause: Box<bollard::errors::Error>,
     },
-    /// A file of the host's could not be put into the image.
+    /// A file of the host could not be put into the image.
     #[error("failed to read this host's files for the image: {0}")]
     Image(io::Error),
+}
+
+/// How to get an image from elsewhere, if its name tells from where: an unqualified one may be anybody's.
+fn pulling(image: &Image) -> String {
+    let registry = image.as_str().split_once('/').map(|(first, _)| first);
+    match registry.filter(|first| first.contains(['.', ':']) || *first == "localhost") {
+        Some(_) => format!(", or get it with `docker pull {image}`"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_image_whose_registry_is_named_is_to_be_pulled() {
+        let advice = |name: &str| DockerError::NoImage(name.parse().unwrap()).to_string();
+        for name in ["maar", "maar:2", "someone/maar"] {
+            let expected =
+                format!("there is no local image `{name}`: `maar image build {name}` makes one from this host");
+            assert_eq!(advice(name), expected);
+        }
+        for name in ["registry.example/maar", "localhost:5000/maar"] {
+            assert!(advice(name).ends_with(&format!(", or get it with `docker pull {name}`")), "{name}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Makes an image from this host's own files, where no registry has one.
 //!
-//! What goes in is what native cells see: system folders, and the few files of `/etc` that hold no secrets. Left out are
-//! documentation, what was installed by hand (`/usr/local`, which may hold anybody's credentials), set-user-id bits, and
-//! whatever not everybody may read.
+//! What goes in is what native cells see: system folders, and the few files of `/etc` that hold no secrets. Left out
+//! are documentation, programs installed by hand (`/usr/local`, which may hold a user's credentials), set-user-id bits,
+//! and files that are not readable by all.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use super::daemon::Daemon;
 use super::{Config, DockerError};
 use crate::sandbox::SandboxError;
-use crate::sandbox::helper::rootfs::{ETC, NSSWITCH, SYSTEM};
+use crate::sandbox::helper::etc::{ETC, NSSWITCH};
+use crate::sandbox::helper::rootfs::SYSTEM;
 
 /// Folders that no build needs.
 const LEFT_OUT: [&str; 9] = [
@@ -46,7 +47,7 @@ const CHUNK: usize = 256 << 10;
 /// How long the daemon may take to swallow an image.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// What an image was made of.
+/// The sizes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Built {
     /// Files, links included.
@@ -55,10 +56,10 @@ pub struct Built {
     pub size: ByteSize,
 }
 
-/// Makes the image that the configuration names, or makes it anew.
+/// Makes the image that the configuration names, in place of an older one.
 ///
 /// # Errors
-/// When there is no daemon that this user may use, or a file can't be read.
+/// When no daemon answers this user, or a file can't be read.
 pub async fn build_image(config: Config) -> Result<Built, SandboxError> {
     let Config { host, image, .. } = config;
     let daemon = Daemon::find(host).await?;
@@ -105,7 +106,7 @@ pub async fn build_image(config: Config) -> Result<Built, SandboxError> {
     }
 }
 
-/// Hands over what is written, chunk by chunk.
+/// Hands over written bytes, chunk by chunk.
 struct Pipe<'a>(&'a mpsc::Sender<io::Result<Bytes>>);
 
 impl Write for Pipe<'_> {
@@ -131,7 +132,7 @@ fn pack(to: impl Write) -> io::Result<Built> {
     packer.finish()
 }
 
-/// Writes files of the host's into an archive where everything belongs to root.
+/// Writes files of the host into an archive where everything belongs to root.
 struct Packer<W: Write> {
     archive: Builder<W>,
     /// The first name of files that have several, by device and number.
@@ -182,7 +183,7 @@ impl<W: Write> Packer<W> {
             self.archive.append_link(&mut header, relative(path), relative(first))?;
         } else {
             header.set_size(metadata.len());
-            // A file that shrinks meanwhile would shift all that follows.
+            // A file that shrinks while it is copied would shift all that follows.
             let content = File::open(path)?.chain(io::repeat(0)).take(metadata.len());
             self.archive.append_data(&mut header, relative(path), content)?;
             if metadata.nlink() > 1 {

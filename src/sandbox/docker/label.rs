@@ -1,4 +1,4 @@
-//! Whose containers are whose: so that what a dead maar left is found, and only that.
+//! The owner of each container, so that a sweep finds those of dead maars, and no others.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ impl Label {
     }
 }
 
-/// When a process started: field 22 of proc(5)'s stat. `None`: there is no such process.
+/// When a process started: field 22 of proc(5)'s stat. `None`: the process doesn't exist.
 fn started(pid: &str) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything.

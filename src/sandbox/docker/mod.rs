@@ -1,8 +1,8 @@
 //! The Docker back end: every crate's commands with one toolchain in one container, through the daemon's own interface.
 //!
 //! Process 1 of a container is maar's own binary, the steward. It takes commands over a socket, gives each a terminal
-//! that maar made, and kills whatever a command leaves. So limits, output, times and ends are supervised by the same
-//! code as in the native sandbox, and a container ends when maar does, even if nobody is left to say so.
+//! that maar made, and kills all processes that a command leaves. So limits, output, times and ends are supervised by
+//! the same code as in the native sandbox, and a container ends when maar does, even without an order to.
 //!
 //! A container is kept when its cell is closed, for the next cell with the same scratch folder that looks the same,
 //! until [`Sandbox::release`](super::Sandbox::release).
@@ -29,12 +29,11 @@ pub use self::import::{Built, build_image};
 use self::label::Label;
 use self::request::Common;
 use super::cores::CorePool;
-use super::helper::protocol::Identity;
-use super::native::choose_identity;
-use super::{Command, Console, Cores, Exit, Outlet, Owner, SandboxError, Spec};
+use super::users::Users;
+use super::{Command, Console, Cores, Exit, Outlet, SandboxError, Spec, User};
 use crate::stop::Stop;
 
-/// What a Docker sandbox is made from.
+/// The configuration of a Docker sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the daemon listens, as `DOCKER_HOST` has it; none: where it usually does.
@@ -65,7 +64,7 @@ struct Shared {
 pub struct DockerCell {
     shared: Arc<Shared>,
     spec: Spec,
-    /// None once it failed: what came of it is unknown.
+    /// None once it failed: its state is then unknown.
     container: Option<Container>,
 }
 
@@ -81,7 +80,7 @@ impl Docker {
     /// Finds the daemon of this host and the image, and clears away what dead runs left.
     ///
     /// # Errors
-    /// When there is no daemon that this user may use, or no such image.
+    /// When no daemon answers this user, or the image doesn't exist.
     pub async fn connect(config: Config) -> Result<Self, SandboxError> {
         let Config { host, image, helper } = config;
         // The daemon must find it by itself.
@@ -96,18 +95,15 @@ impl Docker {
         }
         let label = Label::of_this_process();
         daemon.sweep(&label).await?;
-        let (Identity::Unprivileged(owner) | Identity::Rootless(owner)) = choose_identity();
-        let common = Common { image, helper, owner, label, cores: daemon.cores, users: daemon.users };
+        let users_of_host = Users::find(None);
+        let common = Common { image, helper, users_of_host, label, cores: daemon.cores, users: daemon.users };
         Ok(Self {
             shared: Arc::new(Shared { daemon, common, cores: CorePool::of_this_process(), kept: Mutex::default() }),
         })
     }
 
-    pub(super) fn owner(&self) -> Option<Owner> {
-        match choose_identity() {
-            Identity::Unprivileged(owner) => Some(owner),
-            Identity::Rootless(_) => None,
-        }
+    pub(super) fn user(&self) -> User {
+        self.shared.common.users_of_host.lease()
     }
 
     pub(super) fn unenforced(&self, cores: Cores) -> Vec<String> {
@@ -117,7 +113,7 @@ impl Docker {
         // A container outlives the turn of its command, and with it the lease of the cores.
         let cores = (cores == Cores::Own)
             .then(|| "a command may leave the cores that it was given (cpuset: not set for containers)".to_owned());
-        missing.chain(cores).collect()
+        missing.chain(cores).chain(self.shared.common.users_of_host.unenforced()).collect()
     }
 
     pub(super) async fn open(&self, spec: Spec) -> Result<DockerCell, SandboxError> {
@@ -157,7 +153,7 @@ impl DockerCell {
         console: Option<&mut Console>,
         outlet: Option<Outlet>,
     ) -> Result<Exit, SandboxError> {
-        // Out of the cell meanwhile: whoever drops this future has the container ended.
+        // Out of the cell for the time of the command: dropping this future ends the container.
         let mut container = self.container.take().ok_or(DockerError::Lost)?;
         match container.run(&self.shared, &self.spec, command, stop, console, outlet).await {
             Ok(exit) => {
@@ -165,7 +161,7 @@ impl DockerCell {
                 Ok(exit)
             }
             Err(error) => {
-                // The first error says more than one of the removal.
+                // The first error is more useful than one of the removal.
                 let _ = container.end(&self.shared).await;
                 Err(error)
             }

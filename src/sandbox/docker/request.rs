@@ -1,4 +1,4 @@
-//! What a container is made from: a spec in, the body of a request out. Pure.
+//! The request that makes a container: a spec in, the body of a request out. Pure.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ use bollard::models::{
 };
 
 use super::{Image, Label};
-use crate::sandbox::PRIVATE;
+use crate::sandbox::helper::protocol::Identity;
 use crate::sandbox::helper::rootfs::{FROZEN, HIDDEN};
 use crate::sandbox::helper::steward::{DOOR, PROGRAM};
-use crate::sandbox::{HOSTNAME, MountKind, Owner, Spec};
+use crate::sandbox::users::Users;
+use crate::sandbox::{HOSTNAME, MountKind, Owner, PRIVATE, Spec, User};
 
 /// What stays the same for all containers of a sandbox.
 #[derive(Debug)]
@@ -20,19 +21,27 @@ pub(super) struct Common {
     pub(super) image: Image,
     /// maar's own binary.
     pub(super) helper: PathBuf,
-    /// Who commands are, inside and to the host.
-    pub(super) owner: Owner,
+    /// Who commands may be, inside and to the host.
+    pub(super) users_of_host: Users,
     /// By which containers are known to be this run's.
     pub(super) label: Label,
     /// How many cores the daemon has: it refuses to give more.
     pub(super) cores: f64,
-    /// Whether it maps users, which must be prevented: files of the host would belong to nobody.
-    pub(super) users: Users,
+    /// Whether it maps users, which must be prevented: files of the host would have no known owner.
+    pub(super) users: Mapping,
+}
+
+impl Common {
+    /// Who the commands of a user are.
+    pub(super) fn owner(&self, user: &User) -> Owner {
+        let (Identity::Unprivileged(owner) | Identity::Rootless(owner)) = self.users_of_host.identity(user);
+        owner
+    }
 }
 
 /// Who a container's users are to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Users {
+pub(super) enum Mapping {
     /// The same.
     Same,
     /// Others, unless asked for.
@@ -44,7 +53,7 @@ const FEWEST_CORES: f64 = 0.01;
 
 /// The request for a container that looks like the spec. `door` is the folder where maar listens for its steward.
 pub(super) fn body(spec: &Spec, common: &Common, door: &Path) -> ContainerCreateBody {
-    let Owner { uid, gid } = common.owner;
+    let Owner { uid, gid } = common.owner(&spec.user);
     ContainerCreateBody {
         hostname: Some(HOSTNAME.to_owned()),
         user: Some(format!("{uid}:{gid}")),
@@ -74,7 +83,10 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
     mounts.extend(spec.mounts.iter().map(|mount| match &mount.what {
         MountKind::ReadOnly(path) => bind(&mount.at, path, Access::Read),
         MountKind::Writable(path) => bind(&mount.at, path, Access::Write),
-        MountKind::Overlay { lower, upper, work } => overlay(&mount.at, lower, upper, work, &common.label),
+        MountKind::Overlay { lower, upper, work } => overlay(&mount.at, [lower, upper, work], "", &common.label),
+        MountKind::Copy { lower, upper, work } => {
+            overlay(&mount.at, [lower, upper, work], ",redirect_dir=on", &common.label)
+        }
     }));
     HostConfig {
         auto_remove: Some(true),
@@ -83,20 +95,20 @@ fn host_config(spec: &Spec, common: &Common, door: &Path) -> HostConfig {
         network_mode: Some("none".to_owned()),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        // As in native cells, where there is no /sys at all.
+        // Native cells show a few folders of it; here all would come along.
         masked_paths: Some(HIDDEN.iter().chain(&["/sys"]).map(|path| (*path).to_owned()).collect()),
         readonly_paths: Some(FROZEN.map(str::to_owned).to_vec()),
-        userns_mode: (common.users == Users::Remapped).then(|| "host".to_owned()),
+        userns_mode: (common.users == Mapping::Remapped).then(|| "host".to_owned()),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         nano_cpus: Some((limits.cpus.clamp(FEWEST_CORES, common.cores) * 1e9).round() as i64),
         memory: Some(memory),
-        // Memory and swap together: as much as memory alone is no swap.
+        // Memory and swap together: a sum equal to the memory limit leaves no swap.
         memory_swap: Some(memory),
         // The steward counts too.
         pids_limit: Some(i64::from(limits.pids) + 1),
         shm_size: Some(memory),
-        tmpfs: Some(private_folders(spec, common.owner)),
+        tmpfs: Some(private_folders(spec, common.owner(&spec.user))),
         mounts: Some(mounts),
         // Nothing is printed there: commands have a terminal of their own.
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
@@ -127,7 +139,7 @@ fn bind(at: &Path, from: &Path, access: Access) -> Mount {
         read_only: Some(access == Access::Read),
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
-            // What is mounted below stays out: daemons before 25 would leave it writable.
+            // Mounts below it stay out: daemons before 25 would leave them writable.
             non_recursive: Some(true),
             ..MountBindOptions::default()
         }),
@@ -136,8 +148,9 @@ fn bind(at: &Path, from: &Path, access: Access) -> Mount {
 }
 
 /// The daemon mounts the overlay as a volume without a name, which goes with the container.
-fn overlay(at: &Path, lower: &Path, upper: &Path, work: &Path, label: &Label) -> Mount {
-    let options = format!("lowerdir={},upperdir={},workdir={}", escaped(lower), escaped(upper), escaped(work));
+fn overlay(at: &Path, folders: [&PathBuf; 3], further: &str, label: &Label) -> Mount {
+    let [lower, upper, work] = folders.map(|folder| escaped(folder));
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{further}");
     let driver = [("type", "overlay"), ("device", "overlay"), ("o", &options)];
     let driver = driver.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Mount {
@@ -182,7 +195,7 @@ mod tests {
     use super::*;
     use crate::sandbox::{Cores, Limits, Network};
 
-    fn host_config_of(network: Network, users: Users) -> HostConfig {
+    fn host_config_of(network: Network, users: Mapping) -> HostConfig {
         let limits = Limits {
             cpus: 8.0,
             memory: ByteSize::mib(64),
@@ -198,11 +211,19 @@ mod tests {
             crate::sandbox::Mount { at: "/crate".into(), what: overlay },
             crate::sandbox::Mount { at: "/target".into(), what: MountKind::Writable("/host/target".into()) },
         ];
-        let spec = Spec { label: "build-a".to_owned(), scratch: "/scratch".into(), mounts, network, limits };
+        let spec = Spec {
+            label: "build-a".to_owned(),
+            user: User::of_maar(),
+            scratch: "/scratch".into(),
+            mounts,
+            network,
+            limits,
+            live: None,
+        };
         let common = Common {
             image: Image::default(),
             helper: "/host/maar".into(),
-            owner: Owner { uid: 7, gid: 8 },
+            users_of_host: Users::find(None),
             label: Label::of_this_process(),
             cores: 2.0,
             users,
@@ -212,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_container_can_do_no_more_than_its_spec_says() {
-        let config = host_config_of(Network::Loopback, Users::Same);
+        let config = host_config_of(Network::Loopback, Mapping::Same);
         assert_eq!(config.network_mode.as_deref(), Some("none"));
         assert_eq!(config.cap_drop, Some(vec!["ALL".to_owned()]));
         assert_eq!(config.security_opt, Some(vec!["no-new-privileges".to_owned()]));
@@ -230,14 +251,14 @@ mod tests {
 
     #[test]
     fn users_stay_who_they_are_and_no_container_has_a_network() {
-        let config = host_config_of(Network::Outlet, Users::Remapped);
+        let config = host_config_of(Network::Outlet, Mapping::Remapped);
         assert_eq!(config.network_mode.as_deref(), Some("none"));
         assert_eq!(config.userns_mode.as_deref(), Some("host"));
     }
 
     #[test]
     fn paths_of_an_overlay_are_not_taken_apart() {
-        let mounts = host_config_of(Network::Loopback, Users::Same).mounts.unwrap();
+        let mounts = host_config_of(Network::Loopback, Mapping::Same).mounts.unwrap();
         let overlay = mounts.into_iter().find(|mount| mount.typ == Some(MountType::VOLUME)).unwrap();
         let options = overlay.volume_options.unwrap().driver_config.unwrap().options.unwrap();
         assert_eq!(options["o"], "lowerdir=/a\\:b,upperdir=/c\\,d,workdir=/e\\\\f");

@@ -14,7 +14,7 @@ use std::path::Path;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::super::tree::FOLDER;
@@ -158,6 +158,20 @@ impl Door {
         }
     }
 
+    /// Makes a folder with mode 0755 of which nothing is there yet.
+    ///
+    /// # Errors
+    /// When something has the name, or it can't be made.
+    pub fn make_folder(&self, name: &str, owner: Option<Owner>) -> io::Result<()> {
+        if name.contains('/') {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        mkdirat(&self.folder, name, Mode::S_IRWXU)?;
+        let folder = File::from(self.reach(Path::new(name), FOLDER).map_err(explain)?);
+        folder.set_permissions(Permissions::from_mode(0o755))?;
+        owner.map_or(Ok(()), |Owner { uid, gid }| fchown(&folder, Some(uid), Some(gid)))
+    }
+
     /// Opens what is at a path, without following a link and without leaving the folder.
     fn reach(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve =
@@ -188,7 +202,7 @@ impl Door {
 /// How a file is opened. A FIFO opened without `O_NONBLOCK` would wait for a writer.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// The folder around what a path below a folder names, `.` for that folder itself, and its name in there.
+/// Splits a relative path into its parent, `.` if the path is a single name, and its last name.
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let (Some(around), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

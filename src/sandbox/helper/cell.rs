@@ -12,7 +12,7 @@ use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
 use super::{Streams, Wait, errno_of, fork_into, identity, init, reap, wait_for};
 use crate::sandbox::error::{Fault, Step};
 
-/// What the inside says to the outside.
+/// A message from the inside to the outside.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// "I am in a new user namespace: map the cell's user, then send me a byte."
@@ -45,7 +45,7 @@ pub(super) fn run(job: &Job, namespaces: &Namespaces, streams: Streams) -> Resul
     };
     drop((theirs, terminal, outlet));
 
-    let attended = attend(namespaces.identity, init, &control, &mut words);
+    let attended = attend(namespaces, init, &control, &mut words);
     if attended.is_err() {
         // It waits for an answer that will not come.
         let _ = kill(init, Signal::SIGKILL);
@@ -56,7 +56,7 @@ pub(super) fn run(job: &Job, namespaces: &Namespaces, streams: Streams) -> Resul
 }
 
 /// Answers the inside until it hangs up.
-fn attend(identity: Identity, init: Pid, control: &UnixStream, words: &mut UnixStream) -> Result<Ended, Fault> {
+fn attend(namespaces: &Namespaces, init: Pid, control: &UnixStream, words: &mut UnixStream) -> Result<Ended, Fault> {
     let mut ended = None;
     let mut control = Some(control);
     loop {
@@ -70,8 +70,8 @@ fn attend(identity: Identity, init: Pid, control: &UnixStream, words: &mut UnixS
         }
         match protocol::receive(words, MAX_REPORT) {
             Ok(Word::MapMe) => {
-                let Identity::Unprivileged(owner) = identity else { continue };
-                identity::map(init, owner)?;
+                let Identity::Unprivileged(owner) = namespaces.identity else { continue };
+                identity::map(init, owner, namespaces.roots)?;
                 words.write_all(&[1]).map_err(|error| Fault::new(Step::Handshake, errno_of(&error)))?;
             }
             Ok(Word::Ended(how)) => ended = ended.or(Some(Ok(how))),

@@ -20,7 +20,7 @@ use crate::sandbox::error::{Fault, Step};
 /// Where names are looked up when the command's environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// What shells return when there is nothing to run; seen by nobody, as the fault is reported.
+/// The shells' exit code for a missing program; never shown, as the fault itself is reported.
 const NOT_RUN: i32 = 127;
 
 /// Becomes the job's command and never returns; the reason is sent where it can't.
@@ -29,7 +29,7 @@ pub(super) fn main(job: &Job, words: &mut UnixStream, terminal: &OwnedFd) -> ! {
         Ok(()) => execute(&job.command),
         Err(fault) => fault,
     };
-    // If nobody listens any more, there is nobody to tell.
+    // A closed socket means that maar is gone.
     let _ = protocol::send(words, &Word::Failed(fault), MAX_REPORT);
     exit(NOT_RUN)
 }
@@ -37,7 +37,7 @@ pub(super) fn main(job: &Job, words: &mut UnixStream, terminal: &OwnedFd) -> ! {
 fn prepare(job: &Job, terminal: &OwnedFd) -> Result<(), Fault> {
     let session = |errno| Fault::new(Step::Session, errno);
     nix::unistd::setsid().map_err(session)?;
-    // SAFETY: the request takes no pointer; 0 steals the terminal from nobody.
+    // SAFETY: the request takes no pointer; with 0 it doesn't steal another session's terminal.
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }).map_err(session)?;
     match job.input {
         // It is /dev/null already.
@@ -53,7 +53,7 @@ fn prepare(job: &Job, terminal: &OwnedFd) -> Result<(), Fault> {
     close_on_exec().map_err(session)
 }
 
-/// Undoes what was ignored or blocked by whoever started maar, such as `nohup`.
+/// Resets the signals that maar's parent ignored or blocked, such as `nohup`.
 fn reset_signals() -> nix::Result<()> {
     // The C library keeps two signals from its callers, which may be ignored all the same: hence the bare call, with
     // a `struct sigaction` of zeros, which is SIG_DFL, and larger than any architecture's.
@@ -67,24 +67,32 @@ fn reset_signals() -> nix::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
-/// Sets what the kernel limits per process, the same on every host as far as the host allows.
+/// Sets the kernel's limits per process, the same on every host as far as the host allows.
 fn limit(rlimits: Rlimits) -> nix::Result<()> {
     let set = |resource, soft: u64, hard: u64| {
         let (_, most) = getrlimit(resource)?;
         setrlimit(resource, soft.min(most), hard.min(most))
     };
-    set(Resource::RLIMIT_CORE, 0, 0)?;
+    // One byte is no core file, and the only limit that also stops a program of the host that the kernel pipes cores to:
+    // core(5), `do_coredump` of the kernel.
+    set(Resource::RLIMIT_CORE, 1, 1)?;
     set(Resource::RLIMIT_NOFILE, 1024, 65_536)?;
     set(Resource::RLIMIT_FSIZE, rlimits.file, rlimits.file)?;
     set(Resource::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20)?;
+    // Pending signals, timers among them, and the queues of POSIX.
+    for resource in [Resource::RLIMIT_SIGPENDING, Resource::RLIMIT_MSGQUEUE] {
+        let most = getrlimit(resource)?.1 / rlimits.sharers.max(1);
+        set(resource, most, most)?;
+    }
     if let Some(processes) = rlimits.processes {
         set(Resource::RLIMIT_NPROC, processes, processes)?;
     }
     if let Some(bytes) = rlimits.data {
         set(Resource::RLIMIT_DATA, bytes, bytes)?;
     }
-    // Its own /proc entry is hidden from a process that may not be dumped, which it inherited. Nobody is there to look.
+    // A process that may not be dumped can't read its own /proc entry, and it inherited that. No other process can look
+    // yet.
     prctl::set_dumpable(true)?;
     // When memory runs out, the kernel should take the command rather than those who keep it.
     tell_kernel("/proc/self/oom_score_adj", "500")

@@ -18,8 +18,8 @@ use nix::unistd::ForkResult;
 use super::cell::Word;
 use super::protocol::{self, Ended, Identity, Job, MAX_REPORT, Namespaces};
 use super::{Wait, command, errno_of, exit, fork, identity, open_outlet, quotas, reap, rootfs, seccomp};
+use crate::sandbox::HOSTNAME;
 use crate::sandbox::error::{Fault, Step};
-use crate::sandbox::{HOSTNAME, Network};
 
 /// Serves as init of the cell and never returns.
 pub(super) fn main(
@@ -29,7 +29,7 @@ pub(super) fn main(
     terminal: OwnedFd,
     outlet: Option<OwnedFd>,
 ) -> ! {
-    let word = match enter(job.network, namespaces, &mut words, outlet).and_then(|()| keep(job, &mut words, terminal)) {
+    let word = match enter(job, namespaces, &mut words, outlet).and_then(|()| keep(job, &mut words, terminal)) {
         Ok(ended) => Word::Ended(ended),
         Err(fault) => Word::Failed(fault),
     };
@@ -39,12 +39,7 @@ pub(super) fn main(
 }
 
 /// Makes the inside and becomes its unprivileged user.
-fn enter(
-    network: Network,
-    namespaces: &Namespaces,
-    words: &mut UnixStream,
-    outlet: Option<OwnedFd>,
-) -> Result<(), Fault> {
+fn enter(job: &Job, namespaces: &Namespaces, words: &mut UnixStream, outlet: Option<OwnedFd>) -> Result<(), Fault> {
     let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
@@ -52,22 +47,20 @@ fn enter(
         | CloneFlags::CLONE_NEWNET;
     unshare(flags).map_err(|errno| Fault::new(Step::Namespaces, errno))?;
     bring_up_loopback().map_err(|errno| Fault::new(Step::Loopback, errno))?;
-    open_outlet(network, outlet)?;
+    open_outlet(job.network, outlet)?;
     nix::unistd::sethostname(HOSTNAME).map_err(|errno| Fault::new(Step::Hostname, errno))?;
     let settings = rootfs::enter(namespaces)?;
     identity::leave_keys()?;
 
-    if let Identity::Unprivileged(_) = namespaces.identity {
+    if let Identity::Unprivileged(owner) = namespaces.identity {
         // All the namespaces above stay root's: no capability that is had below this line counts in them.
-        unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| Fault::new(Step::UserNamespace, errno))?;
+        identity::enter_user_namespace_of(owner)?;
         let handshake = |error: std::io::Error| Fault::new(Step::Handshake, errno_of(&error));
         protocol::send(words, &Word::MapMe, MAX_REPORT).map_err(handshake)?;
         words.read_exact(&mut [0]).map_err(handshake)?;
-        quotas::set(&settings)?;
         identity::become_cell_user()?;
-    } else {
-        quotas::set(&settings)?;
     }
+    quotas::set(&settings, job.rlimits.sharers)?;
     drop(settings);
     identity::renounce_privileges()?;
 

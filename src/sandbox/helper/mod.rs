@@ -5,6 +5,7 @@
 
 mod cell;
 mod command;
+pub(crate) mod etc;
 mod identity;
 mod init;
 mod mounts;

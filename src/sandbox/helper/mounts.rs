@@ -52,7 +52,13 @@ impl Tree {
     }
 
     /// Changes to `lower` go to `upper`.
-    pub(super) fn overlay(lower: &Path, upper: &Path, work: &Path, marks: Marks) -> nix::Result<Self> {
+    pub(super) fn overlay(
+        lower: &Path,
+        upper: &Path,
+        work: &Path,
+        marks: Marks,
+        renames: Renames,
+    ) -> nix::Result<Self> {
         let [lower, upper, work] = [open_folder(lower)?, open_folder(upper)?, open_folder(work)?];
         // Descriptors instead of paths: a path may hold characters that overlayfs takes for separators, and would be
         // seen from inside in /proc/self/mountinfo.
@@ -63,6 +69,9 @@ impl Tree {
         ];
         if marks == Marks::OfUser {
             parameters.push(Parameter::Flag(c"userxattr"));
+        }
+        if renames == Renames::OfAll {
+            parameters.push(Parameter::Text(c"redirect_dir", "on".to_owned()));
         }
         Self::new(c"overlay", &parameters, PLAIN)
     }
@@ -122,6 +131,15 @@ pub(super) enum Marks {
     OfRoot,
     /// In attributes that any user may write, who then can't reach them through the overlay.
     OfUser,
+}
+
+/// What commands may rename of what lies below an overlay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renames {
+    /// Files; a folder fails with EXDEV.
+    OfFiles,
+    /// Folders too, of which the overlay notes where they come from: not with [`Marks::OfUser`].
+    OfAll,
 }
 
 /// Forbids changes through one mount that is already attached, not those below it.

@@ -20,7 +20,7 @@ pub(super) struct Root(pub(super) OwnedFd);
 /// How to open a place: not for reading, and a link as itself. As a folder it is then none.
 const PLACE: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// What a mount is put on.
+/// The target of a mount.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Folder,
@@ -45,7 +45,7 @@ impl Root {
         Ok(place)
     }
 
-    /// Opens what is at `path`, if anything is.
+    /// Opens the file or folder at `path`, if it exists.
     pub(super) fn existing(&self, path: &Path) -> Result<Option<OwnedFd>, Fault> {
         let fault = |errno| Fault::at(Step::MountPoint, path, errno);
         let mut place = self.0.try_clone().map_err(|error| fault(errno_of(&error)))?;
@@ -59,10 +59,12 @@ impl Root {
         Ok(Some(place))
     }
 
-    /// Makes a link at `path`, whose folder exists.
+    /// Makes a link at `path`, and the folders above it where they are missing.
     pub(super) fn link(&self, path: &Path, target: &Path) -> Result<(), Fault> {
         let (folder, name) = self.parent(path)?;
-        nix::unistd::symlinkat(target, &folder, name).map_err(|errno| Fault::at(Step::RootFolder, path, errno))
+        let fault = |errno| Fault::at(Step::RootFolder, path, errno);
+        nix::unistd::symlinkat(target, &folder, name).map_err(fault)?;
+        own_as_around(&folder, name).map_err(fault)
     }
 
     /// Writes a new file.
@@ -71,7 +73,8 @@ impl Root {
         let (folder, name) = self.parent(path)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let file = nix::fcntl::openat(&folder, name, flags, Mode::from_bits_truncate(0o644)).map_err(fault)?;
-        File::from(file).write_all(text.as_bytes()).map_err(|error| fault(errno_of(&error)))
+        File::from(file).write_all(text.as_bytes()).map_err(|error| fault(errno_of(&error)))?;
+        own_as_around(&folder, name).map_err(fault)
     }
 
     fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Fault> {
@@ -98,7 +101,7 @@ fn open_any(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     nix::fcntl::openat(folder, name, PLACE, Mode::empty())
 }
 
-/// Makes a folder or an empty file that belongs to whoever the folder around it belongs to.
+/// Makes a folder or an empty file with the owner of the folder around it.
 fn make(folder: &OwnedFd, name: &OsStr, kind: Kind) -> nix::Result<()> {
     match kind {
         Kind::Folder => mkdirat(folder, name, Mode::from_bits_truncate(0o755))?,
@@ -107,6 +110,11 @@ fn make(folder: &OwnedFd, name: &OsStr, kind: Kind) -> nix::Result<()> {
             nix::fcntl::openat(folder, name, flags, Mode::from_bits_truncate(0o644)).map(drop)?;
         }
     }
+    own_as_around(folder, name)
+}
+
+/// Gives what has a name in a folder to the owner of the folder.
+fn own_as_around(folder: &OwnedFd, name: &OsStr) -> nix::Result<()> {
     let around = fstat(folder)?;
     let (uid, gid) = (Uid::from_raw(around.st_uid), Gid::from_raw(around.st_gid));
     nix::unistd::fchownat(folder, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)

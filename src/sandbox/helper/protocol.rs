@@ -68,6 +68,8 @@ pub(crate) enum Isolation {
 pub(crate) struct Namespaces {
     /// Who the command is to the host.
     pub(crate) identity: Identity,
+    /// Who root is to the host, inside; `None`: nobody is.
+    pub(crate) roots: Option<Owner>,
     /// An existing, empty folder to mount the cell's root on.
     pub(crate) root: PathBuf,
     /// What it sees besides the system folders.
@@ -94,6 +96,8 @@ pub(crate) struct Rlimits {
     pub(crate) data: Option<u64>,
     /// How large a file may be written, in bytes.
     pub(crate) file: u64,
+    /// Into how many parts the limits that the kernel counts by user are divided: so many cells may have the same user.
+    pub(crate) sharers: u64,
 }
 
 /// What came of a job.

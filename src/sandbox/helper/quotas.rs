@@ -1,7 +1,7 @@
 //! What the kernel counts per user, limited for a cell by the cell's own user namespace.
 //!
-//! All cells of a host may be one user to it. The kernel counts what a user has in every namespace on the way up, and each
-//! namespace has limits of its own in `/proc/sys/user`, see namespaces(7): so no cell can use up what others need.
+//! Cells may share one user. The kernel counts a user's objects in every namespace on the way up, and each namespace
+//! has limits in `/proc/sys/user`, see namespaces(7): so no cell can use up the share of others.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,13 +20,14 @@ const SHARED: [(&str, &str); 2] = [
     ("user/max_inotify_watches", "fs/inotify/max_user_watches"),
 ];
 
-/// A cell gets one part in so many of what the host gives one user.
-const PART: u64 = 4;
-
 /// Sets the limits, in the user namespace of the calling process and by its capabilities there. `settings` is `/proc/sys`.
-pub(super) fn set(settings: &OwnedFd) -> Result<(), Fault> {
+/// A cell gets one part in `sharers` of the host's limit for one user, and all of it where no other cell has that user.
+pub(super) fn set(settings: &OwnedFd, sharers: u64) -> Result<(), Fault> {
+    if sharers <= 1 {
+        return Ok(());
+    }
     SHARED.iter().try_for_each(|(own, hosts)| {
-        match part_of(settings, hosts).and_then(|most| write(settings, own, most)) {
+        match part_of(settings, hosts, sharers).and_then(|most| write(settings, own, most)) {
             // A kernel without the one has nothing that the other would limit.
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Fault::at(Step::Limits, format!("/proc/sys/{own}"), errno)),
@@ -34,11 +35,11 @@ pub(super) fn set(settings: &OwnedFd) -> Result<(), Fault> {
     })
 }
 
-fn part_of(settings: &OwnedFd, name: &str) -> nix::Result<u64> {
+fn part_of(settings: &OwnedFd, name: &str, sharers: u64) -> nix::Result<u64> {
     let mut text = String::new();
     let mut file = File::from(openat(settings, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?);
     file.read_to_string(&mut text).map_err(|error| errno_of(&error))?;
-    text.trim().parse::<u64>().map(|most| (most / PART).max(1)).map_err(|_| Errno::EINVAL)
+    text.trim().parse::<u64>().map(|most| (most / sharers).max(1)).map_err(|_| Errno::EINVAL)
 }
 
 fn write(settings: &OwnedFd, name: &str, most: u64) -> nix::Result<()> {

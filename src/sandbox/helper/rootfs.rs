@@ -8,40 +8,18 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::etc;
 use super::identity::{CELL_GID, CELL_UID};
-use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Tree};
+use super::mounts::{self, DATA, DEVICE, Marks, PLAIN, Parameter, READ_ONLY, Renames, Tree};
 use super::place::{Kind, Root};
 use super::protocol::{Identity, Namespaces};
 use crate::sandbox::error::{Fault, Step};
-use crate::sandbox::{HOME, HOSTNAME, Mount, MountKind, Owner};
+use crate::sandbox::id_map;
+use crate::sandbox::{HOME, Mount, MountKind, Owner, PRIVATE};
 
 /// Folders of programs and libraries, as distributions have them.
 pub(crate) const SYSTEM: [&str; 9] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
-
-/// What programs need of the host's `/etc`: how to link, whom to trust, what time it is. No keys, no accounts.
-pub(crate) const ETC: [&str; 17] = [
-    "/etc/alternatives",
-    "/etc/ca-certificates",
-    "/etc/ca-certificates.conf",
-    "/etc/crypto-policies",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/pki/ca-trust/extracted",
-    "/etc/pki/tls/cert.pem",
-    "/etc/pki/tls/certs",
-    "/etc/protocols",
-    "/etc/services",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-];
-
-/// Where names are looked up: `/etc/nsswitch.conf`.
-pub(crate) const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
@@ -63,8 +41,12 @@ pub(crate) const HIDDEN: [&str; 10] = [
 /// What of /proc may be read, and by nobody inside written; same source.
 pub(crate) const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`).
-const TERMINALS: u32 = 256;
+/// A folder where nothing is ever put.
+const EMPTY: &str = "/media";
+
+/// How many pseudo-terminals a cell may have: the host has 4096 for everybody (`kernel.pty.max`), a quarter of them for
+/// itself alone.
+const TERMINALS: u32 = 64;
 
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";
@@ -75,14 +57,15 @@ pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     // What is mounted from here on is nobody else's concern.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|errno| Fault::new(Step::Namespaces, errno))?;
-    let root = new_root(&cell.root)?;
+    let root = new_root(&cell.root, cell.roots)?;
     system_folders(&root)?;
-    etc(&root)?;
+    etc::furnish(&root)?;
     devices(&root)?;
     let settings = proc(&root)?;
     private_folders(&root, cell)?;
+    let marks = marks();
     for mount in &cell.mounts {
-        add(&root, mount, cell.identity)?;
+        add(&root, mount, marks)?;
     }
     let leave = |errno| Fault::new(Step::LeaveHost, errno);
     mounts::seal(&root.0).map_err(leave)?;
@@ -94,9 +77,10 @@ pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     Ok(settings)
 }
 
-fn new_root(folder: &Path) -> Result<Root, Fault> {
+/// An empty root that belongs to `owner`, as all does that is made in it.
+fn new_root(folder: &Path, owner: Option<Owner>) -> Result<Root, Fault> {
     let fault = |errno| Fault::at(Step::RootFolder, folder, errno);
-    let tree = tmpfs(ROOT_SIZE.to_owned(), "755", None, PLAIN).map_err(fault)?;
+    let tree = tmpfs(ROOT_SIZE.to_owned(), "755", owner, PLAIN).map_err(fault)?;
     let below = mounts::open_folder(folder).map_err(fault)?;
     tree.attach(&below).map(Root).map_err(fault)
 }
@@ -106,31 +90,10 @@ fn system_folders(root: &Root) -> Result<(), Fault> {
         if let Ok(target) = std::fs::read_link(path) {
             root.link(path, &target)?;
         } else {
-            show(root, path)?;
+            etc::show(root, path)?;
         }
     }
     Ok(())
-}
-
-fn etc(root: &Root) -> Result<(), Fault> {
-    for path in ETC {
-        show(root, Path::new(path))?;
-    }
-    root.write(Path::new("/etc/hostname"), &format!("{HOSTNAME}\n"))?;
-    root.write(
-        Path::new("/etc/passwd"),
-        &format!(
-            "root:x:0:0:root:/:/usr/sbin/nologin\n\
-             maar:x:{CELL_UID}:{CELL_GID}:maar:{HOME}:/bin/sh\n\
-             nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
-        ),
-    )?;
-    root.write(Path::new("/etc/group"), &format!("root:x:0:\nmaar:x:{CELL_GID}:\nnogroup:x:65534:\n"))?;
-    root.write(Path::new("/etc/nsswitch.conf"), NSSWITCH)?;
-    root.write(
-        Path::new("/etc/hosts"),
-        &format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n"),
-    )
 }
 
 fn devices(root: &Root) -> Result<(), Fault> {
@@ -168,7 +131,7 @@ fn proc(root: &Root) -> Result<OwnedFd, Fault> {
     tree.attach(&root.place(Path::new("/proc"), Kind::Folder)?).map_err(fault)?;
     let settings = root.existing(Path::new("/proc/sys"))?.ok_or_else(|| fault(Errno::ENOENT))?;
 
-    let empty_folder = root.place(Path::new("/sys"), Kind::Folder)?;
+    let empty_folder = root.place(Path::new(EMPTY), Kind::Folder)?;
     for path in HIDDEN.map(Path::new) {
         let Some(place) = root.existing(path)? else { continue };
         let fault = |errno| Fault::at(Step::Proc, path, errno);
@@ -196,25 +159,26 @@ fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
         Identity::Unprivileged(owner) => owner,
         Identity::Rootless(_) => Owner { uid: CELL_UID, gid: CELL_GID },
     };
-    for (path, mode) in [("/tmp", "1777"), ("/var/tmp", "1777"), ("/dev/shm", "1777"), (HOME, "700")] {
+    for path in PRIVATE {
+        let mode = if path == HOME { "700" } else { "1777" };
         let fault = |errno| Fault::at(Step::Mount, path, errno);
         let tree = tmpfs(cell.memory.to_string(), mode, Some(user), PLAIN).map_err(fault)?;
         tree.attach(&root.place(Path::new(path), Kind::Folder)?).map_err(fault)?;
     }
-    // Programs expect it to be there; there is nothing in it.
-    root.place(Path::new("/run"), Kind::Folder).map(drop)
+    Ok(())
 }
 
-fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
+/// What overlays of this process may mark files with: only root of the host has the marks of root.
+fn marks() -> Marks {
+    if id_map::is_initial() { Marks::OfRoot } else { Marks::OfUser }
+}
+
+fn add(root: &Root, mount: &Mount, marks: Marks) -> Result<(), Fault> {
     let plain = |source: &Path, attributes| {
         let fault = |errno| Fault::at(Step::Mount, source, errno);
         let tree = Tree::copy_of(source).and_then(|tree| tree.restrict(attributes)).map_err(fault)?;
         let kind = if source.is_dir() { Kind::Folder } else { Kind::File };
         tree.attach(&root.place(&mount.at, kind)?).map_err(fault)
-    };
-    let marks = match identity {
-        Identity::Unprivileged(_) => Marks::OfRoot,
-        Identity::Rootless(_) => Marks::OfUser,
     };
     match &mount.what {
         MountKind::ReadOnly(source) if source.is_dir() => match view(root, source, marks)? {
@@ -228,7 +192,16 @@ fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
         MountKind::Writable(source) => plain(source, PLAIN)?,
         MountKind::Overlay { lower, upper, work } => {
             let fault = |errno| Fault::at(Step::Overlay, lower, errno);
-            let tree = Tree::overlay(lower, upper, work, marks).map_err(fault)?;
+            let tree = Tree::overlay(lower, upper, work, marks, Renames::OfFiles).map_err(fault)?;
+            tree.attach(&root.place(&mount.at, Kind::Folder)?).map_err(fault)?
+        }
+        MountKind::Copy { lower, upper, work } => {
+            let fault = |errno| Fault::at(Step::Overlay, lower, errno);
+            let renames = match marks {
+                Marks::OfRoot => Renames::OfAll,
+                Marks::OfUser => Renames::OfFiles,
+            };
+            let tree = Tree::overlay(lower, upper, work, marks, renames).map_err(fault)?;
             tree.attach(&root.place(&mount.at, Kind::Folder)?).map_err(fault)?
         }
     };
@@ -238,26 +211,12 @@ fn add(root: &Root, mount: &Mount, identity: Identity) -> Result<(), Fault> {
 /// A folder of the host's that `/proc/self/mountinfo` doesn't show the path of; `None`: its file system can't be laid
 /// under an overlay, as some network file systems and stacked overlays can't.
 fn view(root: &Root, source: &Path, marks: Marks) -> Result<Option<Tree>, Fault> {
-    // Nothing is ever put there.
-    let empty = root.place(Path::new("/run"), Kind::Folder)?;
+    let empty = root.place(Path::new(EMPTY), Kind::Folder)?;
     match Tree::view_of(source, &empty, marks, READ_ONLY) {
         Ok(tree) => Ok(Some(tree)),
         Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EREMOTE | Errno::EPERM) => Ok(None),
         Err(errno) => Err(Fault::at(Step::Mount, source, errno)),
     }
-}
-
-/// Shows a file or folder of the host's at the same path, unchangeable, if the host has it.
-fn show(root: &Root, path: &Path) -> Result<(), Fault> {
-    let fault = |errno| Fault::at(Step::SystemFolder, path, errno);
-    let tree = match Tree::copy_of(path) {
-        Ok(tree) => tree.restrict(READ_ONLY).map_err(fault)?,
-        // What leads nowhere, or is not for this user to see, is as good as nothing.
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => return Ok(()),
-        Err(errno) => return Err(fault(errno)),
-    };
-    let kind = if path.is_dir() { Kind::Folder } else { Kind::File };
-    tree.attach(&root.place(path, kind)?).map(drop).map_err(fault)
 }
 
 fn tmpfs(size: String, mode: &str, owner: Option<Owner>, attributes: u64) -> nix::Result<Tree> {

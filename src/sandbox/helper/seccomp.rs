@@ -4,7 +4,7 @@
 //! [default profile of Docker](https://github.com/moby/profiles/blob/main/seccomp/default.json) does, and less of a
 //! few doors: other processes' memory, netlink beyond routes, handles of files. Refused calls fail; nothing is killed
 //! for trying but programs of another architecture (32-bit x86), whose numbers mean something else. `ptrace` is
-//! allowed, as it is there: nobody but the crate's own processes is in sight, and init may not be traced.
+//! allowed, as it is there: a command sees only the crate's own processes, and init may not be traced.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::sandbox::error::{Fault, Step};
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Filtered<T> = Result<T, BackendError>;
 
-/// Calls that fail with EPERM whatever their arguments. Those that no kernel that maar runs on has are left out.
+/// Calls that fail with EPERM for all arguments. Calls that no supported kernel has are left out.
 const REFUSED: &[libc::c_long] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
@@ -90,8 +90,12 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_ustat,
 ];
 
+/// Calls that fail with ENOSYS, as where the kernel has none. Of the requests of `io_setup` the whole host has 65536,
+/// and one process may take them all; programs that use it do without on kernels that are built so.
+const ABSENT: [libc::c_long; 2] = [libc::SYS_clone3, libc::SYS_io_setup];
+
 /// The last call that was looked at: `futex_requeue`, the same number on all architectures (asm-generic/unistd.h).
-/// What came later may open doors that nobody thought of here. Calls of the x32 ABI have larger numbers too.
+/// Newer calls may have effects that this list doesn't know. Calls of the x32 ABI have larger numbers too.
 const LAST_KNOWN: u32 = 456;
 
 /// What `clone` must not make: mount, cgroup, UTS, IPC, user, pid and network namespaces.
@@ -110,6 +114,15 @@ const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 
 /// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question which one it is: those that Docker allows.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+
+/// Calls that schedule the process of their first argument.
+const OF_ONE_PROCESS: [libc::c_long; 4] =
+    [libc::SYS_sched_setaffinity, libc::SYS_sched_setattr, libc::SYS_sched_setparam, libc::SYS_sched_setscheduler];
+
+/// Calls that give a priority to a process, a group of processes or a user, with the kernel's numbers for these three:
+/// sys/resource.h, linux/ioprio.h.
+const PRIORITIES: [(libc::c_long, u64, u64, u64); 2] =
+    [(libc::SYS_setpriority, 0, 1, 2), (libc::SYS_ioprio_set, 1, 2, 3)];
 
 /// Kinds of sockets that have no name beyond this cell's own network.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -132,7 +145,7 @@ pub(super) fn enter() -> Result<(), Fault> {
 
 /// One program for each way to refuse: the kernel obeys the one that refuses.
 fn programs(arch: TargetArch) -> Filtered<[BpfProgram; 3]> {
-    let mut absent = program(Errno::ENOSYS, BTreeMap::from([(libc::SYS_clone3, Vec::new())]), arch)?;
+    let mut absent = program(Errno::ENOSYS, ABSENT.map(|call| (call, Vec::new())).into(), arch)?;
     absent.splice(0..0, beyond_last_known());
     Ok([program(Errno::EPERM, forbidden()?, arch)?, program(Errno::EAFNOSUPPORT, sockets()?, arch)?, absent])
 }
@@ -154,9 +167,26 @@ fn forbidden() -> Filtered<Rules> {
     let terminal_input = |request| argument(1, SeccompCmpOp::Eq, request).and_then(|is| all([is]));
     rules.insert(libc::SYS_ioctl, TERMINAL_INPUT.into_iter().map(terminal_input).collect::<Filtered<_>>()?);
     // The command has init's user, and could let init use no more CPU time than it has had: the kernel would kill it.
-    rules.insert(libc::SYS_prlimit64, vec![all([argument(0, SeccompCmpOp::Ne, 0)?])?]);
+    rules.insert(libc::SYS_prlimit64, vec![all([argument(0, SeccompCmpOp::Eq, 1)?])?]);
+    rules.extend(scheduling_of_init()?);
     let none_of = PERSONALITIES.into_iter().map(|allowed| argument(0, SeccompCmpOp::Ne, allowed));
     rules.insert(libc::SYS_personality, vec![all(none_of.collect::<Filtered<Vec<_>>>()?)?]);
+    Ok(rules)
+}
+
+/// The calls that could make init, process 1 of the same user, run last or never: a cell ends only when init has run.
+fn scheduling_of_init() -> Filtered<Rules> {
+    let is_init = |place| argument(place, SeccompCmpOp::Eq, 1);
+    let which = |number| argument(0, SeccompCmpOp::Eq, number);
+    let mut rules: Rules = BTreeMap::new();
+    for call in OF_ONE_PROCESS {
+        rules.insert(call, vec![all([is_init(0)?])?]);
+    }
+    // (call, one process, a process group, all processes of a user). A command's group is never that of init.
+    for (call, process, group, user) in PRIORITIES {
+        let refused = [all([which(process)?, is_init(1)?])?, all([which(group)?, is_init(1)?])?, all([which(user)?])?];
+        rules.insert(call, refused.into());
+    }
     Ok(rules)
 }
 
@@ -201,7 +231,7 @@ fn bits(number: i32) -> u64 {
 mod tests {
     use super::*;
 
-    /// What a system call answers in a thread behind the filter, as root or not.
+    /// The result of a system call in a thread behind the filter, as root or not.
     fn behind_the_filter(call: libc::c_long, arguments: [u64; 3]) -> nix::Result<()> {
         let thread = std::thread::spawn(move || {
             enter().unwrap();
@@ -226,7 +256,9 @@ mod tests {
 
     #[test]
     fn calls_that_are_not_known_are_absent() {
-        check(libc::SYS_clone3, [0; 3], Err(Errno::ENOSYS));
+        for call in ABSENT {
+            check(call, [0; 3], Err(Errno::ENOSYS));
+        }
         for call in [457, 462, 470, 4096] {
             check(call, [0; 3], Err(Errno::ENOSYS));
         }
@@ -275,9 +307,26 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_set_for_oneself_only() {
+    fn limits_are_set_for_anybody_but_init() {
         check(libc::SYS_prlimit64, [1, 0, 0], Err(Errno::EPERM));
         check(libc::SYS_prlimit64, [0, 0, 0], Ok(()));
+        // Nobody has that number.
+        check(libc::SYS_prlimit64, [0x7fff_fffe, 0, 0], Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn init_is_scheduled_as_it_was() {
+        for call in OF_ONE_PROCESS {
+            check(call, [1, 0, 0], Err(Errno::EPERM));
+        }
+        for (call, process, group, user) in PRIORITIES {
+            for arguments in [[process, 1, 0], [group, 1, 0], [user, 0, 0], [user, 1000, 0]] {
+                check(call, arguments, Err(Errno::EPERM));
+            }
+            check(call, [process, 0, 0], Ok(()));
+        }
+        // A thread of one's own: the call is made, and finds no parameters.
+        check(libc::SYS_sched_setparam, [0, 0, 0], Err(Errno::EINVAL));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The helper inside a container: process 1 there, which runs one command after another as maar tells it.
+//! The helper inside a container: process 1 there, which runs one command after another on maar's order.
 //!
-//! The container engine has made the inside already; the filter of system calls is our own, on top of the engine's.
+//! The container engine has made the inside already; the filter of system calls is maar's, on top of the engine's.
 //! When maar closes the connection, or dies, the steward ends, and with process 1 the kernel ends everything.
 
 use std::fs::{self, Permissions};
@@ -27,7 +27,7 @@ pub(crate) const DOOR: &str = "/maar/door";
 /// The socket in it.
 pub(crate) const SOCKET: &str = "socket";
 
-/// What the steward says when it has cleaned up and can take a command.
+/// The steward's message when it has cleaned up and can take a command.
 pub(crate) const READY: u8 = b'!';
 
 /// Where the kernel shows the queues of POSIX, which are in a container as private folders are.
@@ -39,7 +39,7 @@ pub(super) fn serve() -> io::Result<()> {
     prctl::set_dumpable(false)?;
     let mut maar = UnixStream::connect(Path::new(DOOR).join(SOCKET))?;
     if let Err(fault) = seccomp::enter() {
-        // maar still hears what the container says.
+        // maar still reads the container's output.
         writeln!(io::stderr(), "{fault}")?;
         return Err(io::Error::other(fault.to_string()));
     }
@@ -53,7 +53,7 @@ pub(super) fn serve() -> io::Result<()> {
         let job: Job = protocol::receive(&mut streams.control, MAX_JOB)?;
         let mut control = streams.control.try_clone()?;
         let report = run(&job, streams).unwrap_or_else(Report::Failed);
-        // Whether anybody listens is seen at the next turn.
+        // The next turn shows whether maar still listens.
         let _ = protocol::send(&mut control, &report, MAX_REPORT);
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn serve() -> io::Result<()> {
 /// Removes the objects of System V, which nothing but the container would end.
 fn forget_objects() -> io::Result<()> {
     for id in objects("shm")? {
-        // SAFETY: what is asked for takes no buffer.
+        // SAFETY: the request takes no buffer.
         Errno::result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) })?;
     }
     for id in objects("sem")? {
@@ -101,7 +101,8 @@ fn receive(maar: &UnixStream) -> io::Result<Option<Streams>> {
 
 /// Removes everything in a folder, if it is there.
 fn empty(folder: &Path) -> io::Result<()> {
-    // A command may have closed its own; those of the engine's are none that either could change.
+    // A command may have removed the permissions of its own folder; the engine's folders can't be changed, so ignore
+    // errors.
     let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

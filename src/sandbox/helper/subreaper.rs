@@ -67,7 +67,7 @@ fn kill_descendants() {
     let init = Pid::from_raw(1);
     loop {
         if Pid::this() == init {
-            // Process 1 of a container: everybody else at once, so that nobody gets to fork meanwhile.
+            // Process 1 of a container: kills all others at once, so that none gets to fork in between.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         } else {
             for child in children() {

@@ -1,0 +1,96 @@
+//! Remarks on what a run was asked for, where the user probably meant something else. None of them keeps it from running.
+
+use std::collections::BTreeSet;
+
+use crate::experiment::Experiment;
+use crate::nearest::nearest;
+use crate::plan::CratePlan;
+use crate::toolchain::Toolchain;
+
+/// Where the selected crates were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SelectedBy {
+    /// In the file, beside the settings of single crates.
+    File,
+    /// On the command line: the file has settings of other crates, too.
+    Flags,
+}
+
+/// All remarks.
+pub(super) fn remarks(
+    experiment: &Experiment,
+    toolchains: &[Toolchain],
+    plans: &[CratePlan],
+    selected_by: SelectedBy,
+) -> Vec<String> {
+    let names: BTreeSet<&str> = plans.iter().map(|plan| plan.krate.id.name.as_str()).collect();
+    let settings = experiment.crate_settings.keys().map(|name| name.as_str());
+    let of_settings = settings.filter_map(|name| unused_settings(name, &names, selected_by));
+    same_compilers(toolchains).into_iter().chain(of_settings).collect()
+}
+
+/// Toolchains that have one compiler under several names can't differ.
+fn same_compilers(toolchains: &[Toolchain]) -> Vec<String> {
+    let later = |place: usize| &toolchains[place + 1..];
+    let pairs = toolchains.iter().enumerate().filter_map(|(place, one)| {
+        let same = later(place).iter().find(|other| other.identity == one.identity)?;
+        Some(format!(
+            "`{}` and `{}` are the same compiler, {}: comparing them shows nothing",
+            one.spec, same.spec, one.identity
+        ))
+    });
+    pairs.collect()
+}
+
+/// `[crate.NAME]` of a crate that isn't selected does nothing.
+fn unused_settings(name: &str, selected: &BTreeSet<&str>, selected_by: SelectedBy) -> Option<String> {
+    if selected.contains(name) {
+        return None;
+    }
+    match (nearest(name, selected.iter().copied()), selected_by) {
+        (Some(meant), _) => Some(format!(
+            "`[crate.{name}]` has no effect, as no crate of that name is selected; did you mean `{meant}`?"
+        )),
+        (None, SelectedBy::File) => {
+            Some(format!("`[crate.{name}]` has no effect, as no crate of that name is selected"))
+        }
+        (None, SelectedBy::Flags) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample;
+
+    #[test]
+    fn one_compiler_under_two_names_is_remarked_on() {
+        let mut toolchains = sample::toolchains(3);
+        assert_eq!(same_compilers(&toolchains), [""; 0]);
+        toolchains[2].identity = toolchains[0].identity.clone();
+        assert_eq!(
+            same_compilers(&toolchains),
+            [
+                "`stable` and `beta` are the same compiler, rustc 1.95.0 (0123456789 2026-05-15): comparing them shows nothing"
+            ]
+        );
+    }
+
+    #[test]
+    fn settings_of_a_crate_that_is_not_selected_are_remarked_on() {
+        let selected = BTreeSet::from(["serde", "itoa"]);
+        let remark = |name, by| unused_settings(name, &selected, by).unwrap_or_default();
+        for by in [SelectedBy::File, SelectedBy::Flags] {
+            assert_eq!(remark("serde", by), "");
+            assert_eq!(
+                remark("sered", by),
+                "`[crate.sered]` has no effect, as no crate of that name is selected; did you mean `serde`?"
+            );
+        }
+        assert_eq!(
+            remark("clap", SelectedBy::File),
+            "`[crate.clap]` has no effect, as no crate of that name is selected"
+        );
+        assert_eq!(remark("clap", SelectedBy::Flags), "");
+    }
+}
