@@ -48,6 +48,12 @@ pub enum HomeError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The disk of the home is full.
+    #[error("no space left to write {path}; free some and run again, what is finished is kept")]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
     /// Commands made it under ids that this process doesn't have.
     #[error(
         "failed to remove {path}: {source}; commands of an earlier run made files there under subordinate ids of yours: \
@@ -209,7 +215,10 @@ impl Jobs {
     /// Notes which experiment the run is of, for those who follow it.
     pub fn name(&self, experiment: &str) -> Result<(), HomeError> {
         let path = self.dir.join(OF);
-        fs::write(&path, experiment).map_err(|source| HomeError::Io { what: "write", path, source })
+        fs::write(&path, experiment).map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull => HomeError::Full { path },
+            _ => HomeError::Io { what: "write", path, source },
+        })
     }
 
     /// The folder.

@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod owner;
 pub mod pipeline;
 pub mod plan;
+pub mod prebuild;
 pub mod printable;
 pub mod progress;
 pub mod registry;

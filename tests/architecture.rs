@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
@@ -22,10 +22,23 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("pipeline", &["stop"]),
     ("trace", &["pipeline"]),
     ("registry", &["krate", "nearest", "outcome", "owner"]),
-    ("cache", &["owner", "registry", "sandbox", "toolchain"]),
+    ("cache", &["owner", "sandbox", "toolchain"]),
+    ("prebuild", &["cache"]),
     (
         "ops",
-        &["cache", "krate", "libtest", "outcome", "owner", "printable", "registry", "sandbox", "stop", "toolchain"],
+        &[
+            "cache",
+            "krate",
+            "libtest",
+            "outcome",
+            "owner",
+            "prebuild",
+            "printable",
+            "registry",
+            "sandbox",
+            "stop",
+            "toolchain",
+        ],
     ),
     ("experiment", &["krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
@@ -96,7 +109,6 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 /// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
 const OTHER_DOORS: [(&str, &[&str], &str); 26] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
-    ("cache/graph.rs", &["File::open"], "unpacked dependencies, which only maar writes"),
     ("cache/key.rs", &["fs::metadata", "fs::read_to_string"], "the host's toolchains, system folders and ids"),
     (
         "cache/layer.rs",
@@ -117,19 +129,23 @@ const OTHER_DOORS: [(&str, &[&str], &str); 26] = [
     (
         "cache/layers.rs",
         &[
+            "File::open",
             "File::options",
             "fs::create_dir_all",
             "fs::read_dir",
-            "fs::read_to_string",
-            "fs::remove_dir",
             "fs::remove_file",
             "fs::rename",
             "fs::set_permissions",
             "fs::write",
         ],
-        "layers and bases, which are below the overlays of cells",
+        "layers, notes and bases, which are below the overlays of cells",
     ),
     ("cache/tally.rs", &["fs::read", "fs::rename", "fs::write"], "layers, which only maar writes"),
+    (
+        "ops/ahead/outline.rs",
+        &["fs::create_dir_all", "fs::set_permissions", "fs::write"],
+        "a folder that cells see read-only",
+    ),
     (
         "ops/ahead/stand_in.rs",
         &["File::options", "fs::set_permissions", "fs::write"],

@@ -4,7 +4,7 @@
 //! files, so that nothing is taken from under a cell.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -82,7 +82,7 @@ pub fn keep_within(cache: &Path, budget: ByteSize) -> Result<Collected, CacheErr
 }
 
 /// Removes layers until the rest takes no more than `budget`, and whatever is of no use: what can't be read, what was
-/// compiled against layers that are gone, and notes over them.
+/// compiled against layers that are gone, and notes that no run has read for long.
 pub fn collect(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> {
     let mut locks = Vec::new();
     let mut stock = Stock::default();
@@ -104,8 +104,8 @@ pub fn collect(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> 
         }
         stock.remove(vec![place])?;
     }
-    for key in &stock.touched {
-        forget_notes(key, |id| stock.layers.contains_key(&(key.clone(), id)))?;
+    for key in keys(cache)? {
+        forget_notes(&key)?;
     }
     let removed = layers - stock.layers.len();
     Ok(Collected { removed, freed: ByteSize(size - stock.size), left: ByteSize(stock.size) })
@@ -118,8 +118,6 @@ struct Stock {
     layers: BTreeMap<Place, (u64, SystemTime)>,
     dependents: BTreeMap<Place, Vec<Place>>,
     size: u64,
-    /// The keys of which something was removed.
-    touched: BTreeSet<PathBuf>,
 }
 
 impl Stock {
@@ -162,7 +160,6 @@ impl Stock {
                 remove(&place)?;
                 self.size -= size;
                 going.extend(self.dependents.remove(&place).into_iter().flatten());
-                self.touched.insert(place.0);
             }
         }
         Ok(())

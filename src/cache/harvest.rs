@@ -1,10 +1,12 @@
 //! Reads the units that cargo has completed in a target folder: which files are whose.
 //!
 //! The folder was written by strangers, who are all dead by now. It is looked at through a [`Door`] only: links and
-//! devices make a unit useless, and no file is read. Whether a unit may be shared is not decided here.
+//! devices make a unit useless. Of files, only cargo's fingerprints and rustc's lists of sources are read. Whether a unit
+//! may be shared is not decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +21,15 @@ pub(super) const FINGERPRINTS: &str = ".fingerprint";
 const DEPS: &str = "deps";
 /// Where cargo puts build scripts and what they write, a folder per unit.
 const BUILD: &str = "build";
+/// The names that cargo itself gives to files and folders of a target folder.
+const CARGOS_OWN: [&str; 3] = [PROFILE, "CACHEDIR.TAG", ".rustc_info.json"];
+/// The names that cargo itself gives in the folder of a profile.
+const CARGOS_OWN_IN_PROFILE: [&str; 6] =
+    [DEPS, BUILD, FINGERPRINTS, ".cargo-lock", ".cargo-build-lock", ".cargo-artifact-lock"];
+/// Folders that cargo makes and that dependencies leave empty.
+const EMPTY: [&str; 3] = ["tmp", "debug/examples", "debug/incremental"];
 
-/// How many files and folders one package's units may have.
+/// How many files and folders one unit may have.
 const MAX_ITEMS: usize = 50_000;
 /// The largest file that is shared, in bytes, holes included: the layers have a budget, and what compilers write is smaller.
 const MAX_FILE: u64 = 1 << 30;
@@ -28,15 +37,15 @@ const MAX_FILE: u64 = 1 << 30;
 const MAX_DEPTH: usize = 64;
 /// How many names a folder of cargo's may hold: more than the largest workspaces have units.
 const MAX_NAMES: usize = 200_000;
+/// How large a fingerprint or a list of sources may be, in bytes; most have a few KiB.
+const MAX_TEXT: u64 = 4 << 20;
 
-/// What cargo made of one package, and completed.
+/// The files of one unit that cargo has completed.
 #[derive(Debug, Default)]
 pub(super) struct Crop {
-    /// The names of the units, `PACKAGE-HASH`.
-    pub(super) units: BTreeSet<String>,
-    /// Their folders, by their paths below the target folder, parents first.
+    /// Its folders, by their paths below the target folder, parents first.
     pub(super) folders: BTreeSet<PathBuf>,
-    /// Their files.
+    /// Its files.
     pub(super) files: Vec<UnitFile>,
 }
 
@@ -51,23 +60,31 @@ pub(super) struct UnitFile {
     pub(super) executable: bool,
 }
 
-/// The completed units in `target`, by the name of their package. `None`: they can't be shared.
+/// What cargo noted of a unit: a number that stands for it, and the numbers of the units that it depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Its own number.
+    pub own: u64,
+    /// Those of its direct dependencies.
+    pub needs: BTreeSet<u64>,
+}
+
+/// The completed units in `target`, by their names, `PACKAGE-HASH`. `None`: the unit can't be shared.
 pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, CacheError> {
-    let mut crops: BTreeMap<String, Crop> = BTreeMap::new();
     let door = open(target)?;
     if !is_cargos_own(&door) {
         return Ok(BTreeMap::new());
     }
+    let mut crops: BTreeMap<String, Result<Crop, Useless>> = BTreeMap::new();
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    let mut useless = BTreeSet::new();
     for unit in units(&door, target)? {
-        let Some((package, hash)) = split(&unit) else { continue };
-        let fingerprint = Path::new(PROFILE).join(FINGERPRINTS).join(&unit);
-        if !is_complete(&door, &fingerprint) {
+        let Some((_, hash)) = split(&unit) else { continue };
+        let fingerprint = fingerprint_folder(&unit);
+        if completed(&door, &fingerprint).is_none() {
             continue;
         }
-        owners.insert(hash.to_owned(), package.to_owned());
-        let crop = crops.entry(package.to_owned()).or_default();
+        owners.insert(hash.to_owned(), unit.clone());
+        let mut crop = Crop::default();
         let taken = crop.take(&door, &fingerprint, 0).and_then(|()| {
             let build = Path::new(PROFILE).join(BUILD).join(&unit);
             match door.look(&build) {
@@ -75,21 +92,35 @@ pub(super) fn harvest(target: &Path) -> Result<BTreeMap<String, Option<Crop>>, C
                 Ok(Found::Folder | Found::File { .. } | Found::Other) | Err(_) => crop.take(&door, &build, 0),
             }
         });
-        crop.units.insert(unit.clone());
-        if taken.is_err() {
-            useless.insert(package.to_owned());
-        }
+        crops.insert(unit, taken.map(|()| crop));
     }
     let deps = Path::new(PROFILE).join(DEPS);
     for name in names_in(&door, target, &deps)? {
-        let Some(package) = hash_of(&name).and_then(|hash| owners.get(hash)) else { continue };
-        let Some(crop) = crops.get_mut(package) else { continue };
-        if crop.take(&door, &deps.join(&name), 0).is_err() {
-            useless.insert(package.clone());
+        let Some(unit) = hash_of(&name).and_then(|hash| owners.get(hash)) else { continue };
+        let Some(crop) = crops.get_mut(unit) else { continue };
+        let package = split(unit).map_or("", |(package, _)| package);
+        if let Ok(taken) = crop
+            && (taken.take(&door, &deps.join(&name), 0).is_err() || reads_elsewhere(&door, &deps, &name, package))
+        {
+            *crop = Err(Useless);
         }
     }
-    let kept = |(package, crop)| if useless.contains(&package) { (package, None) } else { (package, Some(crop)) };
-    Ok(crops.into_iter().map(kept).collect())
+    Ok(crops.into_iter().map(|(unit, crop)| (unit, crop.ok())).collect())
+}
+
+/// The fingerprint of a unit, `PACKAGE-HASH`, in a target folder. `None`: it isn't complete, or can't be read.
+pub(super) fn fingerprint(target: &Path, unit: &str) -> Option<Fingerprint> {
+    let door = Door::open(target).ok()?;
+    let folder = fingerprint_folder(unit);
+    let name = completed(&door, &folder)?;
+    let read = |name: &str| String::from_utf8(door.read(&folder.join(name), MAX_TEXT).ok()?).ok();
+    // In hexadecimal digits, the lowest byte first.
+    let own = u64::from_str_radix(read(&name)?.trim(), 16).ok()?.swap_bytes();
+    let record: serde_json::Value = serde_json::from_str(&read(&format!("{name}.json"))?).ok()?;
+    let needs = record.get("deps")?.as_array()?.iter();
+    // Each is a list whose last item is the number.
+    let needs = needs.map(|need| need.as_array()?.last()?.as_u64()).collect::<Option<BTreeSet<u64>>>()?;
+    Some(Fingerprint { own, needs })
 }
 
 /// The names of all units that a target folder has something of, completed or not.
@@ -97,34 +128,58 @@ pub(super) fn units_in(target: &Path) -> Result<BTreeSet<String>, CacheError> {
     units(&open(target)?, target)
 }
 
+/// The names of all units that were completed in a target folder, `PACKAGE-HASH`.
+pub fn completed_units(target: &Path) -> Result<BTreeSet<String>, CacheError> {
+    let door = open(target)?;
+    let units = units(&door, target)?;
+    Ok(units.into_iter().filter(|unit| completed(&door, &fingerprint_folder(unit)).is_some()).collect())
+}
+
 fn units(door: &Door, target: &Path) -> Result<BTreeSet<String>, CacheError> {
     Ok(names_in(door, target, &Path::new(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
 }
 
-/// Whether there is anything in a target folder that is no unit's and not cargo's own: a build script wrote where it isn't
-/// supposed to, or changed what is another's, and who reused its units would miss that.
-pub(super) fn has_strangers(target: &Path) -> Result<bool, CacheError> {
+/// The path of something in a target folder that is neither cargo's own nor of a unit that was made there: a build script
+/// wrote to a place that isn't its own, or changed a unit of `laid`, and a crate that reuses its units would miss that.
+pub(super) fn stranger(target: &Path, laid: &BTreeSet<&str>) -> Result<Option<PathBuf>, CacheError> {
+    type IsKnown<'a> = &'a dyn Fn(&str) -> bool;
     let door = open(target)?;
+    let profile = Path::new(PROFILE);
     let units = units(&door, target)?;
     let hashes: BTreeSet<&str> = units.iter().filter_map(|unit| split(unit)).map(|(_, hash)| hash).collect();
-    let below = |folder: &str| names_in(&door, target, &Path::new(PROFILE).join(folder));
-    let is_hidden = |name: &str| name.starts_with('.');
-    let is_at_home = [
-        names_in(&door, target, Path::new("."))?
-            .iter()
-            .all(|name| is_hidden(name) || [PROFILE, "CACHEDIR.TAG", "tmp"].contains(&name.as_str())),
-        below("")?
-            .iter()
-            .all(|name| is_hidden(name) || [DEPS, BUILD, "examples", "incremental"].contains(&name.as_str())),
-        below(DEPS)?.iter().all(|name| hash_of(name).is_some_and(|hash| hashes.contains(hash))),
-        below(BUILD)?.iter().all(|name| units.contains(name)),
+    let is_new = |hash: Option<&str>| hash.is_some_and(|hash| hashes.contains(hash) && !laid.contains(hash));
+    let is_new_unit = |name: &str| units.contains(name) && is_new(split(name).map(|(_, hash)| hash));
+    let is_dependencies_own = |folder: &str| EMPTY.contains(&folder);
+    let checks: [(PathBuf, IsKnown<'_>); 5] = [
+        (PathBuf::from("."), &|name| CARGOS_OWN.contains(&name) || is_dependencies_own(name)),
+        (profile.to_owned(), &|name| {
+            CARGOS_OWN_IN_PROFILE.contains(&name) || is_dependencies_own(&format!("{PROFILE}/{name}"))
+        }),
+        (profile.join(FINGERPRINTS), &is_new_unit),
+        (profile.join(BUILD), &is_new_unit),
+        (profile.join(DEPS), &|name| is_new(hash_of(name))),
     ];
-    Ok(is_at_home.contains(&false))
+    for (folder, is_known) in checks {
+        if let Some(name) = names_in(&door, target, &folder)?.into_iter().find(|name| !is_known(name)) {
+            return Ok(Some(folder.join(name)));
+        }
+    }
+    for folder in EMPTY.map(Path::new) {
+        let is_empty = match door.look(folder) {
+            Ok(Found::Nothing) => true,
+            Ok(Found::Folder) => names_in(&door, target, folder)?.is_empty(),
+            Ok(Found::File { .. } | Found::Other) | Err(_) => false,
+        };
+        if !is_empty {
+            return Ok(Some(folder.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
-/// `serde_json-0123456789abcdef` → package.
-pub(super) fn package_of(unit: &str) -> Option<&str> {
-    split(unit).map(|(package, _)| package)
+/// Whether commands left anything in a folder.
+pub(super) fn is_empty(folder: &Path) -> Result<bool, CacheError> {
+    Ok(names_in(&open(folder)?, folder, Path::new("."))?.is_empty())
 }
 
 /// The hash of the unit that a file of a target folder belongs to.
@@ -145,18 +200,14 @@ fn open(target: &Path) -> Result<Door, CacheError> {
     Door::open(target).map_err(CacheError::io("open", target))
 }
 
-/// Something in a unit that can't be shared: a link, a device, a name that is no text, or too much of it.
+fn fingerprint_folder(unit: &str) -> PathBuf {
+    Path::new(PROFILE).join(FINGERPRINTS).join(unit)
+}
+
+/// Something in a unit that can't be shared: a link, a device, a name that isn't text, or too many files.
 struct Useless;
 
 impl Crop {
-    /// Adds what is another package's.
-    pub(super) fn join(&mut self, other: Self) {
-        let Self { units, folders, files } = other;
-        self.units.extend(units);
-        self.folders.extend(folders);
-        self.files.extend(files);
-    }
-
     fn take(&mut self, target: &Door, path: &Path, depth: usize) -> Result<(), Useless> {
         if depth > MAX_DEPTH || self.files.len() + self.folders.len() >= MAX_ITEMS {
             return Err(Useless);
@@ -177,22 +228,60 @@ impl Crop {
     }
 }
 
-/// Cargo writes `NAME` and `NAME.json` into a fingerprint when, and only when, the unit is done.
-fn is_complete(target: &Door, fingerprint: &Path) -> bool {
-    let is_written = |name: String| matches!(target.look(&fingerprint.join(name)), Ok(Found::File { size: 1.., .. }));
-    let Ok(Some(names)) = target.names(fingerprint, MAX_ITEMS) else { return false };
+/// Cargo writes `NAME` and `NAME.json` into a fingerprint when, and only when, the unit is done. Returns that name.
+fn completed(target: &Door, fingerprint: &Path) -> Option<String> {
+    let is_written = |name: &str| matches!(target.look(&fingerprint.join(name)), Ok(Found::File { size: 1.., .. }));
+    let names = target.names(fingerprint, MAX_ITEMS).ok()??;
     let mut done = names.iter().filter_map(|name| name.strip_suffix(".json"));
-    done.any(|done| is_written(done.to_owned()) && is_written(format!("{done}.json")))
+    done.find(|done| is_written(done) && is_written(&format!("{done}.json"))).map(str::to_owned)
 }
 
-/// The names in a folder that are texts; none where there is no folder.
-fn names_in(target: &Door, at: &Path, folder: &Path) -> Result<Vec<String>, CacheError> {
-    let names = target.names(folder, MAX_NAMES).map_err(CacheError::io("list", &at.join(folder)))?;
+/// Whether a file is a list of the sources that rustc has read, and one of them is neither of the package nor of the target
+/// folder: a file of the crate under test, for example.
+fn reads_elsewhere(target: &Door, deps: &Path, name: &str, package: &str) -> bool {
+    if Path::new(name).extension().is_none_or(|extension| extension != "d") {
+        return false;
+    }
+    let Ok(text) = target.read(&deps.join(name), MAX_TEXT) else { return true };
+    let text = String::from_utf8_lossy(&text);
+    // Lines of make: `FILE: SOURCE SOURCE`, spaces in a name escaped.
+    let sources = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": "));
+    let mut sources = sources.flat_map(|(_, sources)| sources.split_whitespace());
+    sources.any(|source| !is_of_unit(Path::new(source), package))
+}
+
+/// Whether a source is in the folder of a version of `package` or in the target folder, however many `..` its path has.
+/// Relative paths begin at the package's folder.
+fn is_of_unit(source: &Path, package: &str) -> bool {
+    let is_package = |folder: &OsStr| folder.to_str().is_some_and(|folder| folder.starts_with(&format!("{package}-")));
+    // What must stay of the path: above a package's folder, which is a link, a `..` leads elsewhere than it says.
+    let floor = match source.strip_prefix("/cargo/vendor") {
+        Ok(below) if below.iter().next().is_some_and(is_package) => 3,
+        Err(_) if source.starts_with("/crate/target") => 2,
+        Err(_) if source.is_relative() => 0,
+        Ok(_) | Err(_) => return false,
+    };
+    let mut depth = 0;
+    source.components().all(|part| {
+        match part {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir => depth -= 1,
+            Component::Prefix(_) => return false,
+        }
+        // The floor holds as soon as it is reached.
+        !matches!(part, Component::ParentDir) || depth >= floor
+    })
+}
+
+/// The names in a folder; none where there is no folder.
+fn names_in(door: &Door, at: &Path, folder: &Path) -> Result<Vec<String>, CacheError> {
+    let names = door.names(folder, MAX_NAMES).map_err(CacheError::io("list", &at.join(folder)))?;
     Ok(names.unwrap_or_default())
 }
 
 /// `serde_json-0123456789abcdef` → package and hash.
-fn split(unit: &str) -> Option<(&str, &str)> {
+pub(super) fn split(unit: &str) -> Option<(&str, &str)> {
     unit.rsplit_once('-').filter(|(_, hash)| is_hash(hash))
 }
 
@@ -227,7 +316,7 @@ mod tests {
 
     fn files(dir: &Path, package: &str) -> Option<Vec<String>> {
         let mut crops = harvest(dir).unwrap();
-        let crop = crops.remove(package)??;
+        let crop = crops.remove(&format!("{package}-{H}"))??;
         let mut files: Vec<String> = crop.files.iter().map(|file| file.path.display().to_string()).collect();
         files.sort();
         Some(files.into_iter().map(|file| file.replace(H, "H")).collect())
@@ -276,18 +365,83 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_units_and_not_cargos_is_a_stranger() {
-        let own = [".fingerprint/a-H/invoked.timestamp", "deps/a-H.d", "build/a-H/out/x", ".cargo-lock"];
-        assert!(!has_strangers(target(&own).path()).unwrap());
-        for stranger in [
+    fn a_file_that_is_neither_of_a_new_unit_nor_cargos_own_is_a_stranger() {
+        let own = [
+            ".fingerprint/a-H/invoked.timestamp",
+            "deps/a-H.d",
+            "build/a-H/out/x",
+            ".cargo-lock",
+            "../.rustc_info.json",
+        ];
+        let strangers = |files: &[&str], laid: &[&str]| {
+            let dir = target(files);
+            for name in EMPTY {
+                fs::create_dir_all(dir.path().join(name)).unwrap();
+            }
+            stranger(dir.path(), &laid.iter().copied().collect()).unwrap().is_some()
+        };
+        assert!(!strangers(&own, &["fedcba9876543210"]));
+        assert!(strangers(&own, &[H]), "a unit that is laid was changed");
+        for name in [
             "libnat.so",
             "deps/libnat.so",
             "deps/libother-fedcba9876543210.rlib",
             "build/other-fedcba9876543210/out/x",
+            ".fingerprint/planted",
+            "examples/x",
+            "incremental/x",
+            ".hidden",
             "../native/x",
+            "../.hidden",
+            "../tmp/x",
         ] {
-            assert!(has_strangers(target(&[&own[..], &[stranger]].concat()).path()).unwrap(), "{stranger}");
+            assert!(strangers(&[&own[..], &[name]].concat(), &[]), "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_is_a_stranger_too() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = target(&[".fingerprint/a-H/invoked.timestamp"]);
+        fs::write(dir.path().join(OsStr::from_bytes(b"\xff")), "x").unwrap();
+        assert!(stranger(dir.path(), &BTreeSet::new()).unwrap().is_some());
+        assert!(!is_empty(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn a_unit_whose_sources_are_not_of_dependencies_alone_is_not_taken() {
+        for (source, is_taken) in [
+            ("/cargo/vendor/a-1.0.0/src/lib.rs", true),
+            ("/cargo/vendor/a-1.0.0/src/../data.txt", true),
+            ("/crate/target/debug/build/a-H/out/x.rs", true),
+            ("src/lib.rs", true),
+            ("/crate/src/lib.rs", false),
+            ("/crate/Cargo.toml", false),
+            ("/cargo/vendor/a-1.0.0/../../../crate/x", false),
+            ("/cargo/vendor/a-1.0.0/../b-1.0.0/x", false),
+            ("/crate/target/../x", false),
+            ("../x", false),
+            ("/tmp/x", false),
+        ] {
+            let dir = target(&[".fingerprint/a-H/lib-a", ".fingerprint/a-H/lib-a.json", "deps/a-H.d"]);
+            let list = format!("/crate/target/debug/deps/a-{H}.d: src/x.rs {source}\n\n{source}:\n");
+            fs::write(dir.path().join(format!("debug/deps/a-{H}.d")), list).unwrap();
+            assert_eq!(files(dir.path(), "a").is_some(), is_taken, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_names_itself_and_the_units_that_it_needs() {
+        let dir = target(&[".fingerprint/a-H/lib-a", ".fingerprint/a-H/lib-a.json"]);
+        let folder = dir.path().join(format!("debug/.fingerprint/a-{H}"));
+        fs::write(folder.join("lib-a"), "ee30f65fedcef294").unwrap();
+        let json = r#"{"features":"[]","deps":[[1,"x",false,7],[2,"y",false,10732868380889854190]]}"#;
+        fs::write(folder.join("lib-a.json"), json).unwrap();
+        let expected =
+            Fingerprint { own: 10_732_868_380_889_854_190, needs: BTreeSet::from([7, 10_732_868_380_889_854_190]) };
+        assert_eq!(fingerprint(dir.path(), &format!("a-{H}")), Some(expected));
+        fs::write(folder.join("lib-a.json"), "{").unwrap();
+        assert_eq!(fingerprint(dir.path(), &format!("a-{H}")), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::toolchain::Toolchain;
 
 /// The form of what is on disk. Layers of another form are never read.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// What the system's compilers, libraries and headers are: installing one changes the time of its folder, and of the
 /// package manager's own notes.

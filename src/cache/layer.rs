@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::error::CacheError;
-use super::graph::{Code, Graph};
-use super::harvest::{Crop, UnitFile};
+use super::harvest::UnitFile;
+use super::unit::{Code, Unit, UnitKey};
 use crate::owner::Owner;
 use crate::sandbox::Door;
 
@@ -30,18 +30,19 @@ const BLOCK: u64 = 4096;
 /// A use is noted when the last one that was is older than this.
 const USE_RESOLUTION: Duration = Duration::from_secs(600);
 
-/// What a layer holds.
+/// One unit, and how it was made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Layer {
-    /// The packages, as `NAME-VERSION`, that its units may belong to: one, several versions of one name, or several that
-    /// need each other's versions.
-    pub(super) packages: BTreeSet<String>,
-    /// The packages whose code has run in the cell that it was made in.
+    /// The unit.
+    pub(super) key: UnitKey,
+    /// The package, as `NAME-VERSION`, that it belongs to.
+    pub(super) package: String,
+    /// The packages whose code could run in the cell that made it.
     pub(super) code: Code,
     /// The layers that it was compiled against.
     pub(super) needs: BTreeSet<Id>,
-    /// Its units, as `NAME-HASH`.
-    pub(super) units: BTreeSet<String>,
+    /// Its name in target folders, `PACKAGE-HASH`.
+    pub(super) name: String,
     /// Its folders, parents first.
     pub(super) folders: BTreeSet<PathBuf>,
     /// Its files.
@@ -51,10 +52,10 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Whether a crate may be given this layer: it depends on a package that is in it, and below that package it has
-    /// every package whose code could have changed it.
-    pub(super) fn is_for(&self, graph: &Graph) -> bool {
-        self.packages.iter().filter_map(|package| graph.code(package)).any(|code| self.code.is_subset(code))
+    /// Whether a crate that has this unit may be given this layer: its build of the unit's package runs all code that
+    /// could have changed the layer.
+    pub(super) fn is_for(&self, unit: &Unit) -> bool {
+        self.key == unit.key && self.package == unit.package && self.code.is_subset(&unit.code)
     }
 
     /// The disk space of its files, in bytes. Each takes whole blocks, and one for what the file system knows of it.
@@ -153,14 +154,6 @@ pub(super) enum Linked {
     All,
     /// Another process has removed some of it, or a file of another layer is in the way.
     Nothing,
-}
-
-impl Layer {
-    /// A layer of what was harvested.
-    pub(super) fn new(packages: BTreeSet<String>, code: &Code, needs: BTreeSet<Id>, crop: Crop) -> Self {
-        let Crop { units, folders, files } = crop;
-        Self { packages, code: code.clone(), needs, units, folders, files, made: SystemTime::now() }
-    }
 }
 
 /// When a layer was last used.

@@ -1,24 +1,28 @@
-//! The layers of one key: gives a crate those that are for it, and takes in what it compiled.
+//! The layers of one key: gives a crate those of its units, and makes new ones of the units that a cell completed.
 //!
 //! Processes share them through the file system. Only adding takes a lock, and only for as long as files are renamed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::os::unix::ffi::OsStrExt;
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 
 use super::claims::Claims;
 use super::error::CacheError;
-use super::graph::{Code, Graph, Group};
-use super::harvest::{self, UnitFile, harvest};
+use super::harvest::{self, Crop, Fingerprint, harvest};
 use super::key::Key;
 use super::layer::{Id, Layer, Linked, note_use};
 use super::tally::Tally;
+use super::unit::{Code, Unit, UnitKey};
 use crate::owner::Owner;
-use crate::sandbox::{Door, remove_folder};
+use crate::sandbox::remove_folder;
 
 /// The layers of one key. Clones are the same layers.
 #[derive(Debug, Clone)]
@@ -26,43 +30,67 @@ pub struct Layers {
     dir: PathBuf,
     known: Arc<Mutex<Known>>,
     claims: Claims,
-    rustc_info: Arc<OnceLock<Vec<u8>>>,
 }
 
-/// What this process knows of the layers on disk.
+/// The layers on disk, as far as this process has read their records.
 #[derive(Debug, Default)]
 struct Known {
     layers: BTreeMap<Id, Arc<Layer>>,
-    by_package: BTreeMap<String, BTreeSet<Id>>,
+    by_key: BTreeMap<UnitKey, BTreeSet<Id>>,
     /// Those that could not be read, or whose files were not whole.
     damaged: BTreeSet<Id>,
 }
 
-/// The folder that a crate's target folder is laid over: links to the files of the layers that are for it.
+/// The folder under a crate's target folder: links to the files of the layers of its units.
 #[derive(Debug, Clone)]
 pub struct Base {
     dir: PathBuf,
     /// Who the cells over it are, if not maar's own user.
     owner: Option<Owner>,
-    /// What may not be laid under the units that are there already: they were made without it.
+    /// The units in the target folder itself, `PACKAGE-HASH`: no layer may be laid under those.
     occupied: BTreeSet<String>,
     laid: BTreeMap<Id, Arc<Layer>>,
+    by_key: BTreeMap<UnitKey, Id>,
+}
+
+/// The units in the folder under the target folder of a cell that compiles ahead, `PACKAGE-HASH`.
+#[derive(Debug, Default)]
+pub struct Lower {
+    units: BTreeSet<String>,
+}
+
+/// A unit that was completed in a cell.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The unit.
+    pub unit: Unit,
+    /// Its name in the target folder, `PACKAGE-HASH`.
+    pub name: String,
+}
+
+/// What came of the units that a cell has completed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The units that have become layers.
+    pub units: BTreeSet<UnitKey>,
+    /// Where the cell left a file that isn't of its own units: nothing was taken.
+    pub stranger: Option<PathBuf>,
 }
 
 /// The key in words; it also tells a folder of layers from anything else.
 pub(super) const KEY: &str = "key.txt";
 const LOCK: &str = ".lock";
-/// What a layer is called until it is whole.
+/// The name of a layer until it is whole.
 const NEW: &str = ".new";
-/// How large cargo's notes on rustc may be, in bytes; they have 2 to 5 KiB.
-const MAX_RUSTC_INFO: u64 = 64 << 10;
 /// Where notes on crates are kept.
 const NOTES: &str = "notes";
+/// A note that no run has read for so long goes with the next collection.
+const NOTE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Base {
     /// An empty base in `dir`, for a target folder whose own changes are in `upper`, in cells that are `owner`.
     pub fn new(dir: PathBuf, upper: &Path, owner: Option<Owner>) -> Result<Self, CacheError> {
-        Ok(Self { dir, owner, occupied: harvest::units_in(upper)?, laid: BTreeMap::new() })
+        Ok(Self { dir, owner, occupied: harvest::units_in(upper)?, laid: BTreeMap::new(), by_key: BTreeMap::new() })
     }
 
     /// The folder.
@@ -70,20 +98,36 @@ impl Base {
         &self.dir
     }
 
-    /// Whether something of a package is laid.
-    pub fn has(&self, package: &str) -> bool {
-        self.laid.values().any(|layer| layer.packages.contains(package))
+    /// Whether a layer of the unit is laid.
+    pub fn has(&self, unit: &UnitKey) -> bool {
+        self.by_key.contains_key(unit)
     }
 
-    /// Whether there are units of a crate's dependencies already where the base will be laid under.
-    pub fn is_occupied_by(&self, graph: &Graph) -> bool {
-        let names: BTreeSet<&str> = self.occupied.iter().filter_map(|unit| harvest::package_of(unit)).collect();
-        graph.names().any(|name| names.contains(name))
+    /// The units that are laid, with their names, `PACKAGE-HASH`.
+    pub fn units(&self) -> impl Iterator<Item = (&UnitKey, &str)> {
+        self.laid.values().map(|layer| (&layer.key, layer.name.as_str()))
     }
 
-    fn has_unit_of(&self, layer: &Layer) -> bool {
-        let laid = |unit| self.occupied.contains(unit) || self.laid.values().any(|layer| layer.units.contains(unit));
-        layer.units.iter().any(laid)
+    /// The units in the target folder itself, `PACKAGE-HASH`.
+    pub fn units_before(&self) -> &BTreeSet<String> {
+        &self.occupied
+    }
+
+    /// The units whose packages have units in the target folder itself.
+    pub fn occupied<'u>(&self, units: &'u [Unit]) -> impl Iterator<Item = &'u UnitKey> {
+        let names: BTreeSet<&str> =
+            self.occupied.iter().filter_map(|unit| harvest::split(unit)).map(|(name, _)| name).collect();
+        units.iter().filter(move |unit| names.contains(unit.name())).map(|unit| &unit.key)
+    }
+
+    fn has_hash_of(&self, name: &str) -> bool {
+        let hash = |name| harvest::split(name).map(|(_, hash)| hash);
+        self.occupied.contains(name) || self.laid.values().any(|layer| hash(&layer.name) == hash(name))
+    }
+
+    fn insert(&mut self, id: Id, layer: Arc<Layer>) {
+        self.by_key.insert(layer.key.clone(), id);
+        self.laid.insert(id, layer);
     }
 }
 
@@ -99,127 +143,127 @@ impl Layers {
         if !path.exists() {
             fs::write(&path, key.text()).map_err(CacheError::io("write", &path))?;
         }
-        let (known, claims, rustc_info) = Default::default();
-        Ok(Self { dir, known, claims, rustc_info })
+        Ok(Self { dir, known: Arc::default(), claims: Claims::default() })
     }
 
-    /// What this process is compiling for them now.
+    /// The units that this process is compiling now.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// What cargo noted of the key's rustc in a cell where no code of strangers ran; none before the first one.
-    pub fn rustc_info(&self) -> Option<&[u8]> {
-        self.rustc_info.get().map(Vec::as_slice)
-    }
-
-    /// Takes that from the file `name` in `upper`, if it isn't known yet. Without it, cargo asks rustc again.
-    ///
-    /// A cell wrote the folder, so only a regular file of cargo's form is taken.
-    pub fn learn_rustc_info(&self, upper: &Path, name: &str) {
-        if self.rustc_info.get().is_none()
-            && let Ok(info) = Door::open(upper).and_then(|door| door.read(Path::new(name), MAX_RUSTC_INFO))
-            && is_rustc_info(&info)
-        {
-            let _ = self.rustc_info.set(info);
-        }
-    }
-
-    /// Links every layer that is for a crate into its base, except those that are there.
-    pub fn lay(&self, graph: &Graph, base: &mut Base) -> Result<(), CacheError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.refresh(&self.dir)?;
-        let candidates = known.candidates(graph);
-        drop(known);
-        // In the order in which they were made, each comes after what it needs.
-        for (id, layer) in candidates {
-            let is_founded = layer.needs.iter().all(|need| base.laid.contains_key(need));
-            if !is_founded || base.laid.contains_key(&id) || base.has_unit_of(&layer) {
-                continue;
-            }
-            match layer.link(&self.folder(id), &base.dir, base.owner)? {
-                Linked::All => drop(base.laid.insert(id, layer)),
-                Linked::Nothing => self.known.lock().unwrap_or_else(PoisonError::into_inner).forget(id),
+    /// Links a layer of each unit into a base, where there is one, except for units that the base has already. `units`
+    /// are those of one crate, each after the units that it needs.
+    pub fn lay<'u>(&self, units: impl IntoIterator<Item = &'u Unit>, base: &mut Base) -> Result<(), CacheError> {
+        self.known().refresh(&self.dir)?;
+        for unit in units {
+            let needs: Option<BTreeSet<Id>> = unit.needs.iter().map(|need| base.by_key.get(need).copied()).collect();
+            let Some(needs) = needs.filter(|_| !base.has(&unit.key)) else { continue };
+            // Not in the loop's head, which would hold the lock through its body.
+            let candidates = self.known().candidates(unit);
+            for (id, layer) in candidates {
+                // Another copy of a dependency, which it may have been compiled against, can differ from this one.
+                if layer.needs != needs || base.has_hash_of(&layer.name) {
+                    continue;
+                }
+                match layer.link(&self.folder(id), &base.dir, base.owner)? {
+                    Linked::All => {
+                        base.insert(id, layer);
+                        break;
+                    }
+                    Linked::Nothing => self.known().forget(id),
+                }
             }
         }
         Ok(())
     }
 
-    /// Links into `dir`, an empty folder, what of a base was made where no code ran but `code`.
+    /// Links into `dir`, an empty folder, the layers of a base that units of `wanted` need. Leaves out those that were made
+    /// where other packages than `code` could run code.
     ///
-    /// Compiled build scripts lie in layers, and cargo runs one again without asking anybody when its crate wants it to. A
-    /// cell of which something is taken must not see others than those that may run in it.
-    pub fn lay_for(&self, code: &Code, base: &Base, dir: &Path) -> Result<(), CacheError> {
-        let allowed = base.laid.iter().filter(|(_, layer)| layer.code.is_subset(code));
-        for (id, layer) in allowed {
+    /// Compiled build scripts lie in layers, and cargo runs one again, without a call of rustc, when its package wants it
+    /// to. A cell whose output becomes layers must see only build scripts that may run in it.
+    pub fn lay_for(
+        &self,
+        (code, wanted): (&Code, &BTreeSet<UnitKey>),
+        units: &[Unit],
+        base: &Base,
+        dir: &Path,
+    ) -> Result<Lower, CacheError> {
+        let mut needed: BTreeSet<&UnitKey> = BTreeSet::new();
+        for unit in units.iter().rev().filter(|unit| wanted.contains(&unit.key)) {
+            needed.extend(&unit.needs);
+        }
+        // Each unit comes after those that it needs.
+        for unit in units.iter().rev() {
+            if needed.contains(&unit.key) {
+                needed.extend(&unit.needs);
+            }
+        }
+        let mut lower = Lower::default();
+        for id in needed.into_iter().filter_map(|unit| base.by_key.get(unit)) {
+            let layer = &base.laid[id];
             // One that is gone is compiled again.
-            let (Linked::All | Linked::Nothing) = layer.link(&self.folder(*id), dir, base.owner)?;
+            if layer.code.is_subset(code) && layer.link(&self.folder(*id), dir, base.owner)? == Linked::All {
+                lower.units.insert(layer.name.clone());
+            }
         }
-        Ok(())
+        Ok(lower)
     }
 
-    /// Takes in what was completed in `upper`, in a cell over what [`lay_for`](Self::lay_for) links of `base` for
-    /// `code`, where no other code ran, and lays it.
+    /// Makes layers of units that were completed in `upper`, in a cell over the folder `lower` that
+    /// [`lay_for`](Self::lay_for) filled from `base` for `code`, and lays them. `made` has each unit after the units that it needs; `outside` are the
+    /// other folders that the cell could write to, with their paths in it; `units` are all units of the crate.
     ///
-    /// Takes units of packages with exactly this code, and only if all that they were compiled against is laid. Says
-    /// how many dependencies it took; `upper` is of no use afterwards.
-    pub fn take(&self, graph: &Graph, code: &Code, upper: &Path, base: &mut Base) -> Result<usize, CacheError> {
-        if !code.is_empty() && harvest::has_strangers(upper)? {
-            return Ok(0);
+    /// Takes a unit only if its package has exactly this code and all units that it needs are laid. Takes nothing from a
+    /// cell that left a file anywhere but in the folders of its own units. `upper` is of no use afterwards.
+    pub fn take(
+        &self,
+        made: Vec<Made>,
+        (code, units): (&Code, &[Unit]),
+        (lower, upper, outside): (&Lower, &Path, &[(PathBuf, &str)]),
+        base: &mut Base,
+    ) -> Result<Taken, CacheError> {
+        let laid = lower.units.iter().filter_map(|unit| harvest::split(unit)).map(|(_, hash)| hash);
+        let mut taken = Taken { stranger: harvest::stranger(upper, &laid.collect())?, ..Taken::default() };
+        for (folder, at) in outside {
+            if !harvest::is_empty(folder)? {
+                taken.stranger.get_or_insert_with(|| PathBuf::from(at));
+            }
+        }
+        if taken.stranger.is_some() {
+            return Ok(taken);
         }
         let mut crops = harvest(upper)?;
-        let groups = graph.groups(code, |name| crops.contains_key(name));
 
         let _lock = self.lock()?;
-        // What another process has compiled in the meantime comes first: two copies of a unit may differ.
-        self.lay(graph, base)?;
-        let mut taken: BTreeMap<Id, BTreeSet<String>> = BTreeMap::new();
-        let mut refused: BTreeSet<String> = BTreeSet::new();
-        let mut count = 0;
-        for Group { names, packages: versions } in groups {
-            let crop = names.iter().map(|name| crops.remove(*name).flatten()).reduce(|all, crop| {
-                let mut all = all?;
-                all.join(crop?);
-                Some(all)
-            });
-            let Some(crop) = crop.flatten() else {
-                refused.extend(versions);
-                continue;
-            };
-            let below: BTreeSet<&String> = versions.iter().filter_map(|one| graph.closure(one)).flatten().collect();
-            let laid = base.laid.iter().map(|(id, layer)| (*id, &layer.packages));
-            let needs = laid.chain(taken.iter().map(|(id, packages)| (*id, packages)));
-            let needs = needs.filter(|(_, packages)| packages.iter().any(|one| below.contains(one)));
-            let layer = Layer::new(versions.clone(), code, needs.map(|(id, _)| id).collect(), crop);
-            if below.iter().any(|one| refused.contains(*one)) || base.has_unit_of(&layer) {
-                refused.extend(versions);
+        // Layers that another process has made in the meantime come first: two copies of a unit may differ.
+        self.lay(units, base)?;
+        let mut new: BTreeMap<UnitKey, Id> = BTreeMap::new();
+        let copies: BTreeSet<UnitKey> = made.iter().map(|made| made.unit.key.clone()).collect();
+        for Made { unit, name } in made {
+            // The cell's own copy of a unit goes before one that another process has made.
+            let id_of = |need| if copies.contains(need) { new.get(need) } else { base.by_key.get(need) }.copied();
+            let needs = unit.needs.iter().map(id_of).collect::<Option<BTreeSet<Id>>>();
+            let is_known = base.has(&unit.key) || base.has_hash_of(&name);
+            let crop = crops.remove(&name).flatten();
+            let (Some(needs), Some(Crop { folders, files })) = (needs, crop) else { continue };
+            // Only a cell for this very code gives its units.
+            if is_known || *unit.code != *code {
                 continue;
             }
-            taken.insert(self.add(layer, upper, base.owner)?, versions);
-            count += names.len();
+            let Unit { key, package, .. } = unit;
+            let (code, made) = (code.clone(), SystemTime::now());
+            let layer = Layer { key: key.clone(), package, code, needs, name, folders, files, made };
+            new.insert(key.clone(), self.add(layer, upper, base.owner)?);
+            taken.units.insert(key);
         }
-        self.lay(graph, base)?;
-        Ok(count)
+        self.lay(units, base)?;
+        Ok(taken)
     }
 
-    /// Takes out of a base what cargo doesn't use, given the hashes of the units that it does.
-    ///
-    /// A crate that looks into its target folder should find there what it would have compiled, and no second copy of a
-    /// dependency that another crate wanted otherwise.
-    pub fn keep_used(&self, used: &BTreeSet<String>, base: &mut Base) -> Result<(), CacheError> {
-        let is_used = |path: &Path| harvest::unit_hash(path).is_some_and(|hash| used.contains(hash));
-        for layer in base.laid.values() {
-            for UnitFile { path, .. } in layer.files.iter().filter(|file| !is_used(&file.path)) {
-                let path = base.dir.join(path);
-                fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
-            }
-            for path in layer.folders.iter().rev().filter(|path| !is_used(path)) {
-                // An empty one tells nobody anything.
-                let _ = fs::remove_dir(base.dir.join(path));
-            }
-        }
-        base.laid.retain(|_, layer| layer.files.iter().any(|file| is_used(&file.path)));
-        Ok(())
+    /// The fingerprint of a unit, `PACKAGE-HASH`, in a base or in the folder over it.
+    pub fn fingerprint(base: &Base, upper: &Path, unit: &str) -> Option<Fingerprint> {
+        harvest::fingerprint(upper, unit).or_else(|| harvest::fingerprint(&base.dir, unit))
     }
 
     /// Notes that a crate uses what is laid.
@@ -229,7 +273,7 @@ impl Layers {
 
     fn add(&self, mut layer: Layer, upper: &Path, from: Option<Owner>) -> Result<Id, CacheError> {
         let id = next_id(&self.dir)?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         // A clock that was set back must not make a layer older than what it was compiled against.
         let needed = layer.needs.iter().filter_map(|need| known.layers.get(need)).map(|need| need.made).max();
         layer.made = needed.map_or(layer.made, |made| made.max(layer.made));
@@ -239,6 +283,10 @@ impl Layers {
         fs::rename(&new, &folder).map_err(CacheError::io("make", &folder))?;
         known.insert(id, layer);
         Ok(id)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps other processes from adding. What one that died left half done is removed.
@@ -260,20 +308,24 @@ impl Layers {
         Ok(())
     }
 
-    /// What was noted of `subject`, if all that was laid then is laid in `base`.
-    pub fn noted(&self, subject: &str, base: &Base) -> Option<String> {
-        let text = fs::read_to_string(self.dir.join(NOTES).join(subject)).ok()?;
-        let (ids, note) = text.split_once('\n')?;
-        are_all(ids, |id| base.laid.contains_key(&id)).then(|| note.to_owned())
+    /// The note on `subject`, a file name. Marks it as read.
+    pub fn noted(&self, subject: &str) -> Option<String> {
+        let file = File::open(self.dir.join(NOTES).join(subject)).ok()?;
+        let mut text = String::new();
+        GzDecoder::new(&file).read_to_string(&mut text).ok()?;
+        // At worst, the note goes earlier.
+        let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        Some(text)
     }
 
-    /// Notes a line on `subject`, a file name, that is true wherever all that is laid in `base` is laid.
-    pub fn note(&self, subject: &str, base: &Base, note: &str) -> Result<(), CacheError> {
+    /// Notes a text on `subject`, a file name: something that holds for all crates of which the name can be made.
+    pub fn note(&self, subject: &str, note: &str) -> Result<(), CacheError> {
         let notes = self.dir.join(NOTES);
         let path = notes.join(subject);
-        let ids: String = base.laid.keys().map(|id| format!("{id} ")).collect();
         let draft = tempfile::NamedTempFile::new_in(&notes).map_err(CacheError::io("write", &path))?;
-        fs::write(draft.path(), format!("{ids}\n{note}")).map_err(CacheError::io("write", &path))?;
+        let mut packed = GzEncoder::new(draft.as_file(), Compression::fast());
+        packed.write_all(note.as_bytes()).map_err(CacheError::io("write", &path))?;
+        packed.finish().map_err(CacheError::io("write", &path))?;
         draft.persist(&path).map(drop).map_err(|error| CacheError::io("write", &path)(error.error))
     }
 }
@@ -297,37 +349,24 @@ impl Known {
     }
 
     fn insert(&mut self, id: Id, layer: Layer) {
-        for package in &layer.packages {
-            self.by_package.entry(package.clone()).or_default().insert(id);
-        }
+        self.by_key.entry(layer.key.clone()).or_default().insert(id);
         self.layers.insert(id, Arc::new(layer));
     }
 
     fn forget(&mut self, id: Id) {
         self.damaged.insert(id);
         let Some(layer) = self.layers.remove(&id) else { return };
-        for package in &layer.packages {
-            if let Some(ids) = self.by_package.get_mut(package) {
-                ids.remove(&id);
-            }
+        if let Some(ids) = self.by_key.get_mut(&layer.key) {
+            ids.remove(&id);
         }
     }
 
-    /// The layers that a crate may be given, the oldest first.
-    fn candidates(&self, graph: &Graph) -> Vec<(Id, Arc<Layer>)> {
-        let ids: BTreeSet<Id> =
-            graph.folders().filter_map(|folder| self.by_package.get(folder)).flatten().copied().collect();
-        let layers = ids.into_iter().filter_map(|id| Some((id, Arc::clone(self.layers.get(&id)?))));
-        layers.filter(|(_, layer)| layer.is_for(graph)).collect()
+    /// The layers of a unit that its crate may be given, the oldest first.
+    fn candidates(&self, unit: &Unit) -> Vec<(Id, Arc<Layer>)> {
+        let ids = self.by_key.get(&unit.key).into_iter().flatten();
+        let layers = ids.filter_map(|id| Some((*id, Arc::clone(self.layers.get(id)?))));
+        layers.filter(|(_, layer)| layer.is_for(unit)).collect()
     }
-}
-
-/// Whether bytes have the form of cargo's notes on rustc.
-fn is_rustc_info(bytes: &[u8]) -> bool {
-    let is_object = |value: Option<&serde_json::Value>| value.is_some_and(serde_json::Value::is_object);
-    serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|info| {
-        info.get("rustc_fingerprint").is_some_and(serde_json::Value::is_u64) && is_object(info.get("outputs"))
-    })
 }
 
 /// Takes the lock of a key's folder.
@@ -339,25 +378,18 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
     Ok(lock)
 }
 
-/// Removes the notes in a key's folder that hold nowhere any more, as a layer that they were noted over is gone.
-pub(super) fn forget_notes(dir: &Path, is_there: impl Fn(Id) -> bool) -> Result<(), CacheError> {
+/// Removes the notes in a key's folder that no run has read for long.
+pub(super) fn forget_notes(dir: &Path) -> Result<(), CacheError> {
     let notes = dir.join(NOTES);
+    let now = SystemTime::now();
     for entry in fs::read_dir(&notes).map_err(CacheError::io("list", &notes))?.flatten() {
         let path = entry.path();
-        // Another process is about to give a draft its name.
-        let is_draft = entry.file_name().as_bytes().starts_with(b".");
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let holds = text.split_once('\n').is_some_and(|(ids, _)| are_all(ids, &is_there));
-        if !is_draft && !holds {
+        let read = path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
+        if now.duration_since(read).is_ok_and(|age| age > NOTE_LIFE) {
             fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
         }
     }
     Ok(())
-}
-
-/// Whether all layers of a note are such.
-fn are_all(ids: &str, is: impl Fn(Id) -> bool) -> bool {
-    ids.split_whitespace().all(|id| id.parse().is_ok_and(&is))
 }
 
 pub(super) fn folder_name(id: Id) -> String {

@@ -9,27 +9,35 @@ use serde::{Deserialize, Serialize};
 
 const FILE: &str = "tally.json";
 
-/// How many dependencies were compiled ahead of ops, and how many were there from earlier ones.
+/// What became of the units of dependencies, counted by the files that cargo left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[serde(default)]
 pub struct Tally {
+    /// Compiled ahead of the op, so that they became layers.
     pub compiled: usize,
+    /// Laid from layers of others, and fresh for cargo.
     pub reused: usize,
+    /// Compiled in the op, for no layer could be made of them.
+    pub in_op: usize,
+    /// Compiled again in the op, though a layer was laid.
+    pub again: usize,
 }
 
 impl Tally {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             compiled: self.compiled.saturating_add(other.compiled),
             reused: self.reused.saturating_add(other.reused),
+            in_op: self.in_op.saturating_add(other.in_op),
+            again: self.again.saturating_add(other.again),
         }
     }
 
-    /// The part of all dependencies that was there, from 0 to 1; none if none was needed.
+    /// The part of all units that was reused, from 0 to 1; none if none was needed.
     pub fn hit_rate(self) -> Option<f64> {
-        let needed = self.compiled.saturating_add(self.reused);
+        let needed = [self.reused, self.in_op, self.again].into_iter().fold(self.compiled, usize::saturating_add);
         (needed > 0).then(|| self.reused as f64 / needed as f64)
     }
 

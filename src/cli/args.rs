@@ -318,6 +318,9 @@ pub struct CleanArgs {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CacheArgs {
+    /// Print why ops of this crate compiled dependencies themselves
+    #[arg(long, num_args = 2, value_names = ["EXPERIMENT", "CRATE"])]
+    pub why: Option<Vec<String>>,
     /// What to do; nothing given: show it.
     #[command(subcommand)]
     pub command: Option<CacheCommand>,
@@ -483,7 +486,7 @@ fn verdict(text: &str) -> Result<Verdict, String> {
     })
 }
 
-fn crate_id(text: &str) -> Result<CrateId, String> {
+pub(super) fn crate_id(text: &str) -> Result<CrateId, String> {
     let meant = meant_version(text).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => (name, Some(version)),

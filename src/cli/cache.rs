@@ -3,15 +3,19 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use super::args::{CacheArgs, CacheCommand, GcArgs};
-use super::exit::Exit;
+use super::args::{CacheArgs, CacheCommand, GcArgs, crate_id};
+use super::exit::{Exit, Misuse};
+use super::{logs, stored};
 use crate::cache::{self, Summary, Tally};
 use crate::home::Home;
+use crate::ops::UNSHARED;
+use crate::printable::one_line;
 use crate::report::figures::percent;
 
 /// Does what the arguments say.
 pub(super) fn run(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match &args.command {
+        None if args.why.is_some() => why(args, out),
         None => show(&Home::open(args.home.folder.clone())?, out),
         Some(CacheCommand::Gc(args)) => collect(args, out),
     }
@@ -32,7 +36,7 @@ fn show(home: &Home, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let now = SystemTime::now();
     for Summary { toolchain, layers, size, last_used, tally } in &summaries {
         let ago = last_used.map_or_else(|| "never".to_owned(), |used| ago(now, used));
-        let Tally { compiled, reused } = tally;
+        let Tally { compiled, reused, .. } = tally;
         writeln!(
             out,
             "{layers:>8}  {:>10}  {ago:>9}  {compiled:>9}  {reused:>9}  {:>5}  {toolchain}",
@@ -42,6 +46,37 @@ fn show(home: &Home, out: &mut dyn Write) -> anyhow::Result<Exit> {
     }
     let size = bytesize::ByteSize(summaries.iter().map(|summary| summary.size.as_u64()).sum());
     writeln!(out, "{} in all; `maar cache gc --budget SIZE` leaves no more than that", size.display().iec())?;
+    Ok(Exit::Fine)
+}
+
+/// Prints a line for each dependency that an op of a crate compiled itself.
+fn why(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Some([name, krate]) = args.why.as_deref() else { return Ok(Exit::Fine) };
+    let (_, store) = stored::open(&args.home)?;
+    let results = stored::results(&store, name)?;
+    let krate = logs::find(&results, &crate_id(krate).map_err(Misuse)?)?;
+    let mut printed = false;
+    for (step, result) in &krate.steps {
+        let (Some(result), Some(log)) = (result, store.log(name, step.log_id())?) else { continue };
+        let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
+        let head = String::from_utf8_lossy(&log.head).into_owned();
+        // What the crate prints comes after its command.
+        let notes = head.lines().take_while(|line| !line.starts_with("$ "));
+        for line in notes.filter_map(|line| line.strip_prefix(UNSHARED)) {
+            writeln!(out, "{}{toolchain}: {}", step.op.name(), one_line(line))?;
+            printed = true;
+        }
+        let again = result.units.again;
+        if again > 0 {
+            let reason = "cargo found their layers stale: a build script of theirs runs in every build, or cargo and \
+                          maar disagree";
+            writeln!(out, "{}{toolchain}: {again} units with layers were compiled again: {reason}", step.op.name())?;
+            printed = true;
+        }
+    }
+    if !printed {
+        writeln!(out, "no op of {} has compiled a dependency that crates may share", krate.krate.id)?;
+    }
     Ok(Exit::Fine)
 }
 

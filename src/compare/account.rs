@@ -42,7 +42,7 @@ pub struct RunReport {
     /// User and system time of all ops.
     #[serde(rename = "cpu_ms", serialize_with = "as_millis")]
     pub cpu: Duration,
-    /// The shared dependencies of all its ops: those that were compiled ahead of one, and those that were there.
+    /// The units of dependencies of all its ops.
     pub units: Tally,
     /// How long removing the folders of its jobs took, beside its ops; none if it was killed.
     #[serde(rename = "removal_ms", serialize_with = "as_optional_millis")]
@@ -240,7 +240,7 @@ mod tests {
             waited: second(ops as u64),
         };
         assert_eq!(run.pools, [pool(Stage::Fetch, 8, 1), pool(Stage::Build, 2, 2), pool(Stage::Test, 1, 2)]);
-        assert_eq!(run.units, Tally { compiled: 5, reused: 100 });
+        assert_eq!(run.units, Tally { compiled: 5, reused: 100, ..Tally::default() });
         assert_eq!(run.pools[1].utilisation(run.wall), 0.1);
         assert_eq!(run.pools[1].mean_wait(), second(1));
         let spans: Vec<_> = run.spans.iter().map(|span| (span.stage, span.from.as_secs(), span.outcome)).collect();

@@ -52,7 +52,7 @@ pub(crate) fn named(name: &str, version: &str, prepare: char, toolchains: &[&str
             peak_memory: Some(ByteSize::mib(300)),
             waited: Duration::from_millis(5),
             worker: 1,
-            units: Tally { compiled: 1, reused: 20 },
+            units: Tally { compiled: 1, reused: 20, ..Tally::default() },
             tests: None,
         });
         (Step { op, toolchain, attempt: 1, fingerprint }, result)

@@ -1,30 +1,36 @@
 //! Compiles a crate's dependencies ahead of the crate, in cells of their own, so that they can be shared.
 //!
-//! Cargo is run as the op will run it, but what it finds as `rustc` refuses all packages but a few: first those that
-//! run no code at all, then, in a new cell each time, those that run the same code. What a cell completes becomes
-//! layers, which later cells and at last the op itself lie over. The crate's own code is refused in all of them. Between
-//! them cargo is asked what is next, and at last what of the layers it uses.
+//! Cargo lists the units of the op's very command. Those that have layers are linked under the op's target folder. The
+//! others are compiled round by round, as [`Rounds`] orders them: cargo runs as the op will run it, but what it finds as
+//! `rustc` compiles the packages of the round and no others. Units that a cell completes become layers, which later cells
+//! and at last the op itself lie over. The crate's own sources are not in these cells.
 //!
-//! Decides nothing about the crate: whatever goes wrong here, the op compiles what is missing.
+//! Decides nothing about the crate: whatever goes wrong here, the op compiles the units that are missing.
 
-mod messages;
+mod commands;
+mod ledger;
+mod outline;
 mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
-use std::{fmt, io};
+use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use semver::Version;
-use sha2::{Digest, Sha256};
 
-use crate::cache::{self, Base, CacheError, Claim, Code, Graph, Key, Layers, Tally};
+use self::commands::Commands;
+pub(crate) use self::ledger::LINE;
+use self::ledger::{Ledger, Reason};
+use self::outline::Outline;
+use crate::cache::{Base, CacheError, Code, Key, Layers, UnitKey};
 use crate::ops::cell::{self, Ahead, CellError};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
-use crate::ops::{Features, Op, Order, Sharing, Tools, blocking};
-use crate::registry::lockfile::{Lockfile, LockfileError};
-use crate::sandbox::{Door, End, Exit, Sandbox, Usage};
+use crate::ops::{Op, Order, Sharing, Tools, blocking};
+use crate::prebuild::{self, BadUnitGraph, Dependencies, Outcome, Refusal, Round, Rounds, Step, UnitGraph};
+use crate::sandbox::{End, Exit, Limits, PRIVATE, Sandbox, Usage};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -34,8 +40,8 @@ const KEEPS_GOING: Version = Version::new(1, 74, 0);
 /// The op whose flags all layers are made with.
 const SHARED: Op = Op::Build;
 
-/// Where cargo keeps in a target folder what rustc told of itself: asking takes longer than all else that cargo does.
-const RUSTC_INFO: &str = ".rustc_info.json";
+/// How much of cargo's answers is kept: the largest lists of units have some ten MiB.
+const ANSWER: ByteSize = ByteSize::mib(64);
 
 /// Why no layers could be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +53,13 @@ pub(super) enum AheadError {
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     #[error(transparent)]
-    Lockfile(#[from] LockfileError),
+    Graph(#[from] BadUnitGraph),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("cargo {0} can't go on after a package that is refused; {KEEPS_GOING} and later can")]
+    OldCargo(Version),
+    #[error("cargo didn't list the units of `{command}`: {}", .line.as_deref().unwrap_or("it printed nothing"))]
+    NoAnswer { command: String, line: Option<String> },
     #[error("failed to {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
@@ -57,7 +69,8 @@ pub(super) struct Compiled {
     /// A folder of links to layers.
     pub(super) base: PathBuf,
     pub(super) usage: Usage,
-    pub(super) tally: Tally,
+    /// What is known of each unit.
+    pub(super) ledger: Ledger,
     /// Why nothing is shared after all, if so.
     pub(super) problem: Option<AheadError>,
 }
@@ -81,7 +94,7 @@ pub fn layers(
     }
 }
 
-/// Lays what is there for an op, and compiles what isn't. `None`: this crate uses no layers.
+/// Lays the layers of an op's dependencies, and makes those that are missing. `None`: this crate uses no layers.
 pub(super) async fn compile(
     tools: &Tools,
     workspace: &Workspace,
@@ -91,13 +104,13 @@ pub(super) async fn compile(
     // Variables of a crate's own can change what any dependency becomes, and so can its manifest, on a nightly.
     let may_share = order.sharing == Sharing::Layers
         && order.env.is_empty()
-        && workspace.read_source(Path::new("Cargo.toml")).is_ok_and(|manifest| cache::compiles_as_usual(&manifest));
+        && workspace.read_source(Path::new("Cargo.toml")).is_ok_and(|manifest| prebuild::compiles_as_usual(&manifest));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells).await?;
     let path = dirs.base.clone();
-    let work = Work { tools, workspace, order, toolchain, layers, dirs };
-    // What other flags make of a dependency is another thing, which a base would only be in the way of.
+    let work = Work { tools, workspace, order, toolchain, layers, dirs, began: Instant::now() };
+    // Other flags make other units of a dependency, which a base would only be in the way of.
     let build_env = |op: &Op| op.build_env(&tools.toolchains);
     let mut spent = Spent::default();
     let mut problem = None;
@@ -105,50 +118,11 @@ pub(super) async fn compile(
         problem = work.all(&mut spent).await.err();
     }
     if problem.is_some() {
-        // What earlier ops wrote over a base is no folder of its own: the next one needs a base, too, if an empty one.
+        // Earlier ops wrote into an overlay, so the next one needs a lower folder, too, even an empty one.
         workspace.renew(&path, For::Cells).await?;
     }
-    let Spent { usage, tally } = spent;
-    Ok(Some(Compiled { base: path, usage, tally, problem }))
-}
-
-/// The command that compiles what an op's own command will need, and says what of it is fresh.
-fn argv(op: &Op, features: &Features) -> Option<Vec<String>> {
-    let what: &[&str] = match op {
-        Op::Build => &["build"],
-        // `cargo test` itself would stop at the first package that is refused. With examples and benches, all would be
-        // compiled a second time for crates whose profile has `panic = "abort"`, which tests don't.
-        Op::BuildTests | Op::Test | Op::Retest(_) => &["build", "--tests"],
-        Op::Check => &["check", "--all-targets"],
-        Op::Doc => &["check"],
-        Op::Prepare | Op::Clippy | Op::Command(_) => return None,
-    };
-    let how = ["--frozen", "--keep-going", "--verbose", "--color=never"];
-    let argv = ["cargo"].iter().chain(what).chain(&how).map(|&arg| arg.to_owned());
-    Some(argv.chain(features.flags()).collect())
-}
-
-/// What a note is about: the same crate, lockfile and command have the same dependencies.
-fn subject(workspace: &Workspace, member: &Path, argv: &[String]) -> Result<String, AheadError> {
-    let mut digest = Sha256::new();
-    for name in [Path::new("Cargo.toml"), Path::new("Cargo.lock"), &member.join("Cargo.toml")] {
-        let text = workspace.read_source(name).map_err(at("read", &workspace.source().join(name)))?;
-        digest.update(name.as_os_str().as_encoded_bytes());
-        digest.update((text.len() as u64).to_le_bytes());
-        digest.update(text);
-    }
-    argv.iter().for_each(|arg| digest.update(format!("{arg}\0")));
-    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Whether everything was tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Completion {
-    Whole,
-    /// As far as others shared what they compiled, or what lies in the target folder already lets it be shared.
-    Partial,
-    /// A limit was hit, or everything is to stop.
-    CutShort,
+    let Spent { usage, ledger } = spent;
+    Ok(Some(Compiled { base: path, usage, ledger, problem }))
 }
 
 /// The dependencies of one op.
@@ -159,267 +133,321 @@ struct Work<'a> {
     toolchain: usize,
     layers: &'a Layers,
     dirs: ToolchainDirs,
+    began: Instant,
 }
 
-/// How far the work on them is.
-struct Progress<'a> {
-    graph: Arc<Graph>,
-    base: Base,
-    /// The hashes of the units that cargo found when it last looked at everything; none if it isn't known.
-    used: Option<BTreeSet<String>>,
-    spent: &'a mut Spent,
-}
-
-/// What somebody else is compiling, and how much of it had been compiled in vain when this op began to wait.
-struct Held {
-    packages: BTreeSet<String>,
-    in_vain: usize,
+/// The dependencies of a command, and the command that compiles them ahead; none if they are only to be laid.
+struct Plan {
+    dependencies: Arc<Dependencies>,
+    argv: Option<Vec<String>>,
 }
 
 /// What it took so far, whatever becomes of it.
 #[derive(Debug, Default)]
 struct Spent {
     usage: Usage,
-    tally: Tally,
+    ledger: Ledger,
+}
+
+/// How a wait for other ops ended.
+enum Waited {
+    /// The units of this code set are free.
+    Released(Code),
+    /// Compiling them alone would not have taken longer.
+    LongEnough,
+    /// The op has no time left, or everything is to stop.
+    CutShort,
 }
 
 impl Work<'_> {
     async fn all(&self, spent: &mut Spent) -> Result<(), AheadError> {
-        let (graph, base) = self.lay().await?;
-        let mut progress = Progress { graph, base, used: None, spent };
-        let Self { tools, workspace, order, layers, .. } = self;
-        let keeps_going = tools.toolchains[self.toolchain].version >= KEEPS_GOING;
-        let argv = argv(order.op, order.features).filter(|_| keeps_going && !progress.graph.is_empty());
-        let Some(argv) = argv else {
-            let (layers, base) = ((*layers).clone(), progress.base);
-            blocking(move || layers.note_uses(&base)).await;
-            return Ok(());
-        };
-        let subject = subject(workspace, order.krate.member(), &argv)?;
-        let note = layers.noted(&subject, &progress.base).and_then(|note| Note::parse(&note));
-        let is_noted = note.is_some();
-        let mut completion = Completion::Whole;
-        match note {
-            Some(Note { packages, used }) => {
-                progress.spent.tally.reused = packages;
-                progress.used = Some(used);
-            }
-            None => completion = self.compile(&argv, &mut progress).await?,
+        let version = &self.tools.toolchains[self.toolchain].version;
+        if *version < KEEPS_GOING {
+            return Err(AheadError::OldCargo(version.clone()));
         }
-        let tally = progress.spent.tally;
-        // What was compiled since cargo was last asked isn't in its answer.
-        let used = progress.used.filter(|_| completion != Completion::CutShort);
-        let note = used.map(|used| Note { packages: tally.reused + tally.compiled, used });
-        let (layers, mut base) = ((*layers).clone(), progress.base);
-        let is_new = !is_noted && completion == Completion::Whole;
-        blocking(move || {
-            if let Some(note) = &note {
-                layers.keep_used(&note.used, &mut base)?;
+        let Some(commands) = Commands::of(self.order.op, self.order.features) else { return Ok(()) };
+        let outline = Outline::of(self.workspace)?;
+        self.workspace.renew(&self.dirs.ahead, For::Maar).await?;
+        let folder = self.outline();
+        self.workspace.renew(&folder, For::Maar).await?;
+        outline.write(&folder)?;
+        let stand_in = self.stand_in();
+        self.workspace.renew(&stand_in, For::Maar).await?;
+        stand_in::write(&stand_in)?;
+
+        let Plan { dependencies, argv } = self.plan(&commands, &outline, spent).await?;
+        let mut base = Base::new(self.dirs.base.clone(), &self.dirs.target, self.workspace.owner())?;
+        self.lay(&dependencies, &mut base).await?;
+        spent.ledger.begin(self.layers.clone(), dependencies.units(), &base);
+        let filled = match argv {
+            Some(argv) => self.fill(&dependencies, &argv, &mut base, spent).await,
+            None => Ok(()),
+        };
+        spent.ledger.lay(&base);
+        let layers = self.layers.clone();
+        blocking(move || layers.note_uses(&base)).await;
+        filled
+    }
+
+    /// Lists the units of the op's own command, and finds the command that compiles most of them ahead.
+    async fn plan(&self, commands: &Commands, outline: &Outline, spent: &mut Spent) -> Result<Plan, AheadError> {
+        let subject = commands.subject(self.order.krate.member(), outline.digest());
+        let noted = self.layers.noted(&subject).and_then(|note| {
+            let (place, graph) = note.split_once('\n')?;
+            Some((place.parse::<usize>().ok()?, UnitGraph::parse(graph).ok()?))
+        });
+        let (place, graph) = match noted {
+            Some(noted) => noted,
+            None => {
+                let answer = self.ask(&commands.op, spent).await?;
+                let graph = UnitGraph::parse(&answer)?;
+                let place = self.best(commands, &Dependencies::new(&graph)?, spent).await?;
+                self.layers.note(&subject, &format!("{place}\n{answer}"))?;
+                (place, graph)
             }
-            layers.note_uses(&base);
-            if let Some(note) = note.filter(|_| is_new) {
-                layers.note(&subject, &base, &note.to_string())?;
+        };
+        let argv = commands.ahead.get(place).cloned();
+        Ok(Plan { dependencies: Arc::new(Dependencies::new(&graph)?), argv })
+    }
+
+    /// The place of the command that compiles most of the op's units.
+    async fn best(&self, commands: &Commands, wanted: &Dependencies, spent: &mut Spent) -> Result<usize, AheadError> {
+        let mut best = (0, 0);
+        for (place, command) in commands.ahead.iter().enumerate() {
+            if commands.ahead.len() == 1 || wanted.units().is_empty() {
+                break;
             }
-            layers.count(tally)
-        })
-        .await?;
+            let answer = self.ask(command, spent).await?;
+            let covered = wanted.covered_by(&Dependencies::new(&UnitGraph::parse(&answer)?)?);
+            if covered > best.1 {
+                best = (place, covered);
+            }
+            if covered == wanted.units().len() {
+                break;
+            }
+        }
+        Ok(best.0)
+    }
+
+    /// Asks cargo for the units of a command. No package is compiled in the cell.
+    async fn ask(&self, argv: &[String], spent: &mut Spent) -> Result<String, AheadError> {
+        let (upper, work) = (self.dirs.ahead.join("upper"), self.dirs.ahead.join("work"));
+        self.workspace.renew(&upper, For::Cells).await?;
+        stand_in::allow(&self.stand_in(), std::iter::empty())?;
+        let (outline, stand_in) = (self.outline(), self.stand_in());
+        let ahead =
+            Ahead { outline: &outline, stand_in: &stand_in, base: None, upper: &upper, work: &work, outside: &[] };
+        let exit = self.run(ahead, commands::listing(argv), spent).await?;
+        let text = String::from_utf8_lossy(&exit.output.head);
+        match prebuild::find(&text).filter(|_| exit.end == End::Code(0) && exit.output.dropped == 0) {
+            Some(answer) => Ok(answer.to_owned()),
+            None => {
+                let is_error = |line: &&str| line.starts_with("error");
+                let line = text.lines().map(str::trim).find(is_error).map(str::to_owned);
+                Err(AheadError::NoAnswer { command: argv.join(" "), line })
+            }
+        }
+    }
+
+    /// Compiles the units that have no layer.
+    async fn fill(
+        &self,
+        dependencies: &Arc<Dependencies>,
+        argv: &[String],
+        base: &mut Base,
+        spent: &mut Spent,
+    ) -> Result<(), AheadError> {
+        let claims = self.layers.claims();
+        // Units that lie in the target folder already were compiled there because they couldn't be shared, or by an op of
+        // the user's own. Layers can't be laid under them.
+        let occupied: BTreeSet<UnitKey> = base.occupied(dependencies.units()).cloned().collect();
+        spent.ledger.blame(&occupied, &Reason::Occupied);
+        let mut rounds = Rounds::new(dependencies.units());
+        // The code sets that this op doesn't wait for any longer.
+        let mut alone: BTreeSet<Code> = BTreeSet::new();
+        while self.rest().is_some() {
+            match rounds.next(|unit| base.has(unit)) {
+                Step::Done => break,
+                Step::Compile(round) => {
+                    let in_vain = |unit: &UnitKey| claims.in_vain(&BTreeSet::from([unit.clone()])) > 0;
+                    spent.ledger.blame(round.units().filter(|unit| in_vain(unit)), &Reason::InVain);
+                    let Some(round) = round.without(|unit| occupied.contains(unit) || in_vain(unit)) else {
+                        rounds.record(&round.code, Outcome::InVain);
+                        continue;
+                    };
+                    let code = round.code.clone();
+                    let is_alone = alone.contains(&code);
+                    let outcome = self.round(round, is_alone, dependencies, argv, base, spent).await?;
+                    let Some(outcome) = outcome else { break };
+                    rounds.record(&code, outcome);
+                }
+                Step::Wait(held) => {
+                    let in_vain: BTreeMap<&Code, usize> =
+                        held.iter().map(|(code, units)| (code, claims.in_vain(units))).collect();
+                    let began = Instant::now();
+                    let waited = self.wait_for(&held).await;
+                    // The op's clock runs while it waits.
+                    spent.usage.wall += began.elapsed();
+                    match waited {
+                        Waited::Released(code) => {
+                            self.lay(dependencies, base).await?;
+                            let is_in_vain = claims.in_vain(&held[&code]) > in_vain[&code];
+                            rounds.record(&code, if is_in_vain { Outcome::InVain } else { Outcome::Released });
+                        }
+                        Waited::LongEnough => {
+                            held.keys().for_each(|code| rounds.record(code, Outcome::Released));
+                            alone.extend(held.into_keys());
+                        }
+                        Waited::CutShort => break,
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
-    /// Lays what is there.
-    async fn lay(&self) -> Result<(Arc<Graph>, Base), AheadError> {
-        let path = self.workspace.source().join("Cargo.lock");
-        let lockfile = self.workspace.read_source(Path::new("Cargo.lock")).map_err(at("read", &path))?;
-        let lockfile = Lockfile::parse(&lockfile, &path)?;
-        let (vendor, layers, dirs) = (self.workspace.vendor(), self.layers.clone(), self.dirs.clone());
-        let owner = self.workspace.owner();
-        let laid = blocking(move || {
-            let graph = Arc::new(Graph::new(&lockfile, &vendor));
-            let mut base = Base::new(dirs.base, &dirs.target, owner)?;
-            layers.lay(&graph, &mut base)?;
-            Ok::<_, CacheError>((graph, base))
-        });
-        Ok(laid.await?)
-    }
-
-    /// Compiles what isn't.
-    async fn compile(&self, argv: &[String], progress: &mut Progress<'_>) -> Result<Completion, AheadError> {
-        self.workspace.renew(&self.dirs.ahead, For::Maar).await?;
-        let stand_in = stand_in(&self.dirs);
-        self.workspace.renew(&stand_in, For::Maar).await?;
-        stand_in::write(&stand_in)?;
-        let begun = Instant::now();
-        // Less code comes first: what a package needs has no more of it than the package itself.
-        let mut ahead: BTreeSet<(usize, Code)> = BTreeSet::new();
-        let mut tried: BTreeSet<Code> = BTreeSet::new();
-        let mut held: BTreeMap<Code, Held> = BTreeMap::new();
+    /// Waits until other ops release the units of one of the code sets, but not for longer than this op would take to
+    /// compile them alone.
+    async fn wait_for(&self, held: &BTreeMap<Code, BTreeSet<UnitKey>>) -> Waited {
         let claims = self.layers.claims();
-        // An op of the user's own may have compiled dependencies: those can't be laid, whoever compiles them again.
-        let is_occupied = progress.base.is_occupied_by(&progress.graph);
-        let mut completion = if is_occupied { Completion::Partial } else { Completion::Whole };
-        loop {
-            let code = ahead.pop_first().map(|(_, code)| code);
-            let claim = code.as_ref().map(|code| claims.claim(progress.graph.with_code(code)));
-            let exit = self.one(code.as_ref().zip(claim.as_ref()), argv, progress).await?;
-            progress.spent.usage = cell::sum(progress.spent.usage, exit.usage);
-            if !matches!(exit.end, End::Code(_)) || begun.elapsed() > self.order.limits.timeout {
-                return Ok(Completion::CutShort);
-            }
-            let text = String::from_utf8_lossy(&exit.output.head);
-            let mut refused: BTreeSet<&str> = messages::refused(&text).collect();
-            if let (Some(code), Some(claim)) = (&code, &claim) {
-                // What was refused although it was its turn is somebody else's at the moment.
-                let theirs = progress.graph.with_code(code).filter(|package| refused.contains(package));
-                let theirs: BTreeSet<String> =
-                    theirs.filter(|package| !claim.has(package)).map(str::to_owned).collect();
-                if theirs.is_empty() {
-                    tried.insert(code.clone());
-                } else {
-                    let in_vain = claims.in_vain(&theirs);
-                    held.insert(code.clone(), Held { packages: theirs, in_vain });
-                }
-                let compiled = messages::compiled(&text).filter(|package| !is_occupied && claim.has(package));
-                claim.was_in_vain(compiled.filter(|package| !progress.base.has(package)));
-                // Whether more of a package is needed than what is laid, a look at everything tells.
-                refused.retain(|package| !progress.base.has(package));
-            } else {
-                // Of all that was there, this op has compiled some.
-                let fresh = messages::fresh(&text, &progress.graph);
-                progress.spent.tally.reused = fresh.saturating_sub(progress.spent.tally.compiled);
-                progress.used = (exit.output.dropped == 0).then(|| messages::used(&text));
-            }
-            drop(claim);
-            let codes = refused.iter().filter_map(|package| progress.graph.code(package));
-            let codes = codes.filter(|code| !tried.contains(*code) && !held.contains_key(*code));
-            ahead.extend(codes.map(|code| (code.len(), code.clone())));
-            if ahead.is_empty() && code.is_none() {
-                if held.is_empty() {
-                    return Ok(completion);
-                }
-                let Some((code, of)) = self.wait_for(&mut held, progress).await? else {
-                    return Ok(Completion::CutShort);
-                };
-                // What needs what was held could not be compiled when it was its turn.
-                tried.retain(|other| !other.is_superset(&code));
-                if claims.in_vain(&of.packages) > of.in_vain {
-                    // What they could not share this op could not either, most likely: its own command compiles it.
-                    tried.insert(code);
-                    completion = Completion::Partial;
-                } else {
-                    ahead.insert((code.len(), code));
-                }
-            }
+        let alone = claims.pace().alone(held.values().map(BTreeSet::len).sum());
+        let Some(rest) = self.rest() else { return Waited::CutShort };
+        tokio::select! {
+            code = claims.released(held.iter()) => Waited::Released(code),
+            () = self.order.stop.reached(StopLevel::Kill) => Waited::CutShort,
+            () = tokio::time::sleep(alone.min(rest)) => Waited::LongEnough,
         }
     }
 
-    /// Waits until others have compiled what they hold of some code, lays that, and says of which code. `None`: that took
-    /// longer than an op may take, or everything is to stop.
-    async fn wait_for(
+    /// Compiles one round. `None`: the op has no time left, or everything is to stop.
+    async fn round(
         &self,
-        held: &mut BTreeMap<Code, Held>,
-        progress: &mut Progress<'_>,
-    ) -> Result<Option<(Code, Held)>, AheadError> {
-        let groups = held.iter().map(|(code, of)| (code, &of.packages));
-        let code = tokio::select! {
-            code = self.layers.claims().released(groups) => code,
-            () = self.order.stop.reached(StopLevel::Kill) => return Ok(None),
-            () = tokio::time::sleep(self.order.limits.timeout) => return Ok(None),
-        };
-        let of = held.remove(&code).expect("it is one of those");
-        let (layers, graph, mut base) = (self.layers.clone(), Arc::clone(&progress.graph), progress.base.clone());
-        progress.base = blocking(move || layers.lay(&graph, &mut base).map(|()| base)).await?;
-        Ok(Some((code, of)))
-    }
-
-    /// Compiles the claimed packages, which run exactly this code, in a new cell, as far as what they need is there; with
-    /// nothing claimed, only finds out what is next.
-    async fn one(
-        &self,
-        claimed: Option<(&Code, &Claim)>,
+        round: Round,
+        is_alone: bool,
+        dependencies: &Arc<Dependencies>,
         argv: &[String],
-        progress: &mut Progress<'_>,
-    ) -> Result<Exit, AheadError> {
-        let Self { tools, workspace, order, toolchain, layers, dirs } = self;
-        let (stand_in, upper, work) = (stand_in(dirs), dirs.ahead.join("upper"), dirs.ahead.join("work"));
-        let lower = dirs.ahead.join("base");
-        workspace.renew(&upper, For::Cells).await?;
-        workspace.renew(&work, For::Cells).await?;
-        if let Some(info) = layers.rustc_info() {
-            let written = Door::open(&upper).and_then(|door| door.write(RUSTC_INFO, info, None));
-            written.map_err(at("write", &upper.join(RUSTC_INFO)))?;
-        }
-        stand_in::allow(&stand_in, claimed.iter().flat_map(|(_, claim)| claim.packages()))?;
-        let Some((code, _)) = claimed else {
-            // Whatever runs here, nothing is taken.
-            let ahead = Ahead { stand_in: &stand_in, base: progress.base.dir(), upper: &upper, work: &work };
-            let argv = argv.iter().cloned().chain([messages::AS_JSON.to_owned()]).collect();
-            return Ok(cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv).await?);
+        base: &mut Base,
+        spent: &mut Spent,
+    ) -> Result<Option<Outcome>, AheadError> {
+        let claim = self.layers.claims().claim(round.units());
+        // Another op may have made some since they were looked for.
+        self.lay(dependencies, base).await?;
+        let missing = |unit: &&UnitKey| !base.has(unit);
+        let theirs: BTreeSet<UnitKey> =
+            round.units().filter(missing).filter(|unit| !claim.has(unit) && !is_alone).cloned().collect();
+        let is_ours = |units: &BTreeSet<UnitKey>| {
+            units.iter().any(|unit| !base.has(unit)) && units.iter().all(|unit| !theirs.contains(unit))
         };
-        workspace.renew(&lower, For::Cells).await?;
-        let (of_key, own, base, dir) = ((*layers).clone(), code.clone(), progress.base.clone(), lower.clone());
-        blocking(move || of_key.lay_for(&own, &base, &dir)).await?;
-        let ahead = Ahead { stand_in: &stand_in, base: &lower, upper: &upper, work: &work };
-        let exit = cell::run_ahead(tools, workspace, order, *toolchain, ahead, argv.to_vec()).await?;
-        // Only a cargo that came to its own end has left nothing half written.
-        if matches!(exit.end, End::Code(_)) {
-            let (layers, graph, code) = ((*layers).clone(), Arc::clone(&progress.graph), code.clone());
-            let mut base = progress.base.clone();
-            // Nobody but cargo and rustc ran there.
-            if code.is_empty() {
-                layers.learn_rustc_info(&upper, RUSTC_INFO);
-            }
-            let taken = blocking(move || Ok::<_, CacheError>((layers.take(&graph, &code, &upper, &mut base)?, base)));
-            let (taken, base) = taken.await?;
-            progress.spent.tally.compiled += taken;
-            progress.base = base;
+        let packages: Vec<&str> =
+            round.packages.iter().filter(|(_, units)| is_ours(units)).map(|(package, _)| package.as_str()).collect();
+        if packages.is_empty() {
+            return Ok(Some(if theirs.is_empty() { Outcome::Compiled } else { Outcome::Held(theirs) }));
         }
+        stand_in::allow(&self.stand_in(), packages.into_iter())?;
+        let taken = self.cell(&round, dependencies, argv, base, spent).await?;
+        // What is laid by now was not compiled in vain, whoever compiled it.
+        let laid: BTreeSet<UnitKey> = round.units().filter(|unit| base.has(unit)).cloned().collect();
+        if taken.is_some() || self.order.stop.level() < StopLevel::Kill {
+            claim.came_to(&laid);
+        }
+        if taken.is_none() {
+            spent.ledger.blame(round.units().filter(|unit| !base.has(unit)), &Reason::CutShort);
+        }
+        Ok(taken.map(|()| if theirs.is_empty() { Outcome::Compiled } else { Outcome::Held(theirs) }))
+    }
+
+    /// Compiles what the stand-in allows of a round, in a new cell in which only packages of its code set run code, and
+    /// takes in the units that it completes. `None`: it was cut short.
+    async fn cell(
+        &self,
+        round: &Round,
+        dependencies: &Arc<Dependencies>,
+        argv: &[String],
+        base: &mut Base,
+        spent: &mut Spent,
+    ) -> Result<Option<()>, AheadError> {
+        let [upper, work, lower] = ["upper", "work", "base"].map(|name| self.dirs.ahead.join(name));
+        for folder in [&upper, &work, &lower] {
+            self.workspace.renew(folder, For::Cells).await?;
+        }
+        let around = self.dirs.ahead.join("outside");
+        self.workspace.renew(&around, For::Maar).await?;
+        let outside: Vec<PathBuf> = (0..PRIVATE.len()).map(|place| around.join(place.to_string())).collect();
+        for folder in &outside {
+            self.workspace.renew(folder, For::Cells).await?;
+        }
+        let code = round.code.clone();
+        let wanted: BTreeSet<UnitKey> = round.units().cloned().collect();
+        let (layers, all, laid, to) = (self.layers.clone(), Arc::clone(dependencies), base.clone(), lower.clone());
+        let under = blocking(move || layers.lay_for((&code, &wanted), all.units(), &laid, &to)).await?;
+
+        let (outline, stand_in) = (self.outline(), self.stand_in());
+        let ahead = Ahead {
+            outline: &outline,
+            stand_in: &stand_in,
+            base: Some(&lower),
+            upper: &upper,
+            work: &work,
+            outside: &outside,
+        };
+        let exit = self.run(ahead, commands::reporting(argv), spent).await?;
+        // Only a cargo that came to its own end has left nothing half written.
+        if !matches!(exit.end, End::Code(_)) {
+            return Ok(None);
+        }
+        let (layers, dependencies, code) = (self.layers.clone(), Arc::clone(dependencies), round.code.clone());
+        let mut laid = base.clone();
+        let (taken, laid) = blocking(move || {
+            let text = String::from_utf8_lossy(&exit.output.head);
+            let artifacts = prebuild::artifacts(&text, Path::new(cell::TARGET));
+            let known = laid.units().map(|(unit, name)| (unit.clone(), name.to_owned())).collect();
+            let fingerprint = |unit: &str| Layers::fingerprint(&laid, &upper, unit);
+            let made = prebuild::identify(&dependencies, &artifacts, &known, fingerprint);
+            let outside: Vec<(PathBuf, &str)> = outside.into_iter().zip(PRIVATE).collect();
+            let taken = layers.take(made, (&code, dependencies.units()), (&under, &upper, &outside), &mut laid)?;
+            Ok::<_, CacheError>((taken, laid))
+        })
+        .await?;
+        let reason = taken.stranger.map_or(Reason::NotCompleted, Reason::Stranger);
+        spent.ledger.blame(round.units().filter(|unit| !laid.has(unit)), &reason);
+        spent.ledger.compiled += taken.units.len();
+        *base = laid;
+        Ok(Some(()))
+    }
+
+    async fn lay(&self, dependencies: &Arc<Dependencies>, base: &mut Base) -> Result<(), AheadError> {
+        let (layers, dependencies, mut laid) = (self.layers.clone(), Arc::clone(dependencies), base.clone());
+        *base = blocking(move || layers.lay(dependencies.units(), &mut laid).map(|()| laid)).await?;
+        Ok(())
+    }
+
+    async fn run(&self, ahead: Ahead<'_>, argv: Vec<String>, spent: &mut Spent) -> Result<Exit, AheadError> {
+        let Self { tools, workspace, order, toolchain, .. } = self;
+        let timeout = self.rest().unwrap_or_default();
+        let limits = Limits { timeout, output: ANSWER * 2_u64, ..order.limits };
+        let order = Order { limits, ..(*order).clone() };
+        let exit = cell::run_ahead(tools, workspace, &order, *toolchain, ahead, argv).await?;
+        spent.usage = cell::sum(spent.usage, exit.usage);
         Ok(exit)
     }
-}
 
-/// Where the stand-in for rustc is, outside of cells.
-fn stand_in(dirs: &ToolchainDirs) -> PathBuf {
-    dirs.ahead.join("bin")
+    /// The time that the op has left to compile ahead; `None`: none.
+    fn rest(&self) -> Option<Duration> {
+        self.order.limits.timeout.checked_sub(self.began.elapsed()).filter(|rest| !rest.is_zero())
+    }
+
+    /// Where the stand-in for rustc is, outside of cells.
+    fn stand_in(&self) -> PathBuf {
+        self.dirs.ahead.join("bin")
+    }
+
+    /// Where the outline of the crate is, outside of cells.
+    fn outline(&self) -> PathBuf {
+        self.dirs.ahead.join("crate")
+    }
 }
 
 fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AheadError {
     let path = path.to_owned();
     move |source| AheadError::Io { what, path, source }
-}
-
-/// What is known of an op's dependencies when all that can be shared is there.
-#[derive(Debug, PartialEq, Eq)]
-struct Note {
-    packages: usize,
-    /// The hashes of the units that cargo uses.
-    used: BTreeSet<String>,
-}
-
-impl Note {
-    fn parse(text: &str) -> Option<Self> {
-        let (packages, used) = text.split_once(':')?;
-        Some(Self { packages: packages.parse().ok()?, used: used.split_whitespace().map(str::to_owned).collect() })
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.packages)?;
-        self.used.iter().try_for_each(|hash| write!(f, " {hash}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_is_read_as_it_was_written() {
-        let note = Note { packages: 7, used: ["a", "b"].map(str::to_owned).into() };
-        assert_eq!(Note::parse(&note.to_string()), Some(note));
-        let nothing = Note { packages: 0, used: BTreeSet::new() };
-        assert_eq!(Note::parse(&nothing.to_string()), Some(nothing));
-        // As an older maar wrote it.
-        assert_eq!(Note::parse("7"), None);
-    }
 }

@@ -26,10 +26,10 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
     let mut alone = Op::run_command(tools, workspace, &Order { op: &Op::Build, ..order.clone() }).await;
     let note = format!("maar: not built together with the tests ({why}), so that they are told apart:\n");
     alone.output.head.splice(0..0, note.into_bytes());
-    let Tally { compiled, reused } = with_tests.dependencies;
     Done {
         usage: cell::sum(with_tests.usage, alone.usage),
-        dependencies: Tally { compiled: compiled + alone.dependencies.compiled, reused },
+        // Units that the first command used are reused by the second one.
+        dependencies: with_tests.dependencies.plus(Tally { reused: 0, ..alone.dependencies }),
         ..alone
     }
 }

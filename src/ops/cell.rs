@@ -100,19 +100,24 @@ async fn open(
     Ok(tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Loopback)).await?)
 }
 
-/// The folders of a cell that compiles dependencies ahead of their crate.
+/// The folders of a cell that works ahead of an op.
 pub(crate) struct Ahead<'a> {
+    /// The crate as far as cargo must see it.
+    pub(crate) outline: &'a Path,
     /// Holds a `rustc`, which commands find before the toolchain's.
     pub(crate) stand_in: &'a Path,
-    /// What the target folder lies over.
-    pub(crate) base: &'a Path,
+    /// What the target folder lies over; none for a target folder of its own.
+    pub(crate) base: Option<&'a Path>,
     /// Where changes of the target folder go.
     pub(crate) upper: &'a Path,
     /// Beside `upper`, for the kernel's own use.
     pub(crate) work: &'a Path,
+    /// Stands for the folders that each cell has to itself, in the order of [`sandbox::PRIVATE`]; none: nobody looks at
+    /// those afterwards.
+    pub(crate) outside: &'a [PathBuf],
 }
 
-/// Runs one cargo command ahead of an op: offline, on the pristine sources, which it can't change.
+/// Runs one command ahead of an op: offline, on an outline of the crate, which it can't change.
 pub(crate) async fn run_ahead(
     tools: &Tools,
     workspace: &Workspace,
@@ -121,14 +126,19 @@ pub(crate) async fn run_ahead(
     ahead: Ahead<'_>,
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
-    let Ahead { stand_in, base, upper, work } = ahead;
-    let target = MountKind::Overlay { lower: base.to_owned(), upper: upper.to_owned(), work: work.to_owned() };
+    let Ahead { outline, stand_in, base, upper, work, outside } = ahead;
+    let target = match base {
+        Some(base) => MountKind::Overlay { lower: base.to_owned(), upper: upper.to_owned(), work: work.to_owned() },
+        None => MountKind::Writable(upper.to_owned()),
+    };
     let mut mounts = vec![
         read_only(CARGO_HOME, workspace.cargo_home()),
-        read_only(CRATE, workspace.source()),
+        read_only(CRATE, outline.to_owned()),
         read_only(STAND_IN, stand_in.to_owned()),
         Mount { at: TARGET.into(), what: target },
     ];
+    let outside = sandbox::PRIVATE.iter().zip(outside);
+    mounts.extend(outside.map(|(at, dir)| Mount { at: at.into(), what: MountKind::Writable(dir.clone()) }));
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
     let spec = spec(tools, workspace, order, mounts, Network::Loopback);
     // Nobody follows what cargo prints for maar.

@@ -45,6 +45,7 @@ pub mod workspace;
 
 pub use activity::{Activity, Doing};
 use ahead::Compiled;
+pub(crate) use ahead::LINE as UNSHARED;
 pub use ahead::layers;
 pub use retest::Retest;
 pub use settings::{Features, LockfileMode};
@@ -253,10 +254,20 @@ impl Op {
                     Some(broken) => Some(broken),
                     None => outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output)),
                 };
-                if let Some(Compiled { usage: ahead, tally, problem, .. }) = compiled {
-                    (usage, dependencies) = (cell::sum(ahead, usage), tally);
-                    let note = problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n"));
-                    exit.output.head.splice(0..0, note.unwrap_or_default().into_bytes());
+                if let Some(Compiled { usage: ahead, ledger, problem, .. }) = compiled {
+                    usage = cell::sum(ahead, usage);
+                    let mut notes = ledger.lines();
+                    notes.extend(problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n")));
+                    match workspace.toolchain(toolchain).map(|dirs| dirs.target) {
+                        Ok(target) => match blocking(move || ledger.settle(&target)).await {
+                            Ok(tally) => dependencies = tally,
+                            Err(error) => {
+                                notes.push_str(&format!("maar: compiled dependencies are not counted: {error}\n"))
+                            }
+                        },
+                        Err(error) => return Done::failed_on_host(&error),
+                    }
+                    exit.output.head.splice(0..0, notes.into_bytes());
                 }
                 Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt, tests }
             }

@@ -9,8 +9,8 @@
 //! cargo/sources    a link to the shared store, for commands that run outside a cell of their own root
 //! 0/, 1/, …        of each toolchain: upper/ and work/ of the overlay, target/ and target-work/ of the one over base/
 //! N/base/          links to layers of compiled dependencies, made anew for each op
-//! N/ahead/         while dependencies are compiled ahead of the crate: what stands in for rustc, and upper/ and work/
-//!                  of the target folder
+//! N/ahead/         while dependencies are compiled ahead of the crate: an outline of the crate, a stand-in for rustc,
+//!                  upper/ and work/ of the target folder, and outside/, the folders that a cell has to itself
 //! scratch/         of the cell that is open now
 //! live             what the command that runs now has printed, for `maar logs --follow`
 //! ```
@@ -29,7 +29,7 @@ use crate::owner::Owner;
 use crate::sandbox::{Door, Found, User, remove_folder};
 
 /// How large a manifest or lockfile may be, in bytes: those of the largest workspaces have less than one MiB.
-const MAX_SOURCE: u64 = 16 << 20;
+pub(super) const MAX_SOURCE: u64 = 16 << 20;
 
 /// A file in a folder that only maar writes to, if tests of the crate can't be built.
 const UNUSABLE_TESTS: &str = "unusable-tests.json";

@@ -32,13 +32,20 @@ pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
     figures
 }
 
-/// What became of the dependencies that crates share: `12 compiled, 1,340 reused`.
-pub fn units(Tally { compiled, reused }: Tally) -> String {
-    match (compiled, reused) {
+/// What became of the units of dependencies: `12 compiled, 1,340 reused, 3 in the op, 1 again`.
+pub fn units(units: Tally) -> String {
+    let Tally { compiled, reused, in_op, again } = units;
+    if units == Tally::default() {
         // An op that shares nothing compiles its dependencies itself, uncounted.
-        (0, 0) => "none shared".to_owned(),
-        (_, _) => format!("{} compiled, {} reused", thousands(compiled), thousands(reused)),
+        return "none shared".to_owned();
     }
+    let mut text = format!("{} compiled, {} reused", thousands(compiled), thousands(reused));
+    for (count, how) in [(in_op, "in the op"), (again, "again")] {
+        if count > 0 {
+            text = format!("{text}, {} {how}", thousands(count));
+        }
+    }
+    text
 }
 
 /// `97 %`.
@@ -70,7 +77,7 @@ mod tests {
             started: None,
             wall: Duration::from_secs(100),
             cpu: Duration::from_secs(190),
-            units: Tally { compiled: 12, reused: 1340 },
+            units: Tally { compiled: 12, reused: 1340, ..Tally::default() },
             removal: Some(Duration::from_secs(7)),
             downloaded_bytes: Some(3 << 20),
             pools: vec![pool(Stage::Fetch, 8, 80), pool(Stage::Build, 2, 194)],
@@ -104,6 +111,8 @@ mod tests {
     #[test]
     fn a_run_that_shares_nothing_claims_nothing() {
         assert_eq!(units(Tally::default()), "none shared");
-        assert_eq!(units(Tally { compiled: 0, reused: 3 }), "0 compiled, 3 reused");
+        assert_eq!(units(Tally { reused: 3, ..Tally::default() }), "0 compiled, 3 reused");
+        let all = Tally { compiled: 1, reused: 2, in_op: 3000, again: 4 };
+        assert_eq!(units(all), "1 compiled, 2 reused, 3,000 in the op, 4 again");
     }
 }

@@ -57,19 +57,19 @@ mod tests {
                         {
                             "op": "prepare", "stage": "fetch", "outcome": "passed", "reason": null, "attempt": 1,
                             "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": null,
-                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20 }, "tests": null
+                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20, "in_op": 0, "again": 0 }, "tests": null
                         },
                         {
                             "op": "build", "stage": "build", "outcome": "failed", "reason": "does not compile: E0308",
                             "attempt": 1, "wall_ms": 61500, "cpu_ms": 59123, "peak_memory_bytes": 314_572_800,
-                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20 }, "tests": null
+                            "waited_ms": 5, "units": { "compiled": 1, "reused": 20, "in_op": 0, "again": 0 }, "tests": null
                         }
                     ]
                 }]
             }],
             "runs": [{
                 "started": "2026-05-17T06:40:00Z", "wall_ms": 600_000, "cpu_ms": 118_246,
-                "units": { "compiled": 2, "reused": 40 },
+                "units": { "compiled": 2, "reused": 40, "in_op": 0, "again": 0 },
                 "removal_ms": 7000,
                 "downloaded_bytes": 3_145_728,
                 "pools": [

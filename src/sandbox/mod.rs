@@ -59,7 +59,7 @@ use crate::stop::Stop;
 pub const HOME: &str = "/home/maar";
 
 /// The folders in memory that a command has to itself and loses at its end.
-const PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock", HOME];
+pub const PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock", HOME];
 
 /// What commands are told the host is called: always the same, so that nobody's results depend on it.
 pub const HOSTNAME: &str = "maar";

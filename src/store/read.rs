@@ -206,7 +206,8 @@ impl Store {
             .prepare(&format!(
                 "SELECT s.crate, s.op, s.toolchain, coalesce(r.attempt, s.attempt), s.fingerprint,
                      r.outcome, r.started, r.wall, r.cpu, r.peak_memory, r.queued, r.worker,
-                     r.compiled, r.reused, CASE WHEN {tests} THEN r.tests END, r.tests_bytes
+                     r.compiled, r.reused, r.in_op, r.again,
+                     CASE WHEN {tests} THEN r.tests END, r.tests_bytes
                  FROM steps s LEFT JOIN results r
                      ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint
                  WHERE s.experiment = ? ORDER BY s.crate, s.position, r.attempt",
@@ -247,8 +248,10 @@ impl Store {
             units: Tally {
                 compiled: row.get::<_, u32>(12).map_err(self.sql(doing))? as usize,
                 reused: row.get::<_, u32>(13).map_err(self.sql(doing))? as usize,
+                in_op: row.get::<_, u32>(14).map_err(self.sql(doing))? as usize,
+                again: row.get::<_, u32>(15).map_err(self.sql(doing))? as usize,
             },
-            tests: self.tests(row, 14)?,
+            tests: self.tests(row, 16)?,
         })
     }
 

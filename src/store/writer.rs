@@ -175,14 +175,14 @@ impl<'t> Inserts<'t> {
             result: transaction.prepare(
                 "INSERT INTO results (experiment, fingerprint, attempt, crate, version, op, stage, toolchain,
                      toolchain_identity, kind, outcome, reason, started, queued, wall, cpu, peak_memory, worker,
-                     compiled, reused, tests, tests_bytes, partial)
+                     compiled, reused, in_op, again, tests, tests_bytes, partial)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                     ?20, ?21, ?22, ?23)
+                     ?20, ?21, ?22, ?23, ?24, ?25)
                  ON CONFLICT (experiment, fingerprint, attempt) DO UPDATE SET
                      crate = ?4, version = ?5, op = ?6, stage = ?7, toolchain = ?8, toolchain_identity = ?9,
                      kind = ?10, outcome = ?11, reason = ?12, started = ?13, queued = ?14, wall = ?15, cpu = ?16,
-                     peak_memory = ?17, worker = ?18, compiled = ?19, reused = ?20, tests = ?21,
-                     tests_bytes = ?22, partial = ?23
+                     peak_memory = ?17, worker = ?18, compiled = ?19, reused = ?20, in_op = ?21, again = ?22,
+                     tests = ?23, tests_bytes = ?24, partial = ?25
                  RETURNING id",
             )?,
             outdated: transaction
@@ -229,6 +229,8 @@ impl<'t> Inserts<'t> {
                 result.worker as i64,
                 result.units.compiled as i64,
                 result.units.reused as i64,
+                result.units.in_op as i64,
+                result.units.again as i64,
                 tests.as_ref().map(|tests| pack(tests.as_bytes())),
                 tests.as_ref().map(|tests| tests.len() as i64),
                 result.is_partial(),

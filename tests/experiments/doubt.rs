@@ -77,7 +77,10 @@ fn a_test_that_a_signal_kills_is_a_failure_of_the_crate() {
     let world = World::new([aborts]);
     world.write("maar.toml", &format!("{SETTINGS}crates = [\"aborts\"]"));
     world.run(&[]);
-    assert_eq!(world.verdicts("doubt"), ["aborts@1.0.0 test-fail: test@stable: killed by SIGABRT"]);
+    assert_eq!(
+        world.verdicts("doubt"),
+        ["aborts@1.0.0 test-fail: test@stable: tests of the library: killed by SIGABRT"]
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_registry_that_is_down_is_said_before_anything_runs() {
         ran.stderr,
         format!(
             "error: can't fetch {url}config.json: Connection refused (os error 111)\n\
-             `maar doctor` says whether the registry can be reached\n"
+             `maar doctor` checks whether the registry can be reached; `maar run --offline` does without\n"
         )
     );
 }
@@ -99,12 +99,9 @@ fn a_home_without_room_for_results_is_said_and_nothing_is_lost() {
         let full = world.run(&[]);
 
         assert_eq!(full.code, Some(3));
-        let database = world.home().join("maar.db");
-        let words = format!(
-            "error: no space left to write {}; free some and run again, what is finished is kept",
-            database.display()
-        );
+        let words = format!("error: no space left to write {}/", world.home().display());
         assert!(full.stderr.starts_with(&words), "{}", full.stderr);
+        assert!(full.stderr.contains("; free some and run again, what is finished is kept"), "{}", full.stderr);
         fs::remove_file(filler).unwrap();
         assert_eq!(world.verdicts("host"), ["a@1.0.0 pass"]);
         let roomy = world.run(&[]);
@@ -126,10 +123,7 @@ fn a_home_that_can_not_be_written_is_said() {
             ran.stderr,
             format!("error: failed to open {}: Read-only file system (os error 30)\n", lock.display())
         );
-        let status = world.maar(&["status"]);
-        assert_eq!(status.code, Some(3));
-        let words = format!("error: {} can't be written", world.home().join("maar.db").display());
-        assert!(status.stderr.starts_with(&words), "{}", status.stderr);
+        assert_eq!(world.maar(&["status"]).code, Some(0));
     });
     assert_eq!(world.verdicts("host"), ["a@1.0.0 pass"]);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cases::two_toolchains;
 use crate::support::fixture::Fixture;
@@ -106,6 +106,11 @@ pub(crate) fn tally(world: &World) -> [usize; 3] {
     [columns[0], columns[3], columns[4]].map(|column| column.parse().unwrap())
 }
 
+/// The units of a report, none of which was compiled in an op.
+fn units(compiled: usize, reused: usize) -> Value {
+    json!({ "compiled": compiled, "reused": reused, "in_op": 0, "again": 0 })
+}
+
 #[test]
 fn a_dependency_is_compiled_once_for_all_crates_and_ops() {
     if !two_toolchains() {
@@ -117,13 +122,13 @@ fn a_dependency_is_compiled_once_for_all_crates_and_ops() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(tally(&world), [1, 1, 3], "compiled for the first of four ops");
     let report = world.report("fixtures");
-    assert_eq!(report["runs"][0]["units"], json!({ "compiled": 1, "reused": 3 }));
-    let units =
+    assert_eq!(report["runs"][0]["units"], units(1, 3));
+    let of_ops =
         |krate: usize| report["crates"][krate]["results"][0]["ops"].as_array().unwrap().iter().map(|op| &op["units"]);
-    let none = json!({ "compiled": 0, "reused": 0 });
-    let reused = json!({ "compiled": 0, "reused": 1 });
-    assert_eq!(units(0).collect::<Vec<_>>(), [&none, &json!({ "compiled": 1, "reused": 0 }), &reused]);
-    assert_eq!(units(1).collect::<Vec<_>>(), [&none, &reused, &reused]);
+    let none = units(0, 0);
+    let reused = units(0, 1);
+    assert_eq!(of_ops(0).collect::<Vec<_>>(), [&none, &units(1, 0), &reused]);
+    assert_eq!(of_ops(1).collect::<Vec<_>>(), [&none, &reused, &reused]);
     for krate in ["one", "two"] {
         let log = world.log(&[krate, "--op", "build"]);
         assert!(log.contains(&format!("Compiling {krate} v1.0.0")), "{log}");
@@ -270,7 +275,7 @@ fn a_dependency_cannot_change_the_layers_of_crates_that_do_not_have_it() {
         layers(&world).into_iter().filter(|(path, _)| path.to_string_lossy().contains("library")).collect();
     assert!(of_library.iter().all(|(_, (bytes, ..))| bytes != b"poison"), "{of_library:?}");
     assert!(of_library.iter().all(|(path, _)| !path.to_string_lossy().contains("0123456789abcdef")));
-    assert_eq!(tally(&world)[0], 2);
+    assert_eq!(tally(&world)[0], 4, "one of the library, and a script, its run and a library of the other one");
 }
 
 #[test]
@@ -412,11 +417,12 @@ fn an_op_of_the_users_own_is_in_nobodys_way_later() {
     // It compiles the library in the crate's own folder, under which no layer can be laid any more.
     let own = "ops = [\"prepare\", \"own\", \"test\"]\n[op.own]\nstage = \"build\"\nrun = [\"cargo\", \"test\", \"--no-run\"]";
     let world = World::new([library(), checking("one")]);
-    for (name, ops, units) in [("first", own, [0, 0]), ("second", "", [1, 1]), ("third", own, [0, 1])] {
+    for (name, ops, units) in [("first", own, [0, 0, 1]), ("second", "", [1, 1, 0]), ("third", own, [0, 2, 0])] {
         world.write("maar.toml", &format!("name = {name:?}\ntoolchains = [\"stable\"]\ncrates = [\"one\"]\n{ops}"));
         let ran = world.run(&[]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        let [compiled, reused] = units;
-        assert_eq!(world.report(name)["runs"][0]["units"], json!({ "compiled": compiled, "reused": reused }), "{name}");
+        let [compiled, reused, in_op] = units;
+        let expected = json!({ "compiled": compiled, "reused": reused, "in_op": in_op, "again": 0 });
+        assert_eq!(world.report(name)["runs"][0]["units"], expected, "{name}");
     }
 }

@@ -101,10 +101,10 @@ fn a_regression_is_a_test_that_passed_and_now_fails() {
             "breaks-beside-a-failure@1.0.0 regressed: test@nightly: tests failed: breaks (1 more failed that stable doesn't pass)",
             "breaks-among-others@1.0.0 regressed: test@nightly: tests failed: b",
             "breaks-with-a-dependency@1.0.0 regressed: test@nightly: tests failed: breaks",
-            "crashes@1.0.0 regressed: test@nightly: killed by SIGABRT",
+            "crashes@1.0.0 regressed: test@nightly: tests of the library: killed by SIGABRT",
             "leaves-files@1.0.0 regressed: test@nightly: tests failed: b",
             // Whatever they print, their exit codes decide.
-            "says-it-passed@1.0.0 test-fail: test@stable: exit code 101",
+            "says-it-passed@1.0.0 test-fail: test@stable: tests failed: fake",
             "blames-its-baseline@1.0.0 test-fail: test@nightly: tests failed: fake (no test failed each time on nightly and \
              passed on stable)",
             "is-honest@1.0.0 regressed: test@nightly: tests failed: fake",

@@ -27,8 +27,8 @@ pub(crate) fn dump(fixtures: &[(Fixture, u64)]) -> Vec<u8> {
         let krate = ids[fixture.name.as_str()];
         writeln!(versions, "{sum},{krate},2020-01-01 00:00:00+00,{id},{version},f").unwrap();
         writeln!(downloads, "2026-05-31,{count},{id}").unwrap();
-        for (on, requirement) in &fixture.deps {
-            writeln!(dependencies, "{},1,0,f,\"{requirement}\",{id}", ids[on.as_str()]).unwrap();
+        for dep in &fixture.deps {
+            writeln!(dependencies, "{},1,0,f,\"{}\",{id}", ids[dep.name.as_str()], dep.requirement).unwrap();
         }
     }
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));

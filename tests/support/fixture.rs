@@ -9,12 +9,26 @@ use maar::registry::Checksum;
 pub(crate) struct Fixture {
     pub(crate) name: String,
     pub(crate) version: String,
-    pub(crate) deps: Vec<(String, String)>,
+    pub(crate) deps: Vec<Dep>,
+    features: Vec<(String, Vec<String>)>,
     files: Vec<(String, String)>,
     manifest: Option<String>,
     tarball: Option<Vec<u8>>,
     yanked: bool,
     published: Option<String>,
+}
+
+/// A dependency, in the manifest and in the index.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dep {
+    pub(crate) name: String,
+    pub(crate) requirement: String,
+    /// `normal` if empty, `build` or `dev`.
+    pub(crate) kind: &'static str,
+    /// Such as `cfg(windows)`; any if empty.
+    pub(crate) target: &'static str,
+    pub(crate) is_optional: bool,
+    pub(crate) features: Vec<String>,
 }
 
 impl Fixture {
@@ -23,6 +37,7 @@ impl Fixture {
             name: name.to_owned(),
             version: version.to_owned(),
             deps: Vec::new(),
+            features: Vec::new(),
             files: Vec::new(),
             manifest: None,
             tarball: None,
@@ -38,7 +53,20 @@ impl Fixture {
 
     /// A dependency, in the manifest and in the index.
     pub(crate) fn dep(mut self, name: &str, requirement: &str) -> Self {
-        self.deps.push((name.to_owned(), requirement.to_owned()));
+        let (name, requirement) = (name.to_owned(), requirement.to_owned());
+        self.deps.push(Dep { name, requirement, ..Dep::default() });
+        self
+    }
+
+    /// A dependency of any kind.
+    pub(crate) fn with(mut self, dep: Dep) -> Self {
+        self.deps.push(dep);
+        self
+    }
+
+    /// A feature that turns others on.
+    pub(crate) fn feature(mut self, name: &str, others: &[&str]) -> Self {
+        self.features.push((name.to_owned(), others.iter().map(|&other| other.to_owned()).collect()));
         self
     }
 
@@ -84,10 +112,25 @@ impl Fixture {
 
     fn generated(&self) -> String {
         let Self { name, version, .. } = self;
-        let mut text =
-            format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n[dependencies]\n");
-        for (name, requirement) in &self.deps {
-            text.push_str(&format!("{name} = \"{requirement}\"\n"));
+        let mut text = format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n");
+        text.push_str(&self.tables());
+        text
+    }
+
+    /// The tables of its dependencies and features, as a manifest has them.
+    pub(crate) fn tables(&self) -> String {
+        let mut text = String::from("[features]\n");
+        for (name, others) in &self.features {
+            text.push_str(&format!("{name} = {others:?}\n"));
+        }
+        for Dep { name, requirement, kind, target, is_optional, features } in &self.deps {
+            let target = if target.is_empty() { String::new() } else { format!("target.'{target}'.") };
+            let kind = if kind.is_empty() { String::new() } else { format!("{kind}-") };
+            text.push_str(&format!("[{target}{kind}dependencies.{name}]\nversion = \"{requirement}\"\n"));
+            if *is_optional {
+                text.push_str("optional = true\n");
+            }
+            text.push_str(&format!("features = {features:?}\n"));
         }
         text
     }
@@ -114,16 +157,19 @@ impl Fixture {
 
     /// Its line in the index, without the newline.
     pub(crate) fn line(&self) -> String {
-        let dep = |(name, req): &(String, String)| {
+        let or = |text: &str, other: serde_json::Value| if text.is_empty() { other } else { text.into() };
+        let dep = |Dep { name, requirement, kind, target, is_optional, features }: &Dep| {
             serde_json::json!({
-                "name": name, "req": req, "features": [], "optional": false, "default_features": true,
-                "target": null, "kind": "normal", "registry": null, "package": null,
+                "name": name, "req": requirement, "features": features, "optional": is_optional,
+                "default_features": true, "target": or(target, serde_json::Value::Null),
+                "kind": or(kind, "normal".into()), "registry": null, "package": null,
             })
         };
+        let features: std::collections::BTreeMap<_, _> = self.features.iter().cloned().collect();
         let deps: Vec<_> = self.deps.iter().map(dep).collect();
         let mut line = serde_json::json!({
             "name": self.name, "vers": self.version, "deps": deps, "cksum": self.checksum().to_string(),
-            "features": {}, "yanked": self.yanked,
+            "features": features, "yanked": self.yanked,
         });
         if let Some(published) = &self.published {
             line["pubtime"] = published.as_str().into();

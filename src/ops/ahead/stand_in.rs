@@ -19,8 +19,10 @@ pub(super) const REFUSED: &str = "maar-refused: ";
 /// It looks like the same file in all cells, so that cargo knows it again.
 pub(super) fn write(dir: &Path) -> Result<(), AheadError> {
     let path = dir.join("rustc");
+    // Cargo lists its units only if it takes itself for a nightly one. The rustc that it asks must not.
     let script = format!(
         "#!/bin/sh\n\
+         unset RUSTC_BOOTSTRAP\n\
          . \"${{0%/*}}/{ALLOWED}\"\n\
          echo \"{REFUSED}$CARGO_MANIFEST_DIR\" >&2\n\
          exit 1\n"
@@ -60,10 +62,14 @@ mod tests {
         allow(dir.path(), ["a-1.0.0", "b-2.0.0+x"].into_iter()).unwrap();
         let allowed = dir.path().join(ALLOWED);
         let script = fs::read_to_string(&allowed).unwrap();
-        fs::write(&allowed, script.replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled")).unwrap();
+        fs::write(
+            &allowed,
+            script.replace(&format!("exec {TOOLCHAIN}/bin/rustc"), "exec echo compiled ${RUSTC_BOOTSTRAP-}"),
+        )
+        .unwrap();
         let run = |folder: Option<&str>| {
             let mut command = std::process::Command::new("/bin/sh");
-            command.arg(dir.path().join("rustc")).arg("arg").env_clear();
+            command.arg(dir.path().join("rustc")).arg("arg").env_clear().env("RUSTC_BOOTSTRAP", "1");
             command.envs(folder.map(|folder| ("CARGO_MANIFEST_DIR", folder)));
             let output = command.output().unwrap();
             (

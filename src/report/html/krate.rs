@@ -155,6 +155,8 @@ fn ops(report: &Report, runs: &[Run<'_>]) -> Markup {
                         th.number scope="col" { "Peak memory" }
                         th.number scope="col" { "Units compiled" }
                         th.number scope="col" { "Units reused" }
+                        th.number scope="col" { "Units in the op" }
+                        th.number scope="col" { "Units again" }
                     }
                 }
                 tbody {
@@ -177,6 +179,8 @@ fn ops(report: &Report, runs: &[Run<'_>]) -> Markup {
                             }
                             td.number { (thousands(run.op.units.compiled)) }
                             td.number { (thousands(run.op.units.reused)) }
+                            td.number { (thousands(run.op.units.in_op)) }
+                            td.number { (thousands(run.op.units.again)) }
                         }
                     }
                 }

@@ -310,12 +310,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("report");
         let mut crates = vec![sample::crate_of('p', &["p"])];
-        crates[0].steps[1].1.as_mut().unwrap().units = Tally { compiled: 2, reused: 1340 };
+        crates[0].steps[1].1.as_mut().unwrap().units = Tally { compiled: 2, reused: 1340, in_op: 3, again: 4 };
         write_with(&compare(&sample::results(1, crates)), &logs("built"), &folder).unwrap();
         let html = fs::read_to_string(folder.join("crates").join("sample-1.0.0.html")).unwrap();
         let units =
-            |compiled, reused| format!("<td class=\"number\">{compiled}</td><td class=\"number\">{reused}</td></tr>");
-        assert!(html.contains(&units("1", "20")), "{html}");
-        assert!(html.contains(&units("2", "1,340")), "{html}");
+            |numbers: [&str; 4]| numbers.map(|number| format!("<td class=\"number\">{number}</td>")).concat() + "</tr>";
+        assert!(html.contains(&units(["1", "20", "0", "0"])), "{html}");
+        assert!(html.contains(&units(["2", "1,340", "3", "4"])), "{html}");
     }
 }

@@ -71,8 +71,8 @@ impl Door {
         Ok(bytes)
     }
 
-    /// The names in a folder below this one, `.` for itself; those that are not UTF-8 are left out. `None`: there is no
-    /// such folder, or a link in its place.
+    /// The names in a folder below this one, `.` for itself; bytes that are not UTF-8 become U+FFFD, so that nothing is
+    /// found under such a name. `None`: there is no such folder, or a link in its place.
     ///
     /// # Errors
     /// When it holds more than `max` names or can't be read.
@@ -87,7 +87,8 @@ impl Door {
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it holds more than {max} names")));
             }
             let entry = entry?;
-            names.extend(entry.file_name().to_str().ok().filter(|name| ![".", ".."].contains(name)).map(str::to_owned));
+            let name = entry.file_name().to_string_lossy();
+            names.extend(Some(name.into_owned()).filter(|name| ![".", ".."].contains(&name.as_str())));
         }
         Ok(Some(names))
     }
