@@ -163,6 +163,7 @@ const OTHER_DOORS: [(&str, &[&str], &str); 26] = [
             "File::open",
             "fs::copy",
             "fs::create_dir",
+            "fs::lchown",
             "fs::read_dir",
             "fs::read_link",
             "fs::set_permissions",

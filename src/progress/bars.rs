@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use console::Term;
+use console::{Term, truncate_str};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use nix::unistd;
 
 use super::board::Board;
-use super::canvas::Canvas;
 use super::colour::Colour;
 use super::frame::Screen;
+use super::narrowed::mended;
 use super::{Plan, Update};
 
 /// How long a frame stays: short enough for a clock that ticks, long enough to cost nothing.
@@ -65,7 +66,9 @@ impl Drop for Bars {
 fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
     let term = Term::stderr();
     let _silence = Silence::new();
-    let mut canvas = Canvas::default();
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{msg}").expect("one placeholder is a template"));
+    let mut shown: Vec<String> = Vec::new();
     loop {
         let (rows, columns) = term.size();
         let (rows, columns) = (rows.into(), columns.into());
@@ -74,15 +77,28 @@ fn paint(board: &Mutex<Board>, ended: &Receiver<Infallible>) {
             let mut board = lock(board);
             (board.take_above(), board.frame(Instant::now(), Screen { columns, rows }))
         };
-        write(&term, &canvas.draw(&above, &frame, columns));
+        write(&term, &mended(&shown, columns));
+        print_above(&bar, &above, columns);
+        bar.set_message(frame.join("\n"));
+        shown = frame;
         match ended.recv_timeout(FRAME) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let (_, columns) = term.size();
+    let columns = term.size().1.into();
     let above = lock(board).take_above();
-    write(&term, &canvas.draw(&above, &[], columns.into()));
+    write(&term, &mended(&shown, columns));
+    print_above(&bar, &above, columns);
+    bar.finish_and_clear();
+}
+
+/// Prints lines that stay, cut to the width of the terminal.
+fn print_above(bar: &ProgressBar, lines: &[String], columns: usize) {
+    if !lines.is_empty() {
+        let lines: Vec<_> = lines.iter().map(|line| truncate_str(line, columns, "…")).collect();
+        bar.println(lines.join("\n"));
+    }
 }
 
 /// A terminal that is gone has nobody to tell.
@@ -90,7 +106,8 @@ fn write(mut term: &Term, text: &str) {
     let _ = term.write_all(text.as_bytes()).and_then(|()| term.flush());
 }
 
-/// Keeps the terminal from writing `^C` behind the last line, until dropped: a line that fills its row would become two.
+/// Keeps the terminal from writing `^C` behind the last line, until dropped. indicatif fills that line to the end of its
+/// row, so that the next frame would begin a row too low.
 struct Silence {
     before: Option<Termios>,
 }

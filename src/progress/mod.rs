@@ -5,11 +5,11 @@
 
 mod bars;
 mod board;
-mod canvas;
 mod colour;
 mod frame;
 pub mod json;
 mod lines;
+mod narrowed;
 mod plain;
 mod tally;
 

@@ -1,6 +1,9 @@
-//! Copies a folder that maar has made to where commands may change it, with permissions and times: cargo compares times.
+//! Copies a folder that maar has made to where commands may change it, with owners, permissions and times: cargo compares
+//! times.
 
 use std::fs::{self, File, FileTimes};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::SandboxError;
@@ -50,7 +53,7 @@ fn copy_into_empty(from: &Path, to: &Path) -> Result<(), SandboxError> {
     if fs::read_dir(to).map_err(failed)?.next().is_none() { copy_folder(from, to) } else { Ok(()) }
 }
 
-/// Copies what is in a folder, with permissions and times: cargo compares times.
+/// Copies the entries of a folder, with owners, permissions and times.
 fn copy_folder(from: &Path, to: &Path) -> Result<(), SandboxError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -63,6 +66,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), SandboxError> {
         if kind.is_symlink() {
             fs::read_link(&source)
                 .and_then(|link| std::os::unix::fs::symlink(link, &target))
+                .and_then(|()| keep_owner(&source, &target))
                 .map_err(failed(&source))?;
             continue;
         }
@@ -77,12 +81,22 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), SandboxError> {
             // Devices, pipes and sockets are no sources of anything.
             continue;
         }
+        keep_owner(&source, &target).map_err(failed(&target))?;
         let times = entry.metadata().and_then(|metadata| metadata.modified()).map_err(failed(&source))?;
         File::open(&target)
             .and_then(|file| file.set_times(FileTimes::new().set_modified(times)))
             .map_err(failed(&target))?;
     }
     Ok(())
+}
+
+/// Gives a copy the owner of the original: a job's user, where jobs have their own.
+fn keep_owner(source: &Path, target: &Path) -> io::Result<()> {
+    let (owner, made) = (source.symlink_metadata()?, target.symlink_metadata()?);
+    if (owner.uid(), owner.gid()) == (made.uid(), made.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(target, Some(owner.uid()), Some(owner.gid()))
 }
 
 #[cfg(test)]

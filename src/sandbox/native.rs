@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::cgroup::{Cgroups, Controller};
 use super::helper::protocol::{Identity, Isolation, Namespaces};
+use super::id_map;
 use super::launch::{Launch, Launcher, Opening};
 use super::users::Users;
 use super::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, User, copy, remove_folder};
@@ -73,7 +74,7 @@ impl Native {
     }
 
     pub(super) async fn open(&self, mut spec: Spec) -> Result<NativeCell, SandboxError> {
-        if let Identity::Rootless(_) = self.users.identity(&spec.user) {
+        if !id_map::is_initial() || matches!(self.users.identity(&spec.user), Identity::Rootless(_)) {
             // The kernel lets only root's overlays rename a folder that lies below: there is none below a copy.
             for mount in &mut spec.mounts {
                 let MountKind::Copy { lower, upper, work } = mount.what.clone() else { continue };

@@ -29,6 +29,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "file /*: owner nobody",
         "the host's own files belong to its root, whom a cell doesn't map; those of the cell are root's",
     ),
+    (
+        "file /*: owner root",
+        "the cell's own files, where the shell's user namespace doesn't map the host's root either",
+    ),
     ("file /dev/console", "the host's console"),
     ("file /dev/core", "/proc/kcore, which is hidden"),
     ("file /dev/mqueue", "queues of POSIX work without it: mq_open(2) takes no path"),
