@@ -75,7 +75,7 @@ async fn selections_choose_the_version_that_they_say() {
         ),
         ("foo@4", "`foo` has no version that fits `^4`; the newest is 1.10.0"),
         ("foo@9.9.9", "`foo` has no version 9.9.9; the newest is 1.10.0"),
-        ("gone", "every version of `gone` is yanked"),
+        ("gone", "every version of `gone` is yanked; `gone@1.0.0` selects one all the same"),
         ("gone@9.9.9", "`gone` has no version 9.9.9; every version is yanked"),
         ("nothing", "no crate named `nothing` in the registry"),
         ("pre-only", "no crate named `pre-only` in the registry; did you mean `Pre_only`?"),
