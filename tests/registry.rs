@@ -17,8 +17,12 @@ use support::registry::{TestRegistry, write_cargo_home};
 
 /// A client of `upstream` with a cache in `dir`. Each counts as one run.
 fn open(upstream: &TestRegistry, dir: &Path) -> Registry {
+    open_with(upstream, dir, Access::Online)
+}
+
+fn open_with(upstream: &TestRegistry, dir: &Path, access: Access) -> Registry {
     let upstream = Upstream { index: upstream.url().parse().unwrap(), ca_file: None };
-    Registry::open(Config { upstream, cache: dir.join("cache"), access: Access::Online }).unwrap()
+    Registry::open(Config { upstream, cache: dir.join("cache"), access }).unwrap()
 }
 
 async fn select(registry: &Registry, text: &str) -> Selected {
@@ -42,6 +46,20 @@ fn package(fixture: &Fixture) -> Package {
 
 fn tempdir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn offline_the_index_of_a_mirror_that_sends_no_tags_is_found() {
+    let fixture = Fixture::new("foo", "1.0.0");
+    let upstream = TestRegistry::start([fixture.clone()]);
+    upstream.send_no_tags();
+    let dir = tempdir();
+    let online = open(&upstream, dir.path());
+    assert_eq!(selected(&online, "foo").await, "foo@1.0.0");
+    online.tarball(&package(&fixture)).await.unwrap();
+    let asked = upstream.all_requests();
+    assert_eq!(selected(&open_with(&upstream, dir.path(), Access::Offline), "foo").await, "foo@1.0.0");
+    assert_eq!(upstream.all_requests(), asked);
 }
 
 #[tokio::test]

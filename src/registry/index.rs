@@ -201,7 +201,7 @@ impl Index {
         if let (Access::Offline, Some((_, file))) = (self.http.access(), &known) {
             return Ok(Some(file.clone()));
         }
-        let etag = known.as_ref().map(|(etag, _)| etag.as_str());
+        let etag = known.as_ref().map(|(etag, _)| etag.as_str()).filter(|etag| !etag.is_empty());
         let reply = match self.http.get(&url, etag, ByteSize(MAX_UNPACKED)).await {
             Err(RegistryError::NotFound { .. }) => return Ok(None),
             reply => reply?,
@@ -213,9 +213,9 @@ impl Index {
             Reply::File { body, encoding: Encoding::Gzip, etag } => (Packed::from_gzip(body), etag),
         };
         let file = file.map_err(|error| RegistryError::Malformed { url, reason: error.to_string() })?;
-        if let Some(etag) = etag.filter(|etag| is_keepable(etag)) {
-            keep(&kept, &etag, &file).map_err(RegistryError::io("write", &kept))?;
-        }
+        // Without a tag it is fetched again by the next run, but an offline run still finds it.
+        let etag = etag.filter(|etag| is_keepable(etag)).unwrap_or_default();
+        keep(&kept, &etag, &file).map_err(RegistryError::io("write", &kept))?;
         Ok(Some(file))
     }
 }
@@ -289,7 +289,7 @@ fn is_keepable(etag: &str) -> bool {
     etag.len() <= 256 && etag.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Writes a file for the next run: its tag, a newline, its gzipped bytes.
+/// Writes a file for the next run: its tag, which may be empty, a newline, its gzipped bytes.
 fn keep(path: &Path, etag: &str, file: &Packed) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
     std::fs::create_dir_all(dir)?;

@@ -37,6 +37,7 @@ struct State {
     /// How many bodies are still to be damaged, by path.
     damage: BTreeMap<String, usize>,
     index_encoding: Encoding,
+    tags: Tags,
     closed: bool,
 }
 
@@ -45,6 +46,14 @@ enum Encoding {
     #[default]
     Identity,
     Gzip,
+}
+
+/// Whether answers have an `ETag`.
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Tags {
+    #[default]
+    Sent,
+    Missing,
 }
 
 impl TestRegistry {
@@ -113,6 +122,11 @@ impl TestRegistry {
     }
 
     /// Serves the index gzipped from now on.
+    /// Sends no `ETag` from now on, as some mirrors do.
+    pub(crate) fn send_no_tags(&self) {
+        lock(&self.state).tags = Tags::Missing;
+    }
+
     pub(crate) fn gzip_index(&self) {
         lock(&self.state).index_encoding = Encoding::Gzip;
     }
@@ -217,7 +231,8 @@ fn answer(path: &str, asked_tag: Option<&str>, state: &mut State) -> Answer {
         state.unchanged += 1;
         return plain("304 Not Modified", b"");
     }
-    let mut answer = Answer { headers: format!("etag: {tag}\r\n"), ..plain("200 OK", body) };
+    let headers = if state.tags == Tags::Sent { format!("etag: {tag}\r\n") } else { String::new() };
+    let mut answer = Answer { headers, ..plain("200 OK", body) };
     if state.index_encoding == Encoding::Gzip && !path.starts_with("/dl/") {
         answer.headers.push_str("content-encoding: gzip\r\n");
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
