@@ -1,4 +1,4 @@
-//! What may stand on the command line, parsed into strict types. Decides nothing.
+//! The command line, parsed into strict types. Decides nothing.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Those of `maar run`, which is what happens where no subcommand is given.
+    /// Those of `maar run`, the default subcommand.
     #[command(flatten)]
     pub run: RunOptions,
 }
@@ -49,13 +49,13 @@ pub enum Command {
     Report(ReportArgs),
     /// Show how far experiments are
     Status(StatusArgs),
-    /// Print what the ops of a crate printed
+    /// Print the output of a crate's ops
     Logs(LogsArgs),
     /// Open a shell in the cell of the op that failed, or repeat an op
     Shell(ShellArgs),
-    /// Work out what a run would take with other workers, on another machine, over more crates
+    /// Work out the time of a run with other workers, on another machine, over more crates
     Simulate(SimulateArgs),
-    /// Say what this host can do, and how to mend what it can't
+    /// Check what a run needs of this host, and print remedies
     Doctor(DoctorArgs),
     /// Work with the images that Docker containers are made from
     #[command(subcommand)]
@@ -64,7 +64,7 @@ pub enum Command {
     Clean(CleanArgs),
     /// Show how much room compiled dependencies take, or make some
     Cache(CacheArgs),
-    /// List every op with its stage and what it runs
+    /// List every op with its stage and its command
     Ops(OpsArgs),
     /// Check an experiment file, and that the crates it names exist
     CheckConfig(CheckConfigArgs),
@@ -104,7 +104,7 @@ pub struct RunOptions {
     /// Resolve crates and their dependencies as of this day, such as 2026-06-01
     #[arg(long, value_name = "DATE", help_heading = "What to run")]
     pub as_of: Option<AsOf>,
-    /// Print the crates and what they would take, and run nothing
+    /// Print the crates and the cost of the run, and run nothing
     #[arg(long, help_heading = "What to run")]
     pub dry_run: bool,
     /// Run these ops, in this order [default: prepare,build,test]
@@ -116,7 +116,7 @@ pub struct RunOptions {
     /// Keep the results under this name [default: that of the file, or one made of the crates of the command line]
     #[arg(long, value_parser = experiment::name, help_heading = "What to run")]
     pub name: Option<String>,
-    /// Compile every dependency anew for every crate
+    /// Compile every dependency again for every crate
     #[arg(long, help_heading = "What to run")]
     pub no_cache: bool,
     /// Forget earlier results and start over
@@ -132,13 +132,13 @@ pub struct RunOptions {
     #[arg(long, help_heading = "What to run")]
     pub offline: bool,
 
-    /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: as the host has cores]
+    /// Set the number of workers of each stage, such as fetch=8,build=2,test=2 [default: from the number of cores]
     #[arg(long, value_parser = experiment::workers, help_heading = "How much at once")]
     pub workers: Option<WorkersPatch>,
-    /// Let this many crates be on their way at one time
+    /// Limit the number of crates in progress
     #[arg(long, value_name = "N", value_parser = experiment::in_flight, help_heading = "How much at once")]
     pub in_flight: Option<usize>,
-    /// Let ops be expected to need this many times the host's memory together [default: 1]
+    /// Start ops until their expected memory reaches this multiple of the host's [default: 1]
     #[arg(long, value_name = "N", value_parser = experiment::overcommit, help_heading = "How much at once")]
     pub overcommit: Option<f64>,
 
@@ -157,10 +157,10 @@ pub struct RunOptions {
     /// Give an op this much memory [default: 4GiB]
     #[arg(long, value_name = "SIZE", value_parser = experiment::memory, help_heading = "Limits of one op")]
     pub memory: Option<ByteSize>,
-    /// Let what an op writes take this much disk space [default: 20GiB]
+    /// Limit an op's disk usage [default: 20GiB]
     #[arg(long, value_name = "SIZE", value_parser = experiment::disk, help_heading = "Limits of one op")]
     pub disk: Option<ByteSize>,
-    /// Give an op cores of its own, as many as its CPUs
+    /// Give an op exclusive cores, as many as its CPUs
     #[arg(long, help_heading = "Limits of one op")]
     pub cpuset: bool,
     /// Fail where the host can't enforce a limit, instead of saying so and going on
@@ -184,7 +184,7 @@ pub struct RunOptions {
     pub home: Home,
 }
 
-/// Where maar keeps what it has.
+/// The folder of results and caches.
 #[derive(Debug, Default, Args)]
 pub struct Home {
     /// Keep results, caches and work in this folder
@@ -332,7 +332,7 @@ pub struct CacheArgs {
 /// The subcommands of `maar cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Remove what was not used for the longest time, until the rest is small enough
+    /// Remove the least recently used layers until the rest is small enough
     Gc(GcArgs),
 }
 
@@ -370,7 +370,7 @@ pub struct CheckConfigArgs {
 /// `maar import`.
 #[derive(Debug, Subcommand)]
 pub enum ImportCommand {
-    /// Print what crater's config.toml says of crates: skip, skip-tests, quiet, broken
+    /// Print the crates of crater's config.toml as settings: skip, skip-tests, quiet, broken
     CraterConfig {
         /// The configuration
         file: PathBuf,

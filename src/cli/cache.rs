@@ -12,7 +12,7 @@ use crate::ops::UNSHARED;
 use crate::printable::one_line;
 use crate::report::figures::percent;
 
-/// Does what the arguments say.
+/// Runs the subcommand.
 pub(super) fn run(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match &args.command {
         None if args.why.is_some() => why(args, out),
@@ -60,7 +60,7 @@ fn why(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
         let (Some(result), Some(log)) = (result, store.log(name, step.log_id())?) else { continue };
         let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
         let head = String::from_utf8_lossy(&log.head).into_owned();
-        // What the crate prints comes after its command.
+        // The crate's output comes after its command.
         let notes = head.lines().take_while(|line| !line.starts_with("$ "));
         for line in notes.filter_map(|line| line.strip_prefix(UNSHARED)) {
             writeln!(out, "{}{toolchain}: {}", step.op.name(), one_line(line))?;

@@ -1,4 +1,4 @@
-//! `maar clean`: removes what can be fetched again, or the experiments it is given.
+//! `maar clean`: removes caches, or the named experiments.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! How a run ends on the terminal: the table, the page, and what it took.
+//! The end of a run on the terminal: the table, the page and the cost.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::sandbox::Output;
 use crate::stop::StopLevel;
 use crate::store::{Store, StoreError};
 
-/// What a run ends with.
+/// The last words of a run.
 pub(super) struct Closing<'a> {
     pub(super) report: &'a Report,
     /// The first page of the HTML report.
@@ -27,7 +27,7 @@ pub(super) struct Closing<'a> {
 }
 
 impl Closing<'_> {
-    /// Writes the table of crates, what the run took, where the page is, and how to go on if it was stopped.
+    /// Writes the table of crates, the cost of the run, the place of the page, and how to go on if it was stopped.
     pub(super) fn write(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let Self { report, page, reused, conclusion, stopped } = self;
         text::write(report, width(), out)?;
@@ -65,14 +65,14 @@ fn untested(conclusion: Conclusion) -> Option<String> {
     }
 }
 
-/// Writes the HTML report to the home, and says where its first page is.
+/// Writes the HTML report to the home, and returns the path of its first page.
 pub(super) fn write_html(store: &Store, home: &Home, report: &Report) -> Result<PathBuf, ReportError> {
     write_pages(store, report, &home.reports().join(&report.experiment))
 }
 
 /// Writes the HTML report to a folder.
 pub(super) fn write_pages(store: &Store, report: &Report, folder: &Path) -> Result<PathBuf, ReportError> {
-    // Without cargo's configuration there are no links, which is no reason to have no report.
+    // Without cargo's configuration the report has no links.
     let index = Upstream::configured().ok().map(|upstream| upstream.index);
     let links = html::Links {
         registry: index.as_ref().and_then(IndexUrl::crate_pages),

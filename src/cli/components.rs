@@ -1,6 +1,6 @@
-//! What the ops need besides a crate, checked before anything runs: a program that is missing would look like a failure.
+//! The programs that ops need, checked before anything runs: a missing program would look like a failure.
 //!
-//! Says nothing of what an image for containers has: only its own commands could tell.
+//! Doesn't look into images for containers: only commands in them could.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::toolchain::{self, Toolchain};
 /// Where cells look for programs besides the toolchain and cargo's own folder.
 const SYSTEM: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
-/// Makes sure that every toolchain, and the host, have what the ops run.
+/// Makes sure that every toolchain, and the host, have the programs of the ops.
 pub(super) fn check(loaded: &Loaded) -> anyhow::Result<()> {
     let Loaded { experiment, toolchains, notes: _ } = loaded;
     let patterns = experiment.crate_patterns.iter().map(|(_, settings)| settings);
@@ -48,7 +48,7 @@ fn system_folders() -> Vec<PathBuf> {
     SYSTEM.iter().map(PathBuf::from).chain(registry::cargo_bin()).collect()
 }
 
-/// Whether the program of an op of the user's own, and the subcommand of a cargo, are where its cell looks.
+/// Checks that the program of a user's op, and a cargo's subcommand, are where its cell looks.
 fn check_command(command: &CommandOp, toolchain: &Toolchain, folders: &[PathBuf]) -> anyhow::Result<()> {
     let CommandOp { name, run, .. } = command;
     let is_there =

@@ -1,4 +1,4 @@
-//! `maar doctor`: what this host can do, and how to mend what it can't.
+//! `maar doctor`: checks what a run needs of this host, with remedies.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         Some(home) => home,
         None => Home::open(args.home.folder.clone())?,
     };
-    // What a home that can't be written to has no part in is tried elsewhere.
+    // With a read-only home, the other checks use a temporary folder.
     let (home_check, elsewhere) = match home.check_writable() {
         Ok(()) => (writable(&home), None),
         Err(error) => (read_only(&error), Some(tempfile::tempdir()?)),

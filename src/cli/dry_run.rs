@@ -1,4 +1,4 @@
-//! `maar run --dry-run`: the crates and what they would take, as a list that `-c list:FILE` reads.
+//! `maar run --dry-run`: the crates and their cost, as a list that `-c list:FILE` reads.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use crate::plan::{self, CratePlan, Fingerprint};
 use crate::printable::{crates, duration, one_line, thousands};
 use crate::schedule::Expectations;
 
-/// What a run is about to do.
+/// The plan of a run.
 pub(super) struct Ahead<'a> {
     pub(super) experiment: &'a Experiment,
     pub(super) plans: &'a [CratePlan],
@@ -22,7 +22,7 @@ pub(super) struct Ahead<'a> {
     pub(super) notes: &'a [String],
 }
 
-/// What is left to do.
+/// The remaining work.
 #[derive(Default)]
 struct Cost {
     /// Crates with something left to do.

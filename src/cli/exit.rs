@@ -1,4 +1,4 @@
-//! What the exit code says.
+//! The meaning of exit codes.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `maar logs --follow`: what the ops of a crate print while another process runs them.
+//! `maar logs --follow`: the output of a crate's ops while another process runs them.
 //!
 //! Reads the file that a job copies its running command's output to. Ends with the run, and changes nothing about it.
 
@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long a line may become before it is printed without its end.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// Prints what the ops of a crate print from now on, until no run works on the experiment.
+/// Prints the new output of a crate's ops, until no run works on the experiment.
 pub(super) fn follow(home: &Home, args: &LogsArgs, krate: &CrateId, out: &mut dyn Write) -> io::Result<()> {
     let mut current: Option<Followed> = None;
     let mut heading = None;

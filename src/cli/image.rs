@@ -6,7 +6,7 @@ use super::args::ImageCommand;
 use super::exit::Exit;
 use crate::sandbox::docker::{Built, Config, build_image};
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 pub(super) fn run(command: &ImageCommand, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let ImageCommand::Build { name } = command;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

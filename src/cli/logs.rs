@@ -1,4 +1,4 @@
-//! `maar logs`: what the ops of a crate printed.
+//! `maar logs`: the output of a crate's ops.
 
 use std::io::Write;
 

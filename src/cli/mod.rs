@@ -38,7 +38,7 @@ mod simulate;
 mod status;
 mod stored;
 
-/// Does what the arguments of this process say.
+/// Runs the subcommand in the arguments of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::of(std::env::args_os()).unwrap_or_else(|error| error.exit());
     dispatch(cli).unwrap_or_else(|error| complain(&error)).into()
@@ -76,7 +76,7 @@ fn words(error: &anyhow::Error) -> String {
     words
 }
 
-/// Whose doing an error is: what was asked for, or the host.
+/// Who is to blame for an error: the request or the host.
 fn blame(error: &anyhow::Error) -> Exit {
     match error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() {
         true => Exit::Usage,
@@ -84,9 +84,9 @@ fn blame(error: &anyhow::Error) -> Exit {
     }
 }
 
-/// Says what went wrong, and whose doing it was.
+/// Prints an error, and returns who is to blame.
 fn complain(error: &anyhow::Error) -> Exit {
-    // A reader such as `head` that has seen enough is no failure, and has no one to tell.
+    // A closed pipe (`maar status | head`) is not an error.
     if error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

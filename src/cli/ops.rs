@@ -1,4 +1,4 @@
-//! `maar ops`: every op with its stage and what it runs.
+//! `maar ops`: every op with its stage and its command.
 
 use std::io::Write;
 

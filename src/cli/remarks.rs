@@ -1,4 +1,4 @@
-//! Remarks on what a run was asked for, where the user probably meant something else. None of them keeps it from running.
+//! Remarks on requests that probably mean something else. A run goes on in spite of them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a run takes from earlier ones, and how old that is.
+//! The results that a run takes from earlier ones, and their age.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ pub(super) struct Reused {
     newest: Duration,
 }
 
-/// Finds out what is reused, given when each result was got. `None`: nothing.
+/// Sums up the reused results, given the time of each. `None`: nothing is reused.
 pub(super) fn reused(setup: &Setup, started: &HashMap<Fingerprint, SystemTime>) -> Option<Reused> {
     let mut ages = Vec::new();
     let mut all = 0;

@@ -137,7 +137,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let (stopped, conclusion) = (stop.level(), compare::conclude(&report, options.fail_on.as_deref()));
     let page = closing::write_html(&store, &home, &report);
     if options.progress != progress::Kind::Json {
-        // A reader that has seen enough changes nothing about what was found.
+        // A reader that closes the pipe changes no result.
         let closing = closing::Closing { report: &report, page: page.as_deref().ok(), reused, conclusion, stopped };
         let _ = closing.write(out);
     }
@@ -152,7 +152,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     })
 }
 
-/// What earlier runs chose, if this one keeps to it.
+/// The choices of earlier runs, if this one keeps to them.
 ///
 /// Lockfiles of another moment would go on under `--update`, so that it changes nothing about the refusal.
 fn earlier(store: &Store, experiment: &Experiment, options: &RunOptions) -> anyhow::Result<Earlier> {
@@ -179,7 +179,7 @@ fn watch(progress: progress::Kind) -> Watch {
     Arc::new(move |text: &str| match progress {
         progress::Kind::None => {}
         progress::Kind::Auto | progress::Kind::Bars | progress::Kind::Plain | progress::Kind::Json => {
-            // Where stderr is closed, nobody waits for it.
+            // A closed stderr has no reader.
             let _ = writeln!(anstream::stderr(), "{}", one_line(text));
         }
     })
@@ -208,7 +208,7 @@ fn bring_lockfiles(
     Ok(())
 }
 
-/// Runs what no earlier run has settled, showing how it goes.
+/// Runs the steps that no earlier run has settled, with progress.
 async fn run_rest(
     setup: Setup,
     options: &RunOptions,
@@ -251,11 +251,11 @@ async fn run_rest(
     }
 }
 
-/// How often what crates share is brought under its budget during a run.
+/// The time between two collections of layers during a run.
 const COLLECT_EVERY: Duration = Duration::from_secs(120);
 
-/// Keeps what crates share from filling the disk in a long run. The last word on that, and on what goes wrong with it, is
-/// for the end.
+/// Keeps what crates share from filling the disk in a long run. The last word on that, and on what goes wrong with it,
+/// is for the end.
 async fn collect_now_and_then(caching: Caching, budget: ByteSize, home: &Home) {
     loop {
         tokio::time::sleep(COLLECT_EVERY).await;
@@ -264,8 +264,8 @@ async fn collect_now_and_then(caching: Caching, budget: ByteSize, home: &Home) {
     }
 }
 
-/// Brings what crates share under its budget, and says what that took, if anything. That it can't is no reason to lose what
-/// the run has found.
+/// Brings what crates share under its budget, and says what that took, if anything. That it can't is no reason to lose
+/// what the run has found.
 fn keep_cache_within(caching: Caching, budget: ByteSize, home: &Home) -> Option<String> {
     match caching {
         Caching::On => {}

@@ -1,4 +1,4 @@
-//! From selections to crates: what an earlier run chose stays chosen, the rest is looked up.
+//! From selections to crates: the choices of earlier runs stay, the rest is looked up.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use crate::registry::select::{Exclusion, Query, Selection};
 use crate::registry::{Access, Catalogue, Registry, RegistryError, Watch};
 use crate::store::{AnsweredQuery, Store};
 
-/// How many index files are asked for at one time; more only wait for the client's permits.
+/// The largest number of concurrent index requests; more only wait for the client's permits.
 const LOOKUPS: usize = 256;
 
 /// What answers selections.
@@ -31,14 +31,14 @@ pub(super) struct Sources<'a> {
     pub(super) watch: &'a Watch,
 }
 
-/// What earlier runs of the experiment chose.
+/// The choices of the experiment's earlier runs.
 #[derive(Default)]
 pub(super) struct Earlier {
     pub(super) pins: Vec<(String, Selected)>,
     pub(super) queries: Vec<AnsweredQuery>,
 }
 
-/// What the selections mean.
+/// The resolved selections.
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
     /// The crates in order, each with the selection that brought it in.
@@ -52,7 +52,7 @@ pub(super) struct Chosen {
 /// Where a lockfile comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LockfileOf {
-    /// A file of the user's.
+    /// A local file.
     File(PathBuf),
     /// A step of another experiment.
     Step(String, Fingerprint),
@@ -222,7 +222,7 @@ async fn answer(
                     catalogue.get_or_init(|| opened)
                 }
             };
-            // Half of what a seed may be, so that it prints as a number that people can copy.
+            // Half the range of seeds, so that it prints as a number that people can copy.
             let seed = RandomState::new().hash_one(SystemTime::now()) >> 32;
             let crates = catalogue.answer(query, seed)?;
             let mut note = format!("`{query}` is from the database dump of {}", catalogue.date(SystemTime::now()));

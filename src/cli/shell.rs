@@ -50,8 +50,8 @@ pub(super) fn run(args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
     runtime.block_on(visit.make(args, out))
 }
 
-/// The step whose cell is meant: the op that failed, or the one that is to be repeated, with the toolchain if one is named;
-/// else the last.
+/// The step whose cell is meant: the op that failed, or the one that is to be repeated, with the toolchain if one is
+/// named; else the last.
 fn choose<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> Result<&'a Step, Misuse> {
     let failed = failed_step(results, krate, args)?;
     let toolchain = failed.and_then(|step| step.toolchain).or(named_toolchain(results, args)?).unwrap_or(0);
@@ -82,8 +82,8 @@ fn named_toolchain(results: &Results, args: &ShellArgs) -> Result<Option<usize>,
     })
 }
 
-/// The step that did not pass: on the toolchain that the user named, else the one that decided the verdict. Of the op that
-/// is to be repeated, if one is.
+/// The step that did not pass: on the toolchain that the user named, else the one that decided the verdict. Of the op
+/// that is to be repeated, if one is.
 fn failed_step<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> Result<Option<&'a Step>, Misuse> {
     let place = match named_toolchain(results, args)? {
         Some(toolchain) => compare::first_trouble(krate, toolchain),
@@ -93,7 +93,7 @@ fn failed_step<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs)
     Ok(step.filter(|step| args.run.as_ref().is_none_or(|wanted| step.op.name() == *wanted)))
 }
 
-/// The ops of the user's own that ran before a step, and may have changed the sources that it saw.
+/// The user's ops that ran before a step, and may have changed its sources.
 fn before<'a>(krate: &'a CrateResults, step: &Step) -> Vec<&'a Step> {
     let mut before: Vec<&Step> = Vec::new();
     let of_toolchain = krate.steps.iter().map(|(step, _)| step).filter(|earlier| earlier.toolchain == step.toolchain);
@@ -137,7 +137,7 @@ impl Visit<'_> {
             registry,
             gate,
             toolchains: self.results.toolchains.clone(),
-            // What the cell compiles stays in it.
+            // Units that the cell compiles stay in it.
             layers: Vec::new(),
             cargo_bin: registry::cargo_bin(),
         };
@@ -201,7 +201,7 @@ impl Visit<'_> {
         }
     }
 
-    /// What the step came to, if it didn't pass.
+    /// The outcome of the step, if it didn't pass.
     fn outcome(&self) -> String {
         let of_step = self.krate.steps.iter().filter(|(step, _)| step.log_id() == self.step.log_id());
         let reason = of_step.filter_map(|(_, result)| result.as_ref()?.outcome.reason()).next();
@@ -228,7 +228,7 @@ impl Visit<'_> {
     }
 }
 
-/// Prints what an op printed and what came of it.
+/// Prints an op's output and its outcome.
 fn print(done: &Done, out: &mut dyn Write) -> anyhow::Result<Exit> {
     out.write_all(&done.output.head)?;
     if done.output.dropped > 0 {

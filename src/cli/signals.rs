@@ -1,5 +1,5 @@
-//! Ctrl-C: the first finishes what is running, the second ends it, the third leaves at once. The run itself says so.
-//! SIGTERM and SIGHUP end what is running.
+//! Ctrl-C: the first finishes running ops, the second ends them, the third leaves at once. The run prints these
+//! meanings. SIGTERM and SIGHUP end running ops.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use super::exit::Exit;
 use crate::stop::{StopLevel, Stopper};
 
-/// Raises `stopper` as signals come. SIGTERM, which no person sends twice, ends everything at once, and so does SIGHUP, which
-/// a terminal sends when it is closed.
+/// Raises `stopper` as signals come. SIGTERM, which no person sends twice, ends everything at once, and so does SIGHUP,
+/// which a terminal sends when it is closed.
 ///
 /// # Errors
 /// The kernel refuses the handlers.
@@ -32,13 +32,13 @@ pub(super) fn listen(stopper: Stopper) -> io::Result<()> {
         }
         stopper.raise(StopLevel::Kill);
         interrupt.recv().await;
-        // What is left behind is swept by the next run.
+        // The next run sweeps the remains.
         std::process::exit(Exit::Stopped as i32);
     });
     Ok(())
 }
 
-/// Waits for a signal, or for ever.
+/// Waits for a signal, without end if none comes.
 async fn received(signal: &mut Option<unix::Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
@@ -46,7 +46,7 @@ async fn received(signal: &mut Option<unix::Signal>) {
     }
 }
 
-/// Whether whoever started this process had it ignore a signal.
+/// Whether the parent of this process had it ignore a signal.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, signal)

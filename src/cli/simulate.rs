@@ -1,4 +1,4 @@
-//! `maar simulate`: what a run would take with other workers, on another machine, over more crates.
+//! `maar simulate`: the time of a run with other workers, on another machine, over more crates.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::printable::{bytes, crates, duration, thousands};
 use crate::report::figures::percent;
 use crate::simulate::{Bottleneck, Machine, Recording, Replayed, best_split, replay};
 
-/// How much shorter a run must be for its split to be worth a word: what is less is noise.
+/// How much shorter a run must be for its split to be printed: less is noise.
 const WORTH_IT: f64 = 0.99;
 
-/// Prints how the run goes, what is in its way, and the best split of workers.
+/// Prints the run's times, its bottleneck and the best split of workers.
 pub(super) fn run(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (_, store) = stored::open(&args.home)?;
     let results = stored::results(&store, &args.name)?;

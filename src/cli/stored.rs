@@ -1,4 +1,4 @@
-//! What the subcommands that only read have in common: a home that is there, and an experiment by its name.
+//! Shared by the subcommands that only read: an existing home, and an experiment by its name.
 
 use super::args;
 use super::exit::Misuse;
@@ -31,7 +31,7 @@ pub(super) fn results_with_tests(store: &Store, name: &str) -> anyhow::Result<Re
     }
 }
 
-/// What is known of an experiment, without the single tests that no verdict needs.
+/// The results of an experiment, without the single tests that no verdict needs.
 pub(super) fn results(store: &Store, name: &str) -> anyhow::Result<Results> {
     match store.results(name)? {
         Some(results) => Ok(results),
@@ -39,7 +39,7 @@ pub(super) fn results(store: &Store, name: &str) -> anyhow::Result<Results> {
     }
 }
 
-/// The report of an experiment, as its latest run was told to read results.
+/// The report of an experiment, with the settings of its latest run.
 pub(super) fn report(store: &Store, results: &Results) -> anyhow::Result<Report> {
     let mut report = compare::compare(results);
     let settings = store.settings(&results.experiment)?;
@@ -52,7 +52,7 @@ pub(super) fn report(store: &Store, results: &Results) -> anyhow::Result<Report>
     Ok(report)
 }
 
-/// Says that there is no experiment of that name, and which comes nearest.
+/// The error for an unknown name, with the nearest known one.
 pub(super) fn unknown(store: &Store, name: &str) -> Result<Misuse, StoreError> {
     let names: Vec<String> = store.experiments()?.into_iter().map(|experiment| experiment.name).collect();
     let hint = match nearest(name, names.iter().map(String::as_str)) {
