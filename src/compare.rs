@@ -1,7 +1,7 @@
 //! Results → one verdict per crate, and the report of all of them. Pure.
 //!
-//! What a run took is in `compare/account.rs`; what a verdict means is in `compare/judge.rs`; what single tests say of it
-//! is in `compare/finding.rs`; what a report holds is in `compare/report.rs`.
+//! The cost of runs is in `compare/account.rs`, the rules of verdicts in `compare/judge.rs`, those of single tests in
+//! `compare/finding.rs`, and the fields of a report in `compare/report.rs`.
 
 mod account;
 mod expected;
@@ -43,7 +43,7 @@ pub struct Results {
     pub experiment: String,
     /// Its toolchains, the baseline first.
     pub toolchains: Vec<Toolchain>,
-    /// What a reader must know of how it ran, such as a limit that this host can't enforce.
+    /// Notes for the reader, such as a limit that this host can't enforce.
     pub notes: Vec<String>,
     /// The crates in the order of the selection.
     pub crates: Vec<CrateResults>,
@@ -56,11 +56,11 @@ pub struct Results {
 pub struct CrateResults {
     /// The crate.
     pub krate: Selected,
-    /// Every planned step in order, with what came of it, if it ran.
+    /// Every planned step in order, with its result, if it ran.
     pub steps: Vec<(Step, Option<OpResult>)>,
 }
 
-/// What came of a step that ran.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpResult {
     /// The outcome.
@@ -79,7 +79,7 @@ pub struct OpResult {
     pub worker: usize,
     /// Its dependencies that crates share: those that were compiled ahead of it, and those that were there.
     pub units: Tally,
-    /// What its tests came to, one by one, if it ran any.
+    /// The results of its tests, one by one, if it ran any.
     pub tests: Option<Arc<Tests>>,
 }
 
@@ -90,11 +90,11 @@ impl OpResult {
     }
 }
 
-/// What an experiment says of one crate. The order is that of reports: what needs a look comes first.
+/// The answer of an experiment for one crate. The order is that of reports: crates that need a look come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// A later toolchain fails what the baseline passes.
+    /// Passes on the baseline, fails on a later toolchain.
     Regressed,
     /// maar itself failed on it.
     Error,
@@ -106,7 +106,7 @@ pub enum Verdict {
     Inconclusive,
     /// It can't be built by anyone.
     Broken,
-    /// A later toolchain passes what the baseline fails.
+    /// Fails on the baseline, passes on a later toolchain.
     Fixed,
     /// The run has not finished it.
     Pending,

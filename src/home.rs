@@ -32,7 +32,7 @@ pub struct ExperimentLock {
     _lock: File,
 }
 
-/// What can be wrong with a home.
+/// Errors of a home.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// Neither given nor to be derived from the environment.
@@ -41,7 +41,7 @@ pub enum HomeError {
     /// A file or folder couldn't be used.
     #[error("failed to {what} {path}: {source}")]
     Io {
-        /// What was attempted.
+        /// The action that failed.
         what: &'static str,
         /// On which file or folder.
         path: PathBuf,
@@ -91,8 +91,8 @@ impl Home {
         Ok(home)
     }
 
-    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't. One that this user can't write
-    /// to can still be read.
+    /// Opens a home that is there already, as [`open`](Self::open) would; none if it isn't. One that this user can't
+    /// write to can still be read.
     pub fn existing(dir: Option<PathBuf>) -> Result<Option<Self>, HomeError> {
         let dir = dir.or_else(default_dir).ok_or(HomeError::Unknown)?;
         if !dir.exists() {
@@ -167,7 +167,7 @@ impl Home {
             .is_ok_and(|entries| entries.flatten().any(|entry| !entry.file_name().as_bytes().starts_with(b".")))
     }
 
-    /// Removes the caches and what dead runs left, and says how much room that made.
+    /// Removes the caches and the remains of dead runs, and returns the freed space.
     ///
     /// # Errors
     /// When a run is using them.
@@ -229,7 +229,7 @@ impl Jobs {
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        // Whatever is left is swept by the next run.
+        // The next run sweeps the rest.
         let _ = remove_folder(&self.dir);
     }
 }
@@ -249,8 +249,8 @@ fn make(path: &Path) -> Result<(), HomeError> {
     fs::create_dir_all(path).map_err(|source| HomeError::Io { what: "make", path: path.to_owned(), source })
 }
 
-/// Keeps other users out of a folder, whatever the umask or an older maar made of it: a set-id file of a cell would be one
-/// on the host.
+/// Keeps other users out of a folder, whatever the umask or an older maar made of it: a set-id file of a cell would be
+/// one on the host.
 fn close(path: &Path) -> Result<(), HomeError> {
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|source| HomeError::Io {
         what: "close to other users",

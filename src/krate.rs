@@ -117,7 +117,7 @@ pub enum Origin {
     Missing(String),
     /// A local folder without a package that cargo could build, and why.
     Unusable(String),
-    /// The user skips it, and this says why.
+    /// The user skips it, for this reason.
     Skipped {
         /// Why.
         reason: String,

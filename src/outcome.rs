@@ -1,4 +1,4 @@
-//! What came of an op, sorted by whose doing it is.
+//! The outcome of an op, sorted by blame.
 //!
 //! Outcomes are values: they never travel inside an `Err`. Only `Passed` and `Failed` may ever count as a regression.
 
@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// What came of one op, or of one crate on one toolchain.
+/// The outcome of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "reason")]
 pub enum Outcome {
-    /// The op did what it should.
+    /// The op succeeded.
     Passed,
     /// The crate's doing: it doesn't compile, or its tests fail.
     Failed(Failure),
@@ -58,7 +58,7 @@ pub enum Failure {
     BuildScript {
         /// The package whose build script it is, as cargo names it: `foo v1.0.0`.
         package: String,
-        /// What it panicked with, or else how it ended.
+        /// Its panic message, or else how it ended.
         #[serde(default)]
         why: Option<String>,
     },
@@ -71,8 +71,8 @@ pub enum Failure {
         /// How many more failed.
         more: usize,
     },
-    /// A test target ended otherwise than a test harness does that counts its failed tests: it crashed, or has a harness
-    /// of its own.
+    /// A test target ended otherwise than a test harness does that counts its failed tests: it crashed, or has a
+    /// harness of its own.
     Target {
         /// Which, in words: "test target `conformance`".
         target: String,
@@ -87,7 +87,7 @@ pub enum Failure {
     Without {
         /// How it failed.
         failure: Box<Failure>,
-        /// What it went without.
+        /// The things that the cell lacks.
         withheld: Vec<Withheld>,
     },
 }
@@ -125,7 +125,7 @@ pub enum Withheld {
     Git,
     /// The workspace above the crate's folder.
     Workspace,
-    /// A link that leads out of the crate's folder, or something that is neither a file nor a folder.
+    /// A link that leads out of the crate's folder, or an entry that is not a file or folder.
     Link(String),
     /// The network.
     Network,
@@ -139,9 +139,9 @@ pub enum Withheld {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Breakage {
-    /// The registry has no such crate or no such version; the text says which.
+    /// The registry lacks the crate or the version; the text names it.
     Missing(String),
-    /// The tarball is not what a registry should serve: damaged, hostile or absurdly large.
+    /// The tarball is unusable: damaged, hostile or absurdly large.
     Archive(String),
     /// cargo can't read its manifest.
     Manifest(String),
@@ -157,7 +157,7 @@ pub enum Breakage {
     Without {
         /// Why it is broken.
         breakage: Box<Breakage>,
-        /// What it went without.
+        /// The things that the cell lacks.
         withheld: Vec<Withheld>,
     },
 }
@@ -174,7 +174,7 @@ pub enum Cause {
     OutOfMemory(ByteSize),
     /// The op was refused a process or thread, having this many.
     OutOfProcesses(u32),
-    /// What the op wrote takes more space than this.
+    /// The op's files take more space than this.
     OverDisk(ByteSize),
     /// The op printed more than this.
     Flooded(ByteSize),

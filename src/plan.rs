@@ -1,6 +1,6 @@
 //! Experiment → each crate's queue. Pure.
 //!
-//! Says what is to be done and in which order; never when, where or by whom.
+//! Decides the steps and their order; never the time, the place or the worker.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct Step {
     pub fingerprint: Fingerprint,
 }
 
-/// What the log of a step is kept under.
+/// The key of a step's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId {
     /// The step.
@@ -55,21 +55,21 @@ pub struct CratePlan {
     pub steps: Vec<Step>,
 }
 
-/// What came of a step one time that it ran.
+/// The result of one run of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Which time: 1 is the first.
     pub number: u32,
     /// The outcome.
     pub outcome: Outcome,
-    /// What its tests came to, one by one, where that is known.
+    /// The results of its tests, one by one, where they are known.
     pub tests: Option<Arc<Tests>>,
 }
 
-/// What came of a step, each time that it ran, in order.
+/// The results of a step, in the order of its runs.
 pub type Attempts = Vec<Attempt>;
 
-/// What is still to be done for one crate.
+/// The remaining steps of one crate.
 pub type Queue = VecDeque<Step>;
 
 /// Lays out the way of every crate, in the order of `crates`.
@@ -89,9 +89,10 @@ pub fn plan(
     crates.into_iter().map(plan).collect()
 }
 
-/// What is still to be done of a plan, given the results of earlier runs, by the fingerprint of their steps.
+/// The remaining steps of a plan, given the results of earlier runs, by the fingerprint of their steps.
 ///
-/// Empty when everything has a result that running again wouldn't change, and when `prepare` has one that is no pass.
+/// Empty when everything has a result that running again wouldn't change, and when `prepare` has one that is not a
+/// pass.
 pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<Fingerprint, Outcome>) -> Queue {
     let settled = |step: &Step| {
         let limits = experiment.limits_of(&plan.krate.id.name, &step.op.name());
@@ -120,8 +121,8 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
     steps.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(step, _)| step.clone()).collect()
 }
 
-/// The steps of the same toolchain before a step, in order: what its op may rest on. Tests that are repeated alone rest on
-/// none, for they do so only where no op changes the sources.
+/// The steps of the same toolchain before a step, in order: what its op may rest on. Tests that are repeated alone rest
+/// on none, for they do so only where no op changes the sources.
 pub fn earlier<'a>(plan: &'a CratePlan, step: &Step) -> impl Iterator<Item = &'a Step> + use<'a> {
     let (toolchain, fingerprint) = (step.toolchain, step.fingerprint);
     let rests = toolchain.is_some() && !matches!(step.op, Op::Retest(_));
@@ -129,7 +130,7 @@ pub fn earlier<'a>(plan: &'a CratePlan, step: &Step) -> impl Iterator<Item = &'a
     of_toolchain.take_while(move |earlier| earlier.fingerprint != fingerprint)
 }
 
-/// Whether later ops may see what an op did to the crate's folder. What cargo leaves there, it can make again.
+/// Whether later ops may see an op's changes of the crate's folder. Cargo's own files there can be made again.
 pub fn leaves_files(op: &Op) -> bool {
     match op {
         Op::Prepare | Op::Command(_) => true,
@@ -156,7 +157,7 @@ pub fn retest(one: &Step, other: &Step, retest: &Retest, attempt: u32) -> Queue 
     steps.into()
 }
 
-/// Takes off the queue what the outcome of a step makes pointless.
+/// Takes the steps off the queue that the outcome of a step makes pointless.
 ///
 /// Without a pass, the later ops of the same toolchain are pointless; after `prepare`, everything is.
 pub fn after(queue: &mut Queue, step: &Step, outcome: &Outcome) {
@@ -176,8 +177,8 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         Outcome::Inconclusive(Cause::OutOfProcesses(hit)) => *hit >= limits.pids,
         Outcome::Inconclusive(Cause::OverDisk(hit)) => *hit >= limits.disk,
         Outcome::Inconclusive(Cause::Flooded(hit)) => *hit >= limits.most_printed(),
-        // A host that had no network or no disk may have them now, a host that was refused may be allowed, and a defect of
-        // maar may be mended.
+        // A host that had no network or no disk may have them now, a host that was refused may be allowed, and a defect
+        // of maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Refused(_) | Cause::Host(_))
         | Outcome::Error(_) => false,
         Outcome::Passed | Outcome::Failed(_) | Outcome::Broken(_) | Outcome::Skipped => true,

@@ -1,6 +1,6 @@
-//! The one seam: crate jobs as pipeline work; events into the store and to whoever watches.
+//! The one seam: crate jobs as pipeline work; events into the store and to the progress.
 //!
-//! Decides nothing about crates: the plan says what to do, the ops do it, compare judges it.
+//! Decides nothing about crates: the plan orders the steps, the ops do them, compare judges the results.
 
 mod job;
 mod pressure;
@@ -41,13 +41,13 @@ pub struct Setup {
     pub tools: Tools,
     /// The way of every crate.
     pub plans: Vec<CratePlan>,
-    /// What earlier runs found out.
+    /// The results of earlier runs.
     pub finished: HashMap<Fingerprint, Outcome>,
     /// All of what they found out where they ran a step more than once, or single tests have a say.
     pub attempts: HashMap<Fingerprint, Attempts>,
     /// Where jobs have their folders.
     pub jobs: Jobs,
-    /// What is known of the crates' ops before they run.
+    /// Recorded times of the crates' ops.
     pub expectations: Expectations,
     /// How many cores the host has.
     pub cores: usize,
@@ -57,7 +57,7 @@ pub struct Setup {
     pub trace: Option<Trace>,
 }
 
-/// What can end a run early.
+/// Errors that end a run early.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Results couldn't be kept.
@@ -66,21 +66,21 @@ pub enum RunError {
     /// The pools can't be set up.
     #[error(transparent)]
     Pipeline(#[from] pipeline::ConfigError),
-    /// The trace can't be begun. One that breaks off later is no reason to end a run.
+    /// The trace can't be begun. One that breaks off later doesn't end a run.
     #[error(transparent)]
     Trace(#[from] TraceError),
 }
 
-/// What a run took besides its ops.
+/// The cost of a run besides its ops.
 #[derive(Debug)]
 pub struct Ran {
-    /// What the pools did.
+    /// The counts and times of the pools.
     pub summary: Summary,
     /// How long removing the folders of jobs took, summed over the threads that do it.
     pub removal: Duration,
 }
 
-/// Does what is left to do. What a step found out is handed to the store as soon as it ends.
+/// Runs the remaining steps. The result of a step goes to the store as soon as it ends.
 ///
 /// `reader` is a connection of its own, for the lockfiles of crates that an earlier run began.
 pub async fn run(
@@ -153,7 +153,7 @@ pub async fn run(
 }
 
 impl Setup {
-    /// What is left to do of a crate.
+    /// The remaining steps of a crate.
     pub fn left(&self, krate: usize) -> Queue {
         let plan = &self.plans[krate];
         let left = plan::remaining(&self.experiment, plan, &self.finished);
@@ -166,7 +166,7 @@ impl Setup {
         sources.cloned().chain(repetition.iter().cloned()).collect()
     }
 
-    /// What earlier runs found out about a step.
+    /// The results of earlier runs for a step.
     fn attempts(&self, step: &Step) -> Attempts {
         let only = || self.finished.get(&step.fingerprint);
         let only = || only().map(|outcome| Attempt { number: 1, outcome: outcome.clone(), tests: None });
@@ -174,7 +174,7 @@ impl Setup {
     }
 }
 
-/// Waits for the removers, and says so where that takes a while.
+/// Waits for the removers, and prints a note where that takes a while.
 async fn removed(removers: Removers, progress: &mut Progress) -> Duration {
     const SOON: Duration = Duration::from_secs(2);
     let removal = removers.finish();
@@ -208,7 +208,7 @@ fn order(setup: &Setup) -> Vec<usize> {
     schedule::order(setup.plans.iter().enumerate().filter_map(expected), workers.build + workers.test)
 }
 
-/// What the sink waits for.
+/// The messages that the sink waits for.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, taken apart at once")]
 enum News {
     Stop(StopLevel),
@@ -233,7 +233,7 @@ pub fn pipeline_config(experiment: &Experiment) -> pipeline::Config {
     pipeline::Config::new(pools.collect(), experiment.in_flight)
 }
 
-/// Takes what happens: results to the store, news to the progress.
+/// Passes events on: results to the store, changes to the progress.
 struct Sink<'a> {
     shared: &'a Setup,
     writer: &'a Writer,
@@ -339,7 +339,7 @@ impl Sink<'_> {
         }
     }
 
-    /// Says what came of a crate that has no further step.
+    /// Reports the verdict of a crate whose last step has ended.
     fn conclude(&mut self, krate: usize) {
         let known = self.known.remove(&krate).unwrap_or_default();
         let (verdict, reason) = verdict(self.shared, krate, &known);
@@ -363,7 +363,7 @@ fn trace_ended(error: &TraceError) -> Update {
     Update::Note(format!("the trace ends here: {error}"))
 }
 
-/// The verdict on a crate from what this run and earlier ones know of it.
+/// The verdict on a crate from the results of this run and earlier ones.
 fn verdict(setup: &Setup, krate: usize, known: &History) -> (Verdict, Option<String>) {
     let results = repetition::results(&setup.plans[krate], |step| known.attempts(setup, step));
     let report = compare::report_crate(&results, &setup.tools.toolchains);

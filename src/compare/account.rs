@@ -1,6 +1,7 @@
-//! What the runs of an experiment took: time, CPU, how busy the pools were, how long ops waited. Pure.
+//! The cost of an experiment's runs: time, CPU, the load of pools, the waits of ops. Pure.
 //!
-//! Counts what is planned now. What a later run did again counts for that run only, as only its last result is kept.
+//! Counts what is planned now. Steps that a later run repeated count for that run only, as only its last result is
+//! kept.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -23,14 +24,14 @@ pub struct RunRecord {
     pub workers: BTreeMap<Stage, usize>,
     /// How long it took; none if it was killed, or goes on.
     pub wall: Option<Duration>,
-    /// How long removing the folders of its jobs took, summed over the threads that do it; none if it was killed, or goes
-    /// on.
+    /// How long removing the folders of its jobs took, summed over the threads that do it; none if it was killed, or
+    /// goes on.
     pub removal: Option<Duration>,
-    /// What came over the network; none if it was killed, or goes on.
+    /// The downloaded bytes; `None` if it was killed, or goes on.
     pub downloaded: Option<ByteSize>,
 }
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunReport {
     /// When it began.
@@ -47,7 +48,7 @@ pub struct RunReport {
     /// How long removing the folders of its jobs took, beside its ops; none if it was killed.
     #[serde(rename = "removal_ms", serialize_with = "as_optional_millis")]
     pub removal: Option<Duration>,
-    /// What came over the network; none if it was killed.
+    /// The downloaded bytes; `None` if it was killed.
     pub downloaded_bytes: Option<u64>,
     /// What its pools did, in the order in which crates pass them.
     pub pools: Vec<PoolReport>,
@@ -56,7 +57,7 @@ pub struct RunReport {
     pub spans: Vec<Span>,
 }
 
-/// What a pool did in a run.
+/// The counts and times of a pool in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PoolReport {
     /// Its stage.
@@ -92,12 +93,13 @@ pub struct Span {
     pub op: OpName,
     /// Its toolchain's place in the report; none for all.
     pub toolchain: Option<usize>,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: OutcomeKind,
 }
 
 impl RunReport {
-    /// Counts ops that a stop ended, too, which have no result: how long each pool was at it, in the order of the pools.
+    /// Counts ops that a stop ended, too, which have no result: how long each pool was at it, in the order of the
+    /// pools.
     pub fn count_stopped(&mut self, busy: impl IntoIterator<Item = Duration>) {
         for (pool, busy) in self.pools.iter_mut().zip(busy) {
             pool.busy = pool.busy.max(busy);
@@ -207,7 +209,8 @@ mod tests {
         Duration::from_secs(second)
     }
 
-    /// One crate whose five ops take ten seconds each, the first at the beginning of the run; each waited for one second.
+    /// One crate whose five ops take ten seconds each, the first at the beginning of the run; each waited for one
+    /// second.
     fn results(runs: Vec<RunRecord>) -> Results {
         let mut krate = sample::crate_of('p', &["pp", "pf"]);
         for (place, (_, result)) in krate.steps.iter_mut().enumerate() {

@@ -1,9 +1,9 @@
-//! Crates that the user expects to fail: their failures are no news, and their recovery is.
+//! Crates that the user expects to fail: their failures don't count, and their recovery is reported.
 
 use super::{Report, Verdict};
 use crate::krate::CrateName;
 
-/// Marks the crates of a report that are expected to fail. One that passes has healed, and the reason says so.
+/// Marks the crates of a report that are expected to fail. One that passes has healed, which its reason notes.
 ///
 /// A crate that a later toolchain breaks is a regression all the same: it did pass.
 pub fn expect_failures(report: &mut Report, is_broken: impl Fn(&CrateName) -> bool) {

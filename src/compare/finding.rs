@@ -1,4 +1,4 @@
-//! What the tests of an op say where it failed on one toolchain: did one fail that passes on another? Pure.
+//! The tests of an op that failed on one toolchain: did one fail that passes on another? Pure.
 //!
 //! Repetitions of a few tests confirm a difference and never refute one: a test alone can come out otherwise than among
 //! all others.
@@ -9,7 +9,7 @@ use super::{CrateResults, OpResult};
 use crate::libtest::{TargetFlag, TestResult, Tests};
 use crate::outcome::OutcomeKind;
 
-/// What the tests say of a failure.
+/// The evidence of tests about a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// Nothing: something failed outside of them, or not all of their results are known.
@@ -84,14 +84,14 @@ pub(super) fn is_repeated(krate: &CrateResults, tests: &[TestName], failed: usiz
     tests.iter().all(|test| times(&failed, test, |seen| seen.failed) > 1 && times(&other, test, |seen| seen.passed) > 1)
 }
 
-/// How often a test came to what.
+/// The number of times that a test had each result.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     passed: usize,
     failed: usize,
 }
 
-/// What is known of a target.
+/// The results of a target.
 #[derive(Debug, Clone, Copy)]
 struct SeenTarget<'a> {
     flag: Option<&'a TargetFlag>,
@@ -162,7 +162,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// What is known of a test; `None` if it isn't there. Cargo has named targets otherwise in former times.
+    /// The results of a test; `None` for an unknown one. Cargo has named targets otherwise in former times.
     fn look_up(&self, target: &str, name: &str) -> Option<Seen> {
         if self.targets.contains_key(target) {
             return self.tests.get(&(target, name)).copied();
@@ -217,7 +217,7 @@ mod tests {
         check(&["p a+ ui~"], &["f a+ ui-"], TestFail, "test@nightly: tests failed: ui (ignored on stable)");
         check(&["p a+"], &["f a+ ui-"], TestFail, "test@nightly: tests failed: ui (not there on stable)");
         check(&["p ui~"], &["f ui- new-"], TestFail, "test@nightly: tests failed: ui, new (not run on stable)");
-        // What is only known in part can hide anything.
+        // Partial results can hide anything.
         for unknown in ["p? a+", "p* a+", "p"] {
             check(&[unknown], &["f a+ ui-"], Regressed, "test@nightly: tests failed: ui (not repeated)");
         }

@@ -1,8 +1,8 @@
 //! One crate's results → its verdict. The tests hold the truth table.
 //!
-//! Only `Passed` and `Failed` may count as a regression or a fix: whatever else stands on either side, nothing is known
-//! about what the toolchain changed. An op that both passed and failed on one toolchain is flaky: it counts as passed, and
-//! is no evidence against another toolchain.
+//! Only `Passed` and `Failed` may count as a regression or a fix: any other outcome on either side leaves the effect of
+//! the toolchain unknown. An op that both passed and failed on one toolchain is flaky: it counts as passed, and
+//! not as evidence against another toolchain.
 
 use super::finding::{self, Finding};
 use super::{CrateResults, OpResult, Verdict};
@@ -11,7 +11,7 @@ use crate::ops::Stage;
 use crate::outcome::{Breakage, Cause, Outcome, OutcomeKind};
 use crate::plan::Step;
 
-/// What is known of one op, or of one crate on one toolchain.
+/// The state of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It has not run, or not all of it.
@@ -20,7 +20,7 @@ pub enum Standing {
     Known(Outcome),
 }
 
-/// The verdict on one crate, and what it rests on.
+/// The verdict on one crate, and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// The verdict.
@@ -43,7 +43,7 @@ pub struct Deciding {
 }
 
 impl Deciding {
-    /// Whether both sides came to this more than once.
+    /// Whether both sides had this result more than once.
     pub fn is_repeated(&self, krate: &CrateResults) -> bool {
         let times = |place: usize| krate.kinds(place).filter(|other| *other == krate.kind(place)).count();
         match (&self.finding, self.counterpart) {
@@ -76,7 +76,7 @@ impl Standing {
     }
 }
 
-/// Says what the results of one crate on so many toolchains, the baseline first, mean.
+/// Derives a crate's verdict from its results on all toolchains, baseline first.
 pub fn judge(krate: &CrateResults, toolchains: usize) -> Judgement {
     let without_steps = match &krate.krate.origin {
         Origin::Missing(what) => Some((Verdict::Broken, Outcome::Broken(Breakage::Missing(what.clone())))),
@@ -145,7 +145,7 @@ impl<'a> Line<'a> {
         Self { krate, steps }
     }
 
-    /// What an op came to. A flaky one passed.
+    /// The outcome of an op. A flaky one passed.
     fn kind(&self, step: usize) -> Option<OutcomeKind> {
         let kind = self.krate.kind(step);
         let can_pass = kind == Some(OutcomeKind::Failed) && self.krate.is_flaky(step);
@@ -184,12 +184,12 @@ impl CrateResults {
         came_to(OutcomeKind::Passed) && came_to(OutcomeKind::Failed)
     }
 
-    /// What a step came to; none if it hasn't run.
+    /// The outcome of a step; `None` if it hasn't run.
     pub(super) fn kind(&self, step: usize) -> Option<OutcomeKind> {
         self.steps[step].1.as_ref().map(|result| result.outcome.kind())
     }
 
-    /// What it came to each time that it ran as a whole.
+    /// Its outcomes, one for each time that it ran as a whole.
     fn kinds(&self, step: usize) -> impl Iterator<Item = Option<OutcomeKind>> {
         self.attempts(step).filter(|result| !result.is_partial()).map(|result| Some(result.outcome.kind()))
     }
@@ -281,7 +281,7 @@ enum Side {
     Other,
 }
 
-/// What one op says that came out like this on the baseline and on another toolchain; none: go on to the next op.
+/// Compares the outcomes of one op on two toolchains. `None` if both are fine: compare the next op.
 fn weigh(baseline: Option<OutcomeKind>, other: Option<OutcomeKind>, stage: Stage) -> Option<(Verdict, Side)> {
     use OutcomeKind::{Broken, Error, Failed, Inconclusive, Passed, Skipped};
     use Side::{Baseline, Other};

@@ -1,4 +1,4 @@
-//! What is told of an experiment, in the shape of the JSON report. docs/report.md describes every field.
+//! The fields of a report, in the shape of the JSON report. docs/report.md describes every field.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -19,7 +19,7 @@ use crate::toolchain::{Toolchain, ToolchainSpec};
 /// The version of the JSON's schema: raised when a field changes or goes, not when one is added.
 const SCHEMA: u32 = 1;
 
-/// All that is told of an experiment.
+/// The report of an experiment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     schema: u32,
@@ -33,7 +33,7 @@ pub struct Report {
     pub finished: Option<SystemTime>,
     /// Its toolchains, the baseline first.
     pub toolchains: Vec<ToolchainIdentity>,
-    /// What a reader must know of how it ran.
+    /// Notes for the reader.
     pub notes: Vec<String>,
     /// How many crates got each verdict.
     pub summary: Summary,
@@ -56,7 +56,7 @@ pub struct ToolchainIdentity {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary([usize; Verdict::ALL.len()]);
 
-/// What is told of one crate.
+/// The report of one crate.
 #[derive(Debug, Clone, Serialize)]
 pub struct CrateReport {
     /// Its name.
@@ -66,14 +66,14 @@ pub struct CrateReport {
     pub version: Option<Version>,
     /// Where it comes from.
     pub source: Source,
-    /// What the experiment says of it.
+    /// Its verdict.
     pub verdict: Verdict,
     /// Why, in one line, such as `build@nightly: does not compile: E0554`; none when there is nothing to explain.
     pub verdict_reason: Option<String>,
     /// Whether its failure is expected: it is marked `broken`.
     #[serde(skip_serializing_if = "is_news")]
     pub expected: bool,
-    /// What came of it on each toolchain.
+    /// Its results on each toolchain.
     pub results: Vec<ToolchainReport>,
     /// The steps whose logs show why, the most telling first.
     #[serde(skip)]
@@ -86,11 +86,11 @@ pub struct CrateReport {
 pub enum Source {
     /// The registry, or nowhere.
     Registry,
-    /// A folder of the user's.
+    /// A local folder.
     Path,
 }
 
-/// What came of one crate on one toolchain.
+/// The results of one crate on one toolchain.
 #[derive(Debug, Clone, Serialize)]
 pub struct ToolchainReport {
     /// The toolchain.
@@ -102,14 +102,14 @@ pub struct ToolchainReport {
     pub ops: Vec<OpReport>,
 }
 
-/// What came of one op.
+/// The result of one op.
 #[derive(Debug, Clone, Serialize)]
 pub struct OpReport {
     /// Its name.
     pub op: OpName,
     /// The pool that ran it.
     pub stage: Stage,
-    /// What came of it.
+    /// Its outcome.
     #[serde(flatten)]
     pub standing: Standing,
     /// 1, and more for a repetition.
@@ -118,20 +118,20 @@ pub struct OpReport {
     pub wall_ms: u64,
     /// User and system time of all its processes.
     pub cpu_ms: u64,
-    /// The most memory it held at one time; none where the host can't tell.
+    /// Its memory peak in bytes; `None` where the host doesn't account for it.
     pub peak_memory_bytes: Option<u64>,
     /// How long it waited until it could start.
     pub waited_ms: u64,
     /// Its dependencies that crates share.
     pub units: Tally,
-    /// What its tests came to, if it ran any and they were asked for.
+    /// The results of its tests, if it ran any and the caller wants them.
     pub tests: Option<TestsReport>,
     /// Under which its log is kept.
     #[serde(skip)]
     pub log: LogId,
 }
 
-/// What the tests of an op came to, one by one.
+/// The results of an op's tests, one by one.
 #[derive(Debug, Clone, Serialize)]
 pub struct TestsReport {
     /// How many passed.
@@ -148,14 +148,14 @@ pub struct TestsReport {
     pub targets: Vec<Target>,
 }
 
-/// What an experiment comes to.
+/// The conclusion of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conclusion {
     /// Every crate was tested, and nothing regressed; with one toolchain, nothing failed.
     Clean,
     /// Something regressed; with one toolchain, something failed.
     Failures,
-    /// maar or its host failed on a crate, so that nothing can be said of all.
+    /// maar or its host failed on a crate, so that there is no statement about all.
     HostFailed,
     /// So many crates could not be tested.
     SomeUntested(usize),
@@ -181,8 +181,8 @@ pub fn compare(results: &Results) -> Report {
     }
 }
 
-/// Concludes an experiment. `fail_on` are the verdicts that count as failures instead of the usual ones; then it makes no
-/// difference whether some of the crates could not be tested.
+/// Concludes an experiment. `fail_on` are the verdicts that count as failures instead of the usual ones; then it makes
+/// no difference whether some of the crates could not be tested.
 pub fn conclude(report: &Report, fail_on: Option<&[Verdict]>) -> Conclusion {
     let host_failed = |krate: &CrateReport| match krate.verdict {
         Verdict::Error => true,
@@ -244,7 +244,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             flaky.and_then(|step| explain(&krate.steps[step], toolchains)).map(|reason| format!("flaky: {reason}"))
         }
     };
-    // A step that has not run decides, but tells nothing.
+    // A step that has not run decides, but has no output.
     let told = judgement.deciding.as_ref().filter(|_| verdict_reason.is_some());
     let telling = told.map_or([flaky, None], |deciding| [Some(deciding.step), deciding.counterpart]);
     CrateReport {

@@ -11,7 +11,7 @@ pub struct Retry<'r> {
     pub krate: &'r Selected,
     /// The step that made its lockfile; none if it has no steps.
     pub prepare: Option<Fingerprint>,
-    /// What the experiment found.
+    /// The verdict of the experiment.
     pub verdict: Verdict,
     /// Why.
     pub reason: Option<&'r str>,

@@ -14,19 +14,19 @@ use crate::krate::{Origin, Selected};
 use crate::ops::{Features, LockfileMode, Op};
 use crate::toolchain::Toolchain;
 
-/// The SHA-256 of all that a step's result depends on: the crate and its checksum or digest, the op, the command that it
-/// runs and its environment, the user's own ops before it, the identity of the toolchain, features, lockfile mode and
-/// sandbox. Written in lowercase hexadecimal.
+/// The SHA-256 of all that a step's result depends on: the crate and its checksum or digest, the op, the command that
+/// it runs and its environment, the user's own ops before it, the identity of the toolchain, features, lockfile mode
+/// and sandbox. Written in lowercase hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint([u8; 32]);
 
-/// A text that is no fingerprint.
+/// A text that is not a fingerprint.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{}` is no fingerprint: 64 hexadecimal digits are", .0.escape_debug())]
+#[error("invalid fingerprint `{}`: expected 64 hexadecimal digits", .0.escape_debug())]
 pub struct BadFingerprint(String);
 
-/// What a step is, beside its crate and its experiment.
+/// A step, beside its crate and its experiment.
 pub(super) struct Particulars<'a> {
     /// The op.
     pub(super) op: &'a Op,
@@ -38,17 +38,17 @@ pub(super) struct Particulars<'a> {
     pub(super) toolchain: Option<&'a str>,
 }
 
-/// What a fingerprint is made of, written as JSON; the maps in it are sorted, so that equal inputs give equal texts.
+/// The inputs of a fingerprint, written as JSON; the maps in it are sorted, so that equal inputs give equal texts.
 #[derive(Serialize)]
 struct Ingredients<'a> {
     name: &'a str,
     version: Option<&'a semver::Version>,
     /// The checksum of the tarball, or the digest of the folder: where the folder is doesn't matter.
     sources: Option<&'a str>,
-    /// What the op runs, so that a maar that runs it differently doesn't take over what an older one found.
+    /// The command line: results of an older maar that ran a different one are not reused.
     command: Option<Vec<String>>,
     op: &'a Op,
-    /// The ops of the user's own that come before it, which may change the sources that it sees.
+    /// The user's ops before it, which may change its sources.
     after: &'a [&'a Op],
     /// The version of the toolchain that makes the lockfile, which all steps share.
     locked_by: Option<&'a semver::Version>,
@@ -81,7 +81,7 @@ impl Fingerprint {
             command: op.argv(&settings.features),
             op,
             after: &before.iter().filter(|op| matches!(op, Op::Command(_))).collect::<Vec<_>>(),
-            // As `prepare` chooses it: newer toolchains read what it writes.
+            // As `prepare` chooses it: newer toolchains read its lockfile.
             locked_by: toolchains.iter().map(|toolchain| &toolchain.version).min(),
             build_env: op.build_env(toolchains).collect(),
             toolchain,

@@ -9,7 +9,7 @@ use crate::krate::CrateName;
 use crate::schedule::Recorded;
 
 impl Store {
-    /// What every op of the wanted crates took on average, in whatever experiment and version, and the most memory it held.
+    /// The mean time of every op of the wanted crates, over all experiments and versions, and its memory peak.
     pub fn costs(&self, wanted: impl Fn(&CrateName) -> bool) -> Result<Vec<Recorded>, StoreError> {
         let doing = "read what ops took";
         let mut statement = self

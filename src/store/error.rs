@@ -1,4 +1,4 @@
-//! What can go wrong with the database, sorted by what the user can do about it.
+//! Errors of the database, sorted by remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{ErrorCode, ffi};
 
-/// Why the store can't do what it was asked.
+/// Why the store can't answer a request.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum StoreError {
@@ -44,7 +44,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Sorts what SQLite says of the database at `path` while it was to do `doing`, such as "read the results".
+    /// Sorts an error of SQLite about the database at `path`; `doing` is the request, such as "read the results".
     pub(super) fn sql(path: &Path, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| {
             let path = path.to_owned();
@@ -55,18 +55,18 @@ impl StoreError {
                 Some(ErrorCode::SystemIoFailure) if extended(&source) == Some(ffi::SQLITE_IOERR_SHMSIZE) => {
                     Self::Full { path, source }
                 }
-                // Nobody reads a database with a write-ahead log who may not write the files beside it.
+                // In WAL mode even readers write the `-shm` file, so a permission error means read-only.
                 Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                     Self::ReadOnly { path, source }
                 }
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, source },
-                // SQLite has many more codes, and none of them tells the user more than its own words do.
+                // SQLite has many more codes; its own words are the best message for them.
                 Some(_) | None => Self::Sql { path, doing, source },
             }
         }
     }
 
-    /// Says that `what`, read from the database at `path`, makes no sense.
+    /// The error for `what`, read from the database at `path`, that makes no sense.
     pub(super) fn unreadable<E>(path: &Path, what: &'static str) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -35,7 +35,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Store {
     path: PathBuf,
     connection: Connection,
-    /// What is read in place of the database, if it is.
+    /// The copy that is read in place of the database, if there is one.
     _copy: Option<TempDir>,
 }
 
@@ -48,7 +48,8 @@ impl Store {
         Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }
 
-    /// Opens the database at `path`; none if there is none. One that this user can't write to is opened for reading.
+    /// Opens the database at `path`; `None` if it doesn't exist. One that this user can't write to is opened for
+    /// reading.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
         if !path.exists() {
             return Ok(None);

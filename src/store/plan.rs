@@ -18,9 +18,9 @@ pub struct ExperimentRecord<'a> {
     pub name: String,
     /// Its toolchains, the baseline first.
     pub toolchains: Vec<Toolchain>,
-    /// What its runs are told, as JSON. The store doesn't look into it.
+    /// The settings of its runs, as JSON. The store doesn't look into it.
     pub settings: String,
-    /// What a reader must know of how it ran.
+    /// Notes for the reader.
     pub notes: Vec<String>,
     /// Each crate's plan, with the selection, as the user wrote it, that chose the crate.
     pub crates: Vec<(String, &'a CratePlan)>,
@@ -189,7 +189,7 @@ impl Store {
             .map_err(StoreError::sql(&self.path, doing))
     }
 
-    /// Gives the space of what was deleted back to the file system.
+    /// Gives the space of deleted rows back to the file system.
     fn shrink(&self) -> Result<(), StoreError> {
         // A step of this pragma frees one page, and `execute_batch` takes one step.
         let vacuum = || -> rusqlite::Result<()> {

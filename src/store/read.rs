@@ -1,4 +1,4 @@
-//! What is kept of an experiment: results, logs, lockfiles, and the list of experiments.
+//! The stored parts of an experiment: results, logs, lockfiles, and the list of experiments.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -74,7 +74,7 @@ impl Store {
         Ok(overviews)
     }
 
-    /// What came of every step that ever ran, in its last attempt at all of it, also of steps that are no longer planned.
+    /// The results of every step that ever ran, of its last whole attempt, also of steps that are no longer planned.
     /// One that passed and failed, on the same toolchain, passed.
     pub fn finished(&self, name: &str) -> Result<HashMap<Fingerprint, Outcome>, StoreError> {
         let doing = "read what is finished";
@@ -121,7 +121,7 @@ impl Store {
         Ok(started)
     }
 
-    /// What came, each time, of the steps that have run more than once, and of the tests of crates some of which failed.
+    /// All results of the steps that have run more than once, and of crates with failed tests.
     pub fn attempts(&self, name: &str) -> Result<HashMap<Fingerprint, Attempts>, StoreError> {
         let doing = "read what was repeated";
         let mut statement = self
@@ -147,8 +147,8 @@ impl Store {
         Ok(attempts)
     }
 
-    /// The plan of the experiment's latest run with all results there are; none if it never began. Of single tests, only
-    /// those that verdicts need.
+    /// The plan of the experiment's latest run with all results there are; none if it never began. Of single tests,
+    /// only those that verdicts need.
     pub fn results(&self, name: &str) -> Result<Option<Results>, StoreError> {
         self.results_with(name, &format!("r.tests IS NOT NULL AND {TESTS_DECIDE}"))
     }
@@ -161,7 +161,7 @@ impl Store {
     /// `tests`: which of the results `r` have their tests read, in SQL.
     fn results_with(&self, name: &str, tests: &str) -> Result<Option<Results>, StoreError> {
         let doing = "read the results";
-        // One transaction, so that a plan that is replaced meanwhile is seen either before or after.
+        // One transaction, so that a plan that is replaced at the same time is seen either before or after.
         let transaction = self.connection.unchecked_transaction().map_err(self.sql(doing))?;
         let header: Option<(i64, String, String)> = transaction
             .query_row("SELECT id, toolchains, notes FROM experiments WHERE name = ?", [name], |row| {
@@ -255,7 +255,7 @@ impl Store {
         })
     }
 
-    /// What a step printed; none if it never ran or printed nothing.
+    /// The output of a step; `None` if it never ran or printed nothing.
     pub fn log(&self, name: &str, LogId { step, attempt }: LogId) -> Result<Option<Output>, StoreError> {
         let packed = self
             .connection

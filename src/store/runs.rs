@@ -12,14 +12,14 @@ use super::{Store, StoreError, epoch_millis, micros};
 use crate::compare::RunRecord;
 use crate::ops::Stage;
 
-/// What a run took besides its ops.
+/// The cost of a run besides its ops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunCost {
     /// How long its pools were at it.
     pub wall: Duration,
     /// How long removing the folders of its jobs took, summed over the threads that do it.
     pub removal: Duration,
-    /// What came over the network.
+    /// The downloaded bytes.
     pub downloaded: ByteSize,
 }
 
@@ -45,7 +45,7 @@ impl Store {
         }
     }
 
-    /// Notes that a run has ended, and what it took.
+    /// Notes that a run has ended, and its cost.
     pub fn end_run(&mut self, run: RunId, cost: RunCost) -> Result<(), StoreError> {
         let RunCost { wall, removal, downloaded } = cost;
         self.write("end a run", |transaction| {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{BUSY_TIMEOUT, StoreError};
 
-/// `maar` in ASCII; tells our databases from others (<https://www.sqlite.org/pragma.html#pragma_application_id>).
+/// `maar` in ASCII; marks our databases (<https://www.sqlite.org/pragma.html#pragma_application_id>).
 const APPLICATION_ID: i64 = 0x6d61_6172;
 
 /// The steps from an empty database to the newest schema; `user_version` counts those that were taken.
@@ -22,7 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("008_in_op.sql"),
 ];
 
-/// Prepares a fresh connection: settings of its own, and the schema if it isn't the newest.
+/// Prepares a fresh connection: its settings, and the schema if it isn't the newest.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     check_owner(connection, path)?;
     let settings = "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
@@ -59,7 +59,7 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     transaction.commit().map_err(failed())
 }
 
-/// Sets what can't change once there are tables, and can't be set inside a transaction.
+/// Sets the options that can't change once there are tables, and can't be set inside a transaction.
 fn set_file_format(connection: &Connection) -> rusqlite::Result<()> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {

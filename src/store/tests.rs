@@ -14,7 +14,7 @@ use crate::plan::{Attempt, CratePlan, Fingerprint};
 use crate::sandbox::Output;
 use crate::schedule::Recorded;
 
-/// A home of its own, and made-up results to keep in it.
+/// A new home, and made-up results to keep in it.
 struct Home {
     folder: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ fn begin(store: &mut Store, name: &str, crates: &[CrateResults]) {
     store.begin(&record).unwrap();
 }
 
-/// What a run would append, step by step.
+/// The results that a run would append, step by step.
 fn records(name: &str, crates: &[CrateResults]) -> Vec<Record> {
     let toolchains = sample::toolchains(2);
     let mut records = Vec::new();

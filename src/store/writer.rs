@@ -1,6 +1,6 @@
-//! The thread that keeps results: fed by a bounded channel, it commits whatever has queued up as one transaction.
+//! The thread that keeps results: fed by a bounded channel, it commits all queued results as one transaction.
 //!
-//! Decides nothing about results. The first failure ends the thread; every later call says why.
+//! Decides nothing about results. The first failure ends the thread; every later call returns its cause.
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -35,9 +35,9 @@ pub struct Record {
     pub krate: CrateId,
     /// The toolchain it ran with, as the user named it, and its identity; none for all.
     pub toolchain: Option<(ToolchainSpec, String)>,
-    /// What came of it.
+    /// Its outcome.
     pub result: OpResult,
-    /// What it printed.
+    /// Its output.
     pub output: Output,
     /// The lockfile that it made.
     pub lockfile: Option<Vec<u8>>,
@@ -71,7 +71,7 @@ impl Writer {
                     if let Err(error) = keep_all(store, &inbox.0) {
                         failure.get_or_init(|| Arc::new(error));
                     }
-                    // Closed after the reason is known, so that whoever finds it closed finds the reason too.
+                    // Closed after the reason is known, so that a caller that finds it closed finds the reason too.
                     drop(inbox);
                 }
             })
@@ -129,7 +129,7 @@ fn keep_all(mut store: Store, receiver: &Receiver<Message>) -> Result<(), StoreE
     Ok(())
 }
 
-/// Commits `first` and what is waiting behind it, then answers who asked for a flush.
+/// Commits `first` and the messages behind it, then answers requests for a flush.
 fn keep_batch(store: &mut Store, first: Message, receiver: &Receiver<Message>) -> Result<(), StoreError> {
     let Store { path, connection, .. } = store;
     let failed = || StoreError::sql(path, "keep results");
@@ -153,7 +153,7 @@ fn keep_batch(store: &mut Store, first: Message, receiver: &Receiver<Message>) -
     }
     transaction.commit().map_err(failed())?;
     for done in flushes {
-        // Whoever asked may have been dropped meanwhile.
+        // The caller may have been dropped since.
         let _ = done.send(());
     }
     Ok(())
