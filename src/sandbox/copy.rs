@@ -1,5 +1,5 @@
-//! Copies a folder that maar has made to where commands may change it, with owners, permissions and times: cargo compares
-//! times.
+//! Copies a folder that maar has made to where commands may change it, with owners, permissions and times: cargo
+//! compares times.
 
 use std::fs::{self, File, FileTimes};
 use std::io;
@@ -34,7 +34,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// What the files of a folder hold on top of `sum`, counted until it is clear that they are not small.
+/// The size of a folder's files on top of `sum`, counted until it is clear that they are not small.
 fn add_up(folder: &Path, mut sum: u64) -> Result<u64, SandboxError> {
     let failed = |source| SandboxError::Path { doing: "measure", path: folder.to_owned(), source };
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -78,7 +78,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), SandboxError> {
         } else if kind.is_file() {
             fs::copy(&source, &target).map_err(failed(&source))?;
         } else {
-            // Devices, pipes and sockets are no sources of anything.
+            // Devices, pipes and sockets are not sources.
             continue;
         }
         keep_owner(&source, &target).map_err(failed(&target))?;

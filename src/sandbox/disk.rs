@@ -3,9 +3,9 @@
 //! The kernel has no such limit for a folder, so that this is a sample: file systems are asked often how much is free,
 //! which costs next to nothing, and the folders are counted when that has changed by a good part of the limit. A
 //! command can exceed the limit by what it writes meanwhile. Folders that are moved about while they are counted are
-//! counted again, and deleted files count as long as a process holds them open. A command that fails while a file system is
-//! short of space, whoever filled it, has not failed by itself. Without root's rights, folders that their owner has closed
-//! are not seen; their space is free when the command ends.
+//! counted again, and deleted files count as long as a process holds them open. A command that fails while a file
+//! system is short of space, whoever filled it, has not failed by itself. Without root's rights, folders that their
+//! owner has closed are not seen; their space is free when the command ends.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,48 +23,48 @@ use super::unlinked::{self, Processes};
 /// How often file systems are asked how much is free.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often folders that are moved about meanwhile are counted before the loss of free space decides.
+/// How often folders that move during the count are counted before the loss of free space decides.
 const COUNTS: usize = 3;
 
 /// How long counting can be put off where nothing seems to change: somebody else may be making room.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
 
-/// Counting rests this many times as long as it took, so that it costs next to nothing on folders of any size; unless as
-/// much as the whole limit is gone meanwhile.
+/// Counting rests this many times as long as it took, so that it costs next to nothing on folders of any size; unless
+/// as much as the whole limit is gone meanwhile.
 const REST: u32 = 20;
 
 /// Folders are counted when this part of the limit has gone from their file system.
 const PART: u64 = 16;
 
-/// What a file counts for at least: an entry costs the file system something even if it is empty.
+/// The least size that a file counts for: an entry costs the file system something even if it is empty.
 const LEAST: u64 = 4096;
 
 /// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
 const FULL: ByteSize = ByteSize::mib(16);
 
-/// So does one that would be full after so many more looks at the fastest loss of space that was seen: whoever filled it may
-/// have made room again before the next look.
+/// So does one that would be full after so many more looks at the fastest loss of space that was seen: whoever filled
+/// it may have made room again before the next look.
 const LOOKS_AHEAD: u64 = 2;
 
-/// What some folders may hold.
+/// The disk allowance of some folders.
 #[derive(Debug)]
 pub(super) struct Allowance {
     folders: Vec<PathBuf>,
     /// Those who write there, who may hold files that have no name any more.
     processes: Processes,
     limit: u64,
-    /// What was free when this began.
+    /// The free space at the beginning.
     free_at_first: u64,
-    /// What was free when the folders were counted last, or when this began.
+    /// The free space at the last count of the folders, or at the beginning.
     free: u64,
     /// When this began.
     begun: Instant,
 }
 
-/// What is known of a file system from looking at it now and then, for all commands that write to it.
+/// Samples of a file system, for all commands that write to it.
 #[derive(Debug)]
 struct Shortage {
-    /// What was left at the last look.
+    /// The free space at the last look.
     last: u64,
     /// The most that was lost from one look to the next, and when.
     fastest: (u64, Instant),
@@ -90,7 +90,7 @@ impl Shortage {
         Self { last: left, fastest: (0, now), short_at }
     }
 
-    /// Takes note of what is left now.
+    /// Records the free space.
     fn note(&mut self, left: u64, now: Instant) {
         let lost = self.last.saturating_sub(left);
         let (fastest, at) = self.fastest;
@@ -104,7 +104,7 @@ impl Shortage {
     }
 }
 
-/// What counting folders came to.
+/// The result of a count of folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Count {
     Within,
@@ -165,7 +165,7 @@ impl Allowance {
         look(&self.folders).into_iter().flatten().any(|short_at| short_at >= from)
     }
 
-    /// What has gone from the file systems since the folders were counted.
+    /// The loss of free space since the folders were counted.
     fn shrunk(&self) -> u64 {
         self.free.saturating_sub(free(&self.folders))
     }
@@ -212,7 +212,7 @@ fn count(folders: &[PathBuf], processes: &Processes, limit: u64) -> Count {
     for _ in 0..COUNTS {
         let (mut held, mut is_known) = (unlinked, true);
         let is_over = folders.iter().any(|folder| {
-            // What can't be read holds what was counted of it until then.
+            // An unreadable folder holds its size so far.
             let walked = tree::walk(folder, &mut |status| {
                 held = held.saturating_add(LEAST.max(status.st_blocks.unsigned_abs() * 512));
                 if held > limit { tree::Go::Stop } else { tree::Go::On }
@@ -229,7 +229,7 @@ fn count(folders: &[PathBuf], processes: &Processes, limit: u64) -> Count {
     Count::Unknown
 }
 
-/// What is free on the file systems of some folders, files counted for [`LEAST`] bytes each.
+/// The free space on the file systems of some folders, files counted for [`LEAST`] bytes each.
 fn free(folders: &[PathBuf]) -> u64 {
     let statuses = folders.iter().filter_map(|folder| statvfs(folder).ok());
     let mut free: Vec<(u64, u64)> = statuses

@@ -18,13 +18,13 @@ pub enum Doubt {
     Memory,
     /// It may have been refused a process or thread, and no controller counts that.
     Processes,
-    /// Somebody else may have killed it, or one of its processes.
+    /// Another program may have killed it, or one of its processes.
     Killed,
     /// The host's disk was short of space.
     ShortDisk,
 }
 
-/// What is known about a command that has ended.
+/// The facts about a command that has ended.
 pub(super) struct Signs<'a> {
     pub(super) end: End,
     pub(super) output: &'a Output,
@@ -87,8 +87,8 @@ impl Signs<'_> {
     pub(super) fn weigh(self, after: Option<Doubt>, counts: impl Fn(Controller) -> bool) -> (End, Option<Doubt>) {
         let has_ended = matches!(self.end, End::Code(_) | End::Signal(_) | End::HostOutOfMemory);
         let is_over = self.largest.is_some_and(|largest| largest > self.memory_limit);
-        // It was refused nothing this time, and its largest process was measured: a controller would have ended it, even if
-        // it held that much for too short a time to be seen.
+        // It was refused nothing this time, and its largest process was measured: a controller would have ended it,
+        // even if it held that much for too short a time to be seen.
         if after == Some(Doubt::Memory) && has_ended && is_over && !counts(Controller::Memory) {
             return (End::OutOfMemory, None);
         }

@@ -13,13 +13,13 @@ pub enum SandboxError {
     Spec {
         /// The label of the spec.
         label: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A file or folder that the cell needs is not usable.
     #[error("failed to {doing} {}: {source}", .path.display())]
     Path {
-        /// What was tried, as a verb.
+        /// The action that failed, as a verb.
         doing: &'static str,
         /// On what.
         path: PathBuf,
@@ -29,13 +29,13 @@ pub enum SandboxError {
     /// A pseudo-terminal for the output could not be had.
     #[error("failed to open a pseudo-terminal: {0} (is /dev/pts mounted, and kernel.pty.max not reached?)")]
     Terminal(io::Error),
-    /// A cell's way to a service of maar's could not be made.
+    /// The outlet of a cell could not be made.
     #[error("failed to open the cell's outlet: {0} (are file descriptors, `ulimit -n`, and ports left?)")]
     Outlet(io::Error),
     /// The helper process could not be started or reached.
     #[error("failed to {doing} the sandbox helper {}: {source}", .path.display())]
     Helper {
-        /// What was tried, as a verb.
+        /// The action that failed, as a verb.
         doing: &'static str,
         /// The program that serves as helper.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum SandboxError {
     },
 }
 
-/// What was left of a cell whose processes did not die, as far as its cgroup shows.
+/// The remains of a cell whose processes did not die, as far as its cgroup shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remains {
     /// How many processes there were.
@@ -106,7 +106,7 @@ impl std::fmt::Display for Remains {
     .step.advice(*.errno)
 )]
 pub struct Fault {
-    /// What was tried.
+    /// The action that failed.
     pub step: Step,
     /// On which path, as the host or, once inside, as the cell sees it.
     pub path: Option<PathBuf>,
@@ -114,7 +114,7 @@ pub struct Fault {
     pub errno: i32,
 }
 
-/// What a helper does, in about this order.
+/// The actions of a helper, in about this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "`Step::verb` says each in words")]
@@ -195,7 +195,7 @@ impl Step {
         }
     }
 
-    /// What a user can do about it, to be appended to the message.
+    /// The remedy for a user, to be appended to the message.
     fn advice(self, errno: i32) -> &'static str {
         let denied = errno == libc::EPERM || errno == libc::EACCES;
         match self {

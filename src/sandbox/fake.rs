@@ -1,4 +1,4 @@
-//! A sandbox for tests: a script says how each command ends, and what was asked is remembered.
+//! A sandbox for tests: a script decides how each command ends, and the requests are recorded.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,12 +25,12 @@ pub struct FakeCell {
 }
 
 impl Fake {
-    /// A sandbox where `script` plays every command; it may do to the mounts of the spec what the command would.
+    /// A sandbox where `script` plays every command; it may change the mounts of the spec as the command would.
     pub fn new(script: impl Fn(&Spec, &Command) -> Exit + Send + Sync + 'static) -> Self {
         Self { script: Arc::new(script), seen: Arc::default(), owner: None }
     }
 
-    /// What has been run so far, in order, with the spec of its cell.
+    /// The commands so far, in order, with the spec of their cells.
     pub fn seen(&self) -> Vec<(Spec, Command)> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,7 +1,7 @@
 //! How much memory a command holds, sampled, for hosts where no controller counts it.
 //!
-//! The kernel limits the private memory of each process there, and nothing else: not their number, and not memory that has the
-//! form of files. A command can exceed its limit by what it takes between two looks.
+//! The kernel limits the private memory of each process there, and nothing else: not their number, and not memory that
+//! has the form of files. A command can exceed its limit between two looks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,11 +18,11 @@ use super::{PRIVATE, process_tree};
 /// How often a command is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How many looks in a row must find too much: a process that has just forked shares all it has with its child, and both are
-/// counted.
+/// How many looks in a row must find too much: a process that has just forked shares all it has with its child, and
+/// both are counted.
 const LOOKS: u32 = 2;
 
-/// What a command may hold.
+/// The memory allowance of a command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MemoryWatch {
     /// The number of the helper, whose descendants the command's processes are.
@@ -37,7 +37,7 @@ impl MemoryWatch {
         while times < LOOKS {
             tokio::time::sleep(LOOK_EVERY).await;
             let helper = self.helper;
-            // What can't be looked at holds nothing.
+            // A process that can't be looked at counts as holding nothing.
             let held = tokio::task::spawn_blocking(move || held(helper)).await.unwrap_or(0);
             times = if held > self.limit.as_u64() { times + 1 } else { 0 };
         }

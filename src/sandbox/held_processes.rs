@@ -29,7 +29,7 @@ impl ProcessWatch {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let looked = tokio::task::spawn_blocking(move || process_tree::has_more_threads(helper, limit)).await;
-            // What can't be looked at has no processes.
+            // A command that can't be looked at counts as having no processes.
             if looked.unwrap_or(false) {
                 return;
             }

@@ -1,4 +1,4 @@
-//! One command from start to end, whatever keeps it in: group, terminal, helper, watch, verdict.
+//! One command from start to end, for all back ends: group, terminal, helper, watch, verdict.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,11 +37,11 @@ pub(super) struct Launcher {
     cores: CorePool,
 }
 
-/// One command and what is to be known about it.
+/// One command and its surroundings.
 pub(super) struct Launch<'a> {
     pub(super) label: &'a str,
     pub(super) limits: &'a Limits,
-    /// What was in doubt about an earlier run.
+    /// The doubt about an earlier run.
     pub(super) after: Option<Doubt>,
     pub(super) command: &'a Command,
     pub(super) isolation: Isolation,
@@ -78,7 +78,7 @@ impl Launcher {
         Self { helper, cgroups: Arc::new(cgroups), cores: CorePool::of_this_process() }
     }
 
-    /// Says in plain words which of these limits are not enforced, for commands on such cores.
+    /// Describes the limits that are not enforced, for commands on such cores.
     pub(super) fn unenforced(&self, limits: &[Controller], cores: Cores) -> Vec<String> {
         let mut limits = limits.to_vec();
         if cores == Cores::Own {
@@ -103,7 +103,7 @@ impl Launcher {
         let has_own_user = matches!(isolation, Isolation::Namespaces(_));
         let (counts_memory, counts_processes) =
             (self.cgroups.has(Controller::Memory), self.cgroups.has(Controller::Pids));
-        // Outside a user namespace the number counts whatever else the user runs.
+        // Outside a user namespace the number counts all processes of the user.
         let limits_processes = has_own_user && !counts_processes;
         let measures_processes = limits_processes && after == Some(Doubt::Processes);
         let processes = u64::from(limits.pids) + KEEPERS;
@@ -213,7 +213,7 @@ fn host_listener(listener: std::net::TcpListener) -> io::Result<outlet::Source> 
     tokio::net::TcpListener::from_std(listener).map(outlet::Source::Host)
 }
 
-/// What the kernel refused a command, as far as it counts that.
+/// The kernel's refusals to a command, as far as it counts them.
 pub(super) struct Counts {
     /// How many of its processes were killed for lack of memory.
     pub(super) ooms: u64,
@@ -225,7 +225,7 @@ pub(super) struct Counts {
     pub(super) refused: u64,
 }
 
-/// What the way a command ended means, given why it was killed, what it was refused, and what it may hold on the disk.
+/// Classifies how a command ended from the kill reason, the cgroup counters and the disk quota.
 pub(super) async fn end_of(
     killed_for: Option<End>,
     ended: Ended,

@@ -1,7 +1,7 @@
 //! A copy of a running command's output in a file, for another process that follows it.
 //!
-//! Each command gets a new file in the place of the last one, so that a follower reads the old one to its end first. Losing
-//! the copy loses nothing: the output itself is kept elsewhere.
+//! Each command gets a new file in the place of the last one, so that a follower reads the old one to its end first.
+//! Losing the copy loses nothing: the output itself is kept elsewhere.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -38,7 +38,7 @@ impl<'a> Copying<'a> {
         copying
     }
 
-    /// Adds what was printed next.
+    /// Appends the next output.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.written > LONGEST.as_u64() {
             self.renew();

@@ -1,4 +1,4 @@
-//! Runs one command in a cell under limits, and says what it cost.
+//! Runs one command in a cell under limits, and measures its cost.
 //!
 //! A `Sandbox` opens `Cell`s; a cell runs commands, one at a time. Knows nothing of crates, ops or pools.
 
@@ -61,7 +61,7 @@ pub const HOME: &str = "/home/maar";
 /// The folders in memory that a command has to itself and loses at its end.
 pub const PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock", HOME];
 
-/// What commands are told the host is called: always the same, so that nobody's results depend on it.
+/// The host name in cells: always the same, so that no result depends on it.
 pub const HOSTNAME: &str = "maar";
 
 /// Something that opens cells.
@@ -89,7 +89,7 @@ pub enum Cell {
     Fake(fake::FakeCell),
 }
 
-/// What one cell looks like from inside, and what it may use.
+/// The inside of one cell, and its limits.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// A word for the cell's cgroup; ASCII letters, digits and `-`.
@@ -99,11 +99,11 @@ pub struct Spec {
     /// An existing, empty folder of the cell's own, removed by its owner after the cell is closed; or, if several cells
     /// have it one after another, after it is [released](Sandbox::release).
     pub scratch: PathBuf,
-    /// What is mounted where, in this order.
+    /// The mounts, in this order.
     pub mounts: Vec<Mount>,
     /// What commands reach of the network.
     pub network: Network,
-    /// What a command may use.
+    /// The limits of a command.
     pub limits: Limits,
     /// Where the output of running commands can be followed, if it can.
     pub live: Option<Live>,
@@ -112,16 +112,16 @@ pub struct Spec {
     pub after: Option<Doubt>,
 }
 
-/// Something of the host's that a cell sees.
+/// A file or folder of the host that a cell sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where in the cell: an absolute path.
     pub at: PathBuf,
-    /// What is there.
+    /// The source.
     pub what: MountKind,
 }
 
-/// What a mount shows.
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MountKind {
@@ -138,8 +138,8 @@ pub enum MountKind {
         /// An existing folder on the file system of `upper`, for the kernel's own use.
         work: PathBuf,
     },
-    /// As [`Overlay`](Self::Overlay), for a folder that commands may change in every way: its folders can be renamed too,
-    /// unless maar is an ordinary user and the folder is large.
+    /// As [`Overlay`](Self::Overlay), for a folder that commands may change in every way: its folders can be renamed
+    /// too, unless maar is an ordinary user and the folder is large.
     Copy {
         /// As that of an overlay.
         lower: PathBuf,
@@ -150,17 +150,17 @@ pub enum MountKind {
     },
 }
 
-/// What a cell reaches of the network.
+/// The network of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
-    /// A loopback interface of its own and nothing else.
+    /// A private loopback interface and nothing else.
     Loopback,
     /// As [`Loopback`](Self::Loopback), with an [`Outlet`] at [`Cell::outlet`].
     Outlet,
 }
 
-/// What one command may use.
+/// The limits of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
@@ -168,13 +168,14 @@ pub struct Limits {
     pub cpus: f64,
     /// Memory of all its processes together, page cache and tmpfs included as the kernel counts them.
     pub memory: ByteSize,
-    /// Processes and threads at one time.
+    /// Concurrent processes and threads.
     pub pids: u32,
     /// Wall time.
     pub timeout: Duration,
     /// Wall time without output and with next to no CPU use.
     pub idle_timeout: Duration,
-    /// How much output is kept: half of it from the beginning, half from the end. [`Limits::ALL_OUTPUT`] keeps it whole.
+    /// How much output is kept: half of it from the beginning, half from the end. [`Limits::ALL_OUTPUT`] keeps it
+    /// whole.
     pub output: ByteSize,
     /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB, and a hole for
     /// nothing.
@@ -221,14 +222,14 @@ pub struct Command {
     pub cwd: PathBuf,
 }
 
-/// How a command ended, what it cost and what it printed.
+/// The end, the cost and the output of a command.
 #[derive(Debug, Clone)]
 pub struct Exit {
     /// How it ended.
     pub end: End,
-    /// What it cost.
+    /// Its cost.
     pub usage: Usage,
-    /// What it printed to stdout and stderr, which are one pseudo-terminal.
+    /// Its output to stdout and stderr, which are one pseudo-terminal.
     pub output: Output,
     /// Why its failure may not be its own: a reason to run it once more, with this as [`Spec::after`].
     pub doubt: Option<Doubt>,
@@ -263,18 +264,18 @@ pub enum End {
     Stopped,
 }
 
-/// What a command cost.
+/// The cost of a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// From start to end.
     pub wall: Duration,
     /// User and system time of all its processes.
     pub cpu: Duration,
-    /// The most memory it held at one time, where the host can tell.
+    /// Its memory peak, where the host accounts for it.
     pub peak_memory: Option<ByteSize>,
 }
 
-/// What a command printed: all of it, or its head and its tail.
+/// The output of a command: all of it, or its head and its tail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Output {
     /// The first bytes; all of them when nothing was dropped.
@@ -289,7 +290,7 @@ impl Sandbox {
     /// Opens a cell.
     ///
     /// # Errors
-    /// When the spec is no valid one or its folders can't be used.
+    /// When the spec is invalid or its folders can't be used.
     pub async fn open(&self, spec: Spec) -> Result<Cell, SandboxError> {
         spec.check()?;
         match self {
@@ -313,8 +314,8 @@ impl Sandbox {
         }
     }
 
-    /// Gives up what is kept for further cells with this scratch folder. Whoever removes the folders of its mounts calls
-    /// it before.
+    /// Gives up what is kept for further cells with this scratch folder. Whoever removes the folders of its mounts
+    /// calls it before.
     ///
     /// # Errors
     /// When it can't be given up.
@@ -327,7 +328,7 @@ impl Sandbox {
         }
     }
 
-    /// Says in plain words which limits this host can't enforce, for commands on such cores.
+    /// Describes the limits that this host can't enforce, for commands on such cores.
     pub fn unenforced(&self, cores: Cores) -> Vec<String> {
         match self {
             Self::Native(native) => native.unenforced(cores),
@@ -360,7 +361,7 @@ impl Cell {
         }
     }
 
-    /// Where commands find the outlet of a cell that has one: the address of an HTTP proxy or whatever answers there.
+    /// Where commands find the outlet of a cell that has one: the address of an HTTP proxy or another service.
     pub fn outlet(&self) -> SocketAddr {
         match self {
             Self::Native(_) | Self::Docker(_) => outlet::ADDRESS,

@@ -1,6 +1,6 @@
-//! The default back end: every command in namespaces, a root and cgroups of its own. Needs no daemon.
+//! The default back end: every command in new namespaces, with a private root and cgroups. Needs no daemon.
 //!
-//! What is set up inside is the helper's business. This is the side that stays outside.
+//! The helper sets up the inside. This is the side that stays outside.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::users::Users;
 use super::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, User, copy, remove_folder};
 use crate::stop::Stop;
 
-/// What a native sandbox is made from.
+/// The configuration of a native sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The program that serves as helper: maar itself, whose `main` calls [`super::helper_main_if_asked`].
@@ -36,7 +36,7 @@ pub struct Native {
 pub struct NativeCell {
     sandbox: Native,
     spec: Spec,
-    /// What the root of the cell is mounted on.
+    /// The mount point of the cell's root.
     root: PathBuf,
 }
 
@@ -161,7 +161,7 @@ impl NativeCell {
 
 impl Drop for NativeCell {
     fn drop(&mut self) {
-        // Whoever wants to know calls `close`. Cleaning twice is nothing.
+        // A caller that wants the error calls `close`. Cleaning twice does no harm.
         let _ = self.clean();
     }
 }

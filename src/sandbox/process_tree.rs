@@ -1,5 +1,5 @@
-//! A command's processes and their CPU time by looking at `/proc`, for hosts without groups or whose groups don't account
-//! for it.
+//! A command's processes and their CPU time by looking at `/proc`, for hosts without groups or whose groups don't
+//! account for it.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What `/proc/PID/stat` says of a process.
+/// The fields of `/proc/PID/stat` for a process.
 #[derive(Debug, PartialEq, Eq)]
 struct Process {
     id: u32,

@@ -21,8 +21,8 @@ use super::pty::{Pty, Read};
 use super::{End, Limits, Output, SandboxError};
 use crate::stop::{Stop, StopLevel};
 
-/// How long killed processes may take to be gone. Each has to run once more to die, for which thousands take turns with all
-/// else on a busy host, and a process that waits for a disk dies when the disk answers.
+/// How long killed processes may take to be gone. Each has to run once more to die, for which thousands take turns with
+/// all else on a busy host, and a process that waits for a disk dies when the disk answers.
 const GRACE: Duration = Duration::from_secs(120);
 
 /// How often a silent command is looked at within its idle timeout.
@@ -52,7 +52,7 @@ pub(super) struct Watched<'a> {
     /// Where its output can be followed.
     pub(super) live: Option<&'a Live>,
     pub(super) disk: &'a mut Allowance,
-    /// What it may hold in memory, where no controller counts that.
+    /// Its memory allowance, where no controller counts memory.
     pub(super) memory: Option<MemoryWatch>,
     /// How many processes it may have, where that is measured.
     pub(super) processes: Option<ProcessWatch>,
@@ -74,7 +74,7 @@ pub(super) enum CpuMeter<'a> {
 
 /// A command that has ended.
 pub(super) struct Observed {
-    /// What the helper said; `None`: it died.
+    /// The helper's report; `None`: it died.
     pub(super) report: Option<Report>,
     /// Why it was killed, if it was.
     pub(super) killed_for: Option<End>,
@@ -82,7 +82,7 @@ pub(super) struct Observed {
     pub(super) wall: Duration,
 }
 
-/// What happens next.
+/// The next event.
 enum Event {
     Printed(Read),
     Used(Did),
@@ -146,8 +146,8 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
 
     let killed_for = loop {
         let event = tokio::select! {
-            // After a host that stood still several come at once. Then a command that has ended has ended, and one that has
-            // printed wasn't idle.
+            // After a host that stood still several come at once. Then a command that has ended has ended, and one that
+            // has printed wasn't idle.
             biased;
             _ = &mut report => Event::Reported,
             () = stop.reached(StopLevel::Kill) => Event::Stopped,
@@ -225,7 +225,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     Ok(Observed { report, killed_for, output: capture.finish(), wall })
 }
 
-/// Waits for what the user does, forever if there is none.
+/// Waits for the user's next key, without end if there is no user.
 async fn used(console: Option<&mut Console>, keys: &mut [u8]) -> Did {
     match console {
         Some(console) => console.next(keys).await,

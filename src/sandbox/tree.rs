@@ -1,7 +1,7 @@
 //! Walks folders that hostile code has made: of any depth and width, without following links, while they change.
 //!
-//! The first levels stay open, so that no folder that is moved about loses the way back to them. Below, two open folders
-//! are enough for any depth: the way up is `..`, checked to be the folder that the way down came from.
+//! The first levels stay open, so that no folder that is moved about loses the way back to them. Below, two open
+//! folders are enough for any depth: the way up is `..`, checked to be the folder that the way down came from.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -37,8 +37,8 @@ pub(super) const FOLDER: OFlag =
 /// Shows a folder and all that is in it to `visit`, in no order. What vanishes or may not be read is left out.
 ///
 /// # Errors
-/// When the folder itself can't be opened, or with `ESTALE` when folders were moved about so that some were not seen; all
-/// others were.
+/// When the folder itself can't be opened, or with `ESTALE` when folders were moved about so that some were not seen;
+/// all others were.
 pub(super) fn walk(folder: &Path, visit: &mut impl FnMut(&FileStat) -> Go) -> nix::Result<()> {
     let mut here = nix::fcntl::open(folder, FOLDER, Mode::empty())?;
     let status = fstat(&here)?;
@@ -69,7 +69,7 @@ pub(super) fn walk(folder: &Path, visit: &mut impl FnMut(&FileStat) -> Go) -> ni
         };
         let Ok(below) = openat(&here, name.as_c_str(), FOLDER, Mode::empty()) else { continue };
         let status = fstat(&below)?;
-        // A mount is not what this tree holds.
+        // A mount is not a part of this tree.
         if status.st_dev != level.status.st_dev {
             continue;
         }
@@ -100,7 +100,7 @@ fn duplicate(folder: &OwnedFd) -> nix::Result<OwnedFd> {
     folder.try_clone().map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
-/// Visits what is in a folder; `None`: the walk is over.
+/// Visits the entries of a folder; `None`: the walk is over.
 fn look(folder: &OwnedFd, status: FileStat, visit: &mut impl FnMut(&FileStat) -> Go) -> nix::Result<Option<Level>> {
     let mut folders = Vec::new();
     let mut entries = Dir::openat(folder, ".", FOLDER, Mode::empty())?;
@@ -136,7 +136,8 @@ mod tests {
 
     use super::*;
 
-    /// A folder `one/` with so many levels, a file in each, that walks away to `two/` while the walk is in the last level.
+    /// A folder `one/` with so many levels, a file in each, that walks away to `two/` while the walk is in the last
+    /// level.
     fn walk_away(levels: usize) -> (nix::Result<()>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let deepest = (0..levels).fold(dir.path().join("one"), |path: PathBuf, _| path.join("d"));

@@ -1,8 +1,8 @@
 //! No sandbox: commands run on the host as maar's own user. For trusted crates only.
 //!
-//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy, and the
-//! home folder a new one below the cell's own. Nor is the network: an outlet is a port of the host's loopback, and nothing
-//! makes a command use it.
+//! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy, and
+//! the home folder a new one below the cell's own. Nor is the network: an outlet is a port of the host's loopback, and
+//! nothing makes a command use it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -34,7 +34,7 @@ pub struct UnconfinedCell {
 }
 
 impl Unconfined {
-    /// A sandbox that is none.
+    /// The absence of a sandbox.
     pub fn new(config: Config) -> Self {
         Self { launcher: Launcher::new(config.helper) }
     }
@@ -119,7 +119,7 @@ fn home(spec: &Spec) -> PathBuf {
     spec.scratch.join("home")
 }
 
-/// Where the host has what a cell would have at `at`.
+/// The host's path of a cell's path `at`.
 fn host_path(mounts: &[Mount], at: &Path) -> PathBuf {
     // A later mount lies over an earlier one.
     let found = mounts.iter().rev().find_map(|mount| {

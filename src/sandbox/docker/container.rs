@@ -31,7 +31,7 @@ use crate::stop::{Stop, StopLevel};
 /// How long a container may take from its start to its steward's first sign of life.
 const START: Duration = Duration::from_secs(60);
 
-/// How long the steward may take to remove what a command left in memory.
+/// How long the steward may take to empty the folders in memory.
 const CLEANING: Duration = Duration::from_secs(60);
 
 /// How long a steward that came may need to be seen once its streams are closed.
@@ -40,7 +40,7 @@ const LATE: Duration = Duration::from_secs(1);
 /// How long the daemon may take to clear away a container that has ended.
 const REMOVAL: Duration = Duration::from_secs(30);
 
-/// How much of what a container says before its steward comes is kept, in bytes.
+/// The part of a container's output before its steward starts that is kept, in bytes.
 const SAID: usize = 500;
 
 /// A running container. Dropping it ends it, and the daemon clears it away; [`end`](Self::end) waits for that.
@@ -49,7 +49,7 @@ pub(super) struct Container {
     id: String,
     steward: Steward,
     group: Group,
-    /// What it was made from.
+    /// Its spec.
     spec: Spec,
     /// The door's folder goes with it.
     _folder: Folder,
@@ -69,7 +69,7 @@ impl Container {
                 Ok(Self { id, steward, group, spec: spec.clone(), _folder: folder })
             }
             Err(error) => {
-                // The first error says more than one of the removal.
+                // The first error is more useful than one of the removal.
                 let _ = daemon.remove(&id).await;
                 Err(error)
             }
@@ -172,7 +172,7 @@ impl Container {
             refused: self.group.refused_processes().saturating_sub(refused_before),
             ooms_of_host: host.since(),
         };
-        // A peak that an earlier command reached tells nothing of this one.
+        // A peak of an earlier command is not a peak of this one.
         let peak_memory = self.group.peak_memory().filter(|peak| peak_before.is_none_or(|before| *peak > before));
 
         let (ended, cpu, largest) = match watched.report {
@@ -237,7 +237,7 @@ async fn meet(shared: &Shared, door: Door, owner: Owner, id: &str) -> Result<(St
     }
 }
 
-/// What a container says until it closes its streams, in one line.
+/// The output of a container until it closes its streams, in one line.
 async fn listen(mut attached: AttachContainerResults) -> String {
     let mut said = Vec::new();
     while let Some(Ok(output)) = attached.output.next().await {

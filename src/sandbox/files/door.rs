@@ -1,7 +1,8 @@
 //! Reads and replaces files of a folder that commands have written to, without leaving the folder.
 //!
-//! Only regular files are opened, and no link is followed: neither the last name of a path nor a folder on the way. Every
-//! read and every list has a bound. [`remove_folder`](super::super::remove_folder) removes folders under the same rules.
+//! Only regular files are opened, and no link is followed: neither the last name of a path nor a folder on the way.
+//! Every read and every list has a bound. [`remove_folder`](super::super::remove_folder) removes folders under the same
+//! rules.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{File, FileTimes, Permissions};
@@ -26,7 +27,7 @@ pub struct Door {
     folder: OwnedFd,
 }
 
-/// What a name in such a folder stands for.
+/// The kind of an entry in such a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// Nothing.
@@ -93,7 +94,7 @@ impl Door {
         Ok(Some(names))
     }
 
-    /// What is at a path below the folder.
+    /// The kind of the entry at a path below the folder.
     ///
     /// # Errors
     /// When that can't be found out.
@@ -113,8 +114,8 @@ impl Door {
         })
     }
 
-    /// Moves a regular file from below the folder to `to`, a new name on the same file system that only maar can change,
-    /// and gives it this mode and time.
+    /// Moves a regular file from below the folder to `to`, a new name on the same file system that only maar can
+    /// change, and gives it this mode and time.
     ///
     /// # Errors
     /// When a name of the path is a link, it is not a regular file, or it can't be moved.
@@ -149,7 +150,7 @@ impl Door {
         };
         match unlinkat(&around, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            // Linux says EISDIR, POSIX and some file systems EPERM.
+            // Linux returns EISDIR, POSIX and some file systems EPERM.
             Err(Errno::EISDIR | Errno::EPERM) => {
                 let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
                 Ok(super::super::remove::remove(around, name)?)

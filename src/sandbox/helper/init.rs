@@ -33,7 +33,7 @@ pub(super) fn main(
         Ok(ended) => Word::Ended(ended),
         Err(fault) => Word::Failed(fault),
     };
-    // If nobody listens any more, there is nobody to tell.
+    // A closed socket means that maar is gone.
     let _ = protocol::send(&mut words, &word, MAX_REPORT);
     exit(0)
 }

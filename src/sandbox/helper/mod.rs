@@ -1,7 +1,7 @@
 //! The helper: maar's own binary, executed again, single-threaded, one for each command.
 //!
-//! It enters cgroups of version 1, makes the namespaces, forks the command's keeper and waits. When maar closes the control
-//! socket, or dies, the helper kills everything; when the helper dies, the kernel does.
+//! It enters cgroups of version 1, makes the namespaces, forks the command's keeper and waits. When maar closes the
+//! control socket, or dies, the helper kills everything; when the helper dies, the kernel does.
 
 mod cell;
 mod command;
@@ -263,7 +263,7 @@ fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// Writes a small file of the kernel's.
+/// Writes a small file of the kernel.
 fn tell_kernel(path: impl AsRef<Path>, text: &str) -> nix::Result<()> {
     std::fs::write(path, text).map_err(|error| errno_of(&error))
 }

@@ -19,7 +19,7 @@ pub(crate) const MAX_JOB: usize = 4 << 20;
 /// The longest report, in bytes.
 pub(crate) const MAX_REPORT: usize = 64 << 10;
 
-/// What a helper is to do.
+/// The job of a helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// The cgroups to enter.
@@ -28,17 +28,17 @@ pub(crate) struct Job {
     pub(crate) cores: Vec<usize>,
     /// What keeps the command in.
     pub(crate) isolation: Isolation,
-    /// What it reaches of the network.
+    /// Its network.
     pub(crate) network: Network,
-    /// What it reads from.
+    /// Its standard input.
     pub(crate) input: Input,
     /// The command itself.
     pub(crate) command: Command,
-    /// What the kernel limits process by process.
+    /// The kernel's limits for each process.
     pub(crate) rlimits: Rlimits,
 }
 
-/// What a command's standard input is.
+/// The standard input of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Input {
     /// `/dev/null`.
@@ -57,13 +57,13 @@ impl Input {
 /// What keeps a command in.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Isolation {
-    /// Namespaces, a root of its own, an unprivileged user.
+    /// Namespaces, a private root, an unprivileged user.
     Namespaces(Namespaces),
     /// Nothing: only its death is seen to.
     None,
 }
 
-/// What the inside of a cell is like.
+/// The inside of a cell.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Namespaces {
     /// Who the command is to the host.
@@ -72,7 +72,7 @@ pub(crate) struct Namespaces {
     pub(crate) roots: Option<Owner>,
     /// An existing, empty folder to mount the cell's root on.
     pub(crate) root: PathBuf,
-    /// What it sees besides the system folders.
+    /// Its mounts besides the system folders.
     pub(crate) mounts: Vec<Mount>,
     /// How large each of its private folders in memory may grow, in bytes.
     pub(crate) memory: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Rlimits {
     pub(crate) sharers: u64,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// The command ran.
@@ -145,7 +145,7 @@ pub(crate) fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> io::Result<Opt
     receive(&mut &bytes[..], bytes.len()).map(Some)
 }
 
-/// Sends a message of the helper's.
+/// Sends a message of the helper.
 pub(super) fn send(stream: &mut impl Write, message: &impl Serialize, limit: usize) -> io::Result<()> {
     stream.write_all(&encode(message, limit)?)
 }

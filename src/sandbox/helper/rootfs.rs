@@ -1,6 +1,6 @@
-//! What a cell sees: system folders that it can't change, private folders in memory, the mounts of its spec.
+//! The root of a cell: system folders that it can't change, private folders in memory, the mounts of its spec.
 //!
-//! Nothing of the host's is shown by default. Whatever appears in a cell is named in this file or in its spec.
+//! Nothing of the host is shown by default. Everything in a cell is named in this file, in `etc.rs` or in its spec.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -51,8 +51,8 @@ const TERMINALS: u32 = 64;
 /// The size of the root itself, which holds mount points and a few small files.
 const ROOT_SIZE: &str = "16m";
 
-/// Makes the cell's root and moves this process, alone in its mount namespace, into it. Returns the kernel's settings in
-/// `/proc/sys`, open for writing, as nobody else in the cell sees them.
+/// Makes the cell's root and moves this process, alone in its mount namespace, into it. Returns the kernel's settings
+/// in `/proc/sys`, open for writing, as nobody else in the cell sees them.
 pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     // What is mounted from here on is nobody else's concern.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)

@@ -310,7 +310,7 @@ mod tests {
     fn limits_are_set_for_anybody_but_init() {
         check(libc::SYS_prlimit64, [1, 0, 0], Err(Errno::EPERM));
         check(libc::SYS_prlimit64, [0, 0, 0], Ok(()));
-        // Nobody has that number.
+        // No process has that number.
         check(libc::SYS_prlimit64, [0x7fff_fffe, 0, 0], Err(Errno::ESRCH));
     }
 
@@ -325,7 +325,7 @@ mod tests {
             }
             check(call, [process, 0, 0], Ok(()));
         }
-        // A thread of one's own: the call is made, and finds no parameters.
+        // The calling thread: the call is made, and finds no parameters.
         check(libc::SYS_sched_setparam, [0, 0, 0], Err(Errno::EINVAL));
     }
 
