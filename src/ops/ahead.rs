@@ -25,12 +25,12 @@ use self::commands::Commands;
 pub(crate) use self::ledger::LINE;
 use self::ledger::{Ledger, Reason};
 use self::outline::Outline;
-use crate::cache::{Base, CacheError, Code, Key, Layers, UnitKey};
+use crate::cache::{Base, CacheError, Code, Key, Layers, Tally, UnitKey};
 use crate::ops::cell::{self, Ahead, CellError};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
-use crate::ops::{Op, Order, Sharing, Tools, blocking};
+use crate::ops::{Op, Order, Sharing, Tools};
 use crate::prebuild::{self, BadUnitGraph, Dependencies, Outcome, Refusal, Round, Rounds, Step, UnitGraph};
-use crate::sandbox::{End, Exit, Limits, PRIVATE, Sandbox, Usage};
+use crate::sandbox::{End, Exit, Limits, PRIVATE, Sandbox, Usage, blocking};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 
@@ -64,15 +64,39 @@ pub(super) enum AheadError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// What an op lies over, and what that cost.
+/// The lower folder of an op's target folder, and its cost.
 pub(super) struct Compiled {
     /// A folder of links to layers.
     pub(super) base: PathBuf,
-    pub(super) usage: Usage,
-    /// What is known of each unit.
-    pub(super) ledger: Ledger,
+    /// The op's target folder, which lies over it.
+    target: PathBuf,
+    usage: Usage,
+    /// The fate of each unit so far.
+    ledger: Ledger,
     /// Why nothing is shared after all, if so.
-    pub(super) problem: Option<AheadError>,
+    problem: Option<AheadError>,
+}
+
+/// The account of compiled dependencies after an op's own command.
+pub(super) struct Settled {
+    pub(super) usage: Usage,
+    pub(super) tally: Tally,
+    /// Lines for the op's log.
+    pub(super) notes: String,
+}
+
+impl Compiled {
+    /// Counts the units that the op's own command compiled.
+    pub(super) async fn settle(self) -> Settled {
+        let Self { base: _, target, usage, ledger, problem } = self;
+        let mut notes = ledger.lines();
+        notes.extend(problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n")));
+        let tally = blocking(move || ledger.settle(&target)).await.unwrap_or_else(|error| {
+            notes.push_str(&format!("maar: compiled dependencies are not counted: {error}\n"));
+            Tally::default()
+        });
+        Settled { usage, tally, notes }
+    }
 }
 
 /// The layers of each toolchain, in `cache`, for the registry at `index`; none where the sandbox can't lay them.
@@ -108,7 +132,7 @@ pub(super) async fn compile(
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
     workspace.renew(&dirs.base, For::Cells).await?;
-    let path = dirs.base.clone();
+    let (path, target) = (dirs.base.clone(), dirs.target.clone());
     let work = Work { tools, workspace, order, toolchain, layers, dirs, began: Instant::now() };
     // Other flags make other units of a dependency, which a base would only be in the way of.
     let build_env = |op: &Op| op.build_env(&tools.toolchains);
@@ -122,7 +146,7 @@ pub(super) async fn compile(
         workspace.renew(&path, For::Cells).await?;
     }
     let Spent { usage, ledger } = spent;
-    Ok(Some(Compiled { base: path, usage, ledger, problem }))
+    Ok(Some(Compiled { base: path, target, usage, ledger, problem }))
 }
 
 /// The dependencies of one op.

@@ -44,7 +44,6 @@ mod withheld;
 pub mod workspace;
 
 pub use activity::{Activity, Doing};
-use ahead::Compiled;
 pub(crate) use ahead::LINE as UNSHARED;
 pub use ahead::layers;
 pub use retest::Retest;
@@ -254,20 +253,10 @@ impl Op {
                     Some(broken) => Some(broken),
                     None => outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output)),
                 };
-                if let Some(Compiled { usage: ahead, ledger, problem, .. }) = compiled {
-                    usage = cell::sum(ahead, usage);
-                    let mut notes = ledger.lines();
-                    notes.extend(problem.map(|error| format!("maar: no compiled dependencies are shared: {error}\n")));
-                    match workspace.toolchain(toolchain).map(|dirs| dirs.target) {
-                        Ok(target) => match blocking(move || ledger.settle(&target)).await {
-                            Ok(tally) => dependencies = tally,
-                            Err(error) => {
-                                notes.push_str(&format!("maar: compiled dependencies are not counted: {error}\n"))
-                            }
-                        },
-                        Err(error) => return Done::failed_on_host(&error),
-                    }
-                    exit.output.head.splice(0..0, notes.into_bytes());
+                if let Some(compiled) = compiled {
+                    let settled = compiled.settle().await;
+                    (usage, dependencies) = (cell::sum(settled.usage, usage), settled.tally);
+                    exit.output.head.splice(0..0, settled.notes.into_bytes());
                 }
                 Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt, tests }
             }
@@ -422,14 +411,6 @@ fn is_short_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// Runs what blocks on a thread for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }
 
 impl OpName {

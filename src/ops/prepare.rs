@@ -18,12 +18,12 @@ use crate::ops::cell::{self, CellError};
 use crate::ops::classify::{self, plain_text};
 use crate::ops::withheld::LeftOut;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Done, LockfileMode, Order, Tools, blocking, is_short_of_space};
+use crate::ops::{Done, LockfileMode, Order, Tools, is_short_of_space};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
 use crate::registry::tree::copy_tree;
 use crate::registry::{BadChecksum, Denial, Gate, Package, RegistryError};
-use crate::sandbox::{Door, Doubt, Exit, Found, Limits, Network, Output};
+use crate::sandbox::{Door, Doubt, Exit, Found, Limits, Network, Output, blocking};
 use crate::stop::StopLevel;
 use crate::toolchain::Toolchain;
 

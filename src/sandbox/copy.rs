@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::SandboxError;
+use super::{SandboxError, blocking};
 
 /// How many bytes a folder may hold to be small.
 const SMALL: u64 = 64 << 20;
@@ -25,13 +25,6 @@ pub(super) async fn small_into_empty(from: PathBuf, to: PathBuf) -> Result<bool,
         copy_into_empty(&from, &to).map(|()| true)
     })
     .await
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }
 
 /// The size of a folder's files on top of `sum`, counted until it is clear that they are not small.

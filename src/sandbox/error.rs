@@ -146,14 +146,6 @@ pub enum Step {
     Program,
 }
 
-impl SandboxError {
-    /// Whether the host's disk is full.
-    pub fn is_out_of_disk(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Path { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
-    }
-}
-
 impl Fault {
     pub(super) fn new(step: Step, errno: nix::errno::Errno) -> Self {
         Self { step, path: None, errno: errno as i32 }

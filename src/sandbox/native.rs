@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cgroup::{Cgroups, Controller};
 use super::helper::protocol::{Identity, Isolation, Namespaces};
 use super::id_map;
 use super::launch::{Launch, Launcher, Opening};
 use super::users::Users;
-use super::{Command, Console, Cores, Exit, MountKind, Outlet, SandboxError, Spec, User, copy, remove_folder};
+use super::{Command, Console, Cores, Exit, Mount, MountKind, Outlet, SandboxError, Spec, User, copy, remove_folder};
 use crate::stop::Stop;
 
 /// The configuration of a native sandbox.
@@ -74,19 +74,10 @@ impl Native {
     }
 
     pub(super) async fn open(&self, mut spec: Spec) -> Result<NativeCell, SandboxError> {
+        // The kernel lets only root's overlays rename a folder that lies below: there is none below a copy.
         if !id_map::is_initial() || matches!(self.users.identity(&spec.user), Identity::Rootless(_)) {
-            // The kernel lets only root's overlays rename a folder that lies below: there is none below a copy.
             for mount in &mut spec.mounts {
-                let MountKind::Copy { lower, upper, work } = mount.what.clone() else { continue };
-                if copy::small_into_empty(lower, upper.clone()).await? {
-                    let nothing = spec.scratch.join("nothing");
-                    fs::create_dir_all(&nothing).map_err(|source| SandboxError::Path {
-                        doing: "make the folder below a copy,",
-                        path: nothing.clone(),
-                        source,
-                    })?;
-                    mount.what = MountKind::Overlay { lower: nothing, upper, work };
-                }
+                copy_if_small(mount, &spec.scratch).await?;
             }
         }
         let root = spec.scratch.join("root");
@@ -97,6 +88,19 @@ impl Native {
         })?;
         Ok(NativeCell { sandbox: self.clone(), spec, root })
     }
+}
+
+/// Fills the upper folder of a small [`MountKind::Copy`], and puts an empty folder below it.
+async fn copy_if_small(mount: &mut Mount, scratch: &Path) -> Result<(), SandboxError> {
+    let MountKind::Copy { lower, upper, work } = mount.what.clone() else { return Ok(()) };
+    if !copy::small_into_empty(lower, upper.clone()).await? {
+        return Ok(());
+    }
+    let nothing = scratch.join("nothing");
+    let doing = "make the folder below a copy,";
+    fs::create_dir_all(&nothing).map_err(|source| SandboxError::Path { doing, path: nothing.clone(), source })?;
+    mount.what = MountKind::Overlay { lower: nothing, upper, work };
+    Ok(())
 }
 
 impl NativeCell {
