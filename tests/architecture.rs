@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
@@ -45,7 +45,10 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
-    ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
+    (
+        "store",
+        &["compare", "krate", "libtest", "nearest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"],
+    ),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "ops", "outcome", "pipeline", "printable"]),
     (
@@ -70,6 +73,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "trace",
         ],
     ),
+    ("serve", &["home", "nearest", "printable", "stop", "store"]),
 ];
 
 #[test]

@@ -32,11 +32,15 @@ mod run;
 mod sandbox;
 mod select;
 mod separation;
+#[cfg(feature = "server")]
+mod serve;
 mod shell;
 mod signals;
 mod simulate;
 mod status;
 mod stored;
+#[cfg(feature = "server")]
+mod token;
 
 /// Runs the subcommand in the arguments of this process.
 pub fn main() -> ExitCode {
@@ -62,6 +66,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Import(command)) => import::run(&command, out),
         Some(Command::Ops(args)) => ops::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
+        #[cfg(feature = "server")]
+        Some(Command::Serve(args)) => serve::run(&args, out),
+        #[cfg(feature = "server")]
+        Some(Command::Token(command)) => token::run(&command, out),
     }
 }
 
