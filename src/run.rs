@@ -105,12 +105,12 @@ pub async fn run(
     tell_known(&shared, &order, progress);
     let mut left = Left::all(order.len());
     let (removal, removers) = removal::start(shared.experiment.in_flight);
-    let jobs = order.into_iter().filter_map({
+    let jobs = pipeline::each(order.into_iter().filter_map({
         let shared = Arc::clone(&shared);
         move |krate| Job::new(&shared, krate, left(), &removal, &reader)
-    });
+    }));
     let (events, mut received) = mpsc::channel(EVENTS_AHEAD);
-    let engine = pipeline::run(&config, jobs, stop.clone(), events);
+    let engine = pipeline::run(&config, &jobs, stop.clone(), events);
     let sink = async {
         let mut sink = Sink { shared: &shared, writer, progress: &mut *progress, tracer, known: HashMap::new() };
         let mut result = Ok(());
