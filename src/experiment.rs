@@ -23,6 +23,9 @@ mod pattern;
 mod problem;
 mod raw;
 mod read;
+#[cfg(feature = "server")]
+mod sent;
+mod service;
 mod settings;
 mod trust;
 mod vocabulary;
@@ -37,6 +40,9 @@ pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
+#[cfg(feature = "server")]
+pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
+pub use service::{Needs, Service};
 pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
