@@ -108,11 +108,7 @@ pub(super) fn load_text(text: &str, host: &Host<'_>) -> Result<(Loaded, Service)
     load_source(&source, &Overrides::default(), host)
 }
 
-fn load_source(
-    source: &Source,
-    overrides: &Overrides,
-    host: &Host<'_>,
-) -> Result<(Loaded, Service), ExperimentError> {
+fn load_source(source: &Source, overrides: &Overrides, host: &Host<'_>) -> Result<(Loaded, Service), ExperimentError> {
     let mut problems = Problems::default();
     let Some(mut raw) = raw::read(&source.text, &source.base, source.trust, &mut problems) else {
         return Err(problems.into_error(&source.shown, &source.text));
@@ -133,7 +129,10 @@ fn load_source(
     }
     let name = match (&overrides.name, &source.file, &overridden.raw.name) {
         (None, None, Some(name)) if source.trust == Trust::Sent => name.clone(),
-        (None, None, None) if source.trust == Trust::Sent => name::of_selections(&[source.text.clone()], host.folder),
+        (None, None, None) if source.trust == Trust::Sent => {
+            let crates: Vec<String> = overridden.raw.crates.iter().map(ToString::to_string).collect();
+            name::of_selections(&crates, host.folder)
+        }
         (Some(name), _, _) => name.clone(),
         // Crates of the user's own are no demo.
         (None, None, _) if !overrides.crates.iter().all(|text| text.trim_start().starts_with('!')) => {

@@ -6,20 +6,26 @@
 mod access;
 pub mod config;
 mod database;
+mod dispatch;
+pub mod event;
+pub mod events;
 pub mod http;
 mod limits;
 mod listen;
 pub mod problem;
 pub mod state;
 pub mod token;
+pub mod worker;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::home::{Home, HomeError};
 use crate::stop::Stop;
 use crate::store::StoreError;
 use config::Config;
 use state::AppState;
+use worker::Runner;
 
 /// Why the server can't start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +72,8 @@ impl Server {
     ///
     /// # Errors
     /// Settings that can't be used, a port that is taken, or a home that can't be written to.
-    pub async fn open(config: Config, home: Home) -> Result<Self, ServeError> {
-        let state = AppState::open(config, home)?;
+    pub async fn open(config: Config, home: Home, runner: Option<Arc<dyn Runner>>) -> Result<Self, ServeError> {
+        let state = AppState::open(config, home, runner)?;
         let first = token::ensure_first(&state)?;
         let listener = listen::Listener::bind(state.config()).await?;
         Ok(Self { state, listener, first })
@@ -90,7 +96,12 @@ impl Server {
 
     /// Answers requests until `stop` rises, then ends the open ones. A message on `reload` reads the certificate again.
     pub async fn answer(self, stop: Stop, reload: tokio::sync::mpsc::Receiver<()>) {
-        let router = http::router(self.state.clone());
-        self.listener.answer(router, &self.state, stop, reload).await;
+        let router = http::router(self.state.clone(), stop.clone());
+        let work = async {
+            if let Some(runner) = self.state.runner() {
+                worker::work(self.state.clone(), Arc::clone(runner), stop.clone()).await;
+            }
+        };
+        tokio::join!(work, self.listener.answer(router, &self.state, stop.clone(), reload));
     }
 }

@@ -7,9 +7,13 @@ use std::time::SystemTime;
 use super::ServeError;
 use super::config::Config;
 use super::database::Database;
+use super::events::Events;
 use super::limits::Limits;
+use super::worker::{Runner, Worker};
 use crate::home::Home;
 use crate::printable;
+use crate::store::StoreError;
+use crate::store::service::State;
 
 /// The shared parts of a server. Cheap to clone.
 #[derive(Clone)]
@@ -20,14 +24,26 @@ struct Inner {
     home: Home,
     database: Database,
     limits: Limits,
+    events: Events,
+    worker: Worker,
+    runner: Option<Arc<dyn Runner>>,
     started: SystemTime,
 }
 
 impl AppState {
-    pub(super) fn open(config: Config, home: Home) -> Result<Self, ServeError> {
+    pub(super) fn open(config: Config, home: Home, runner: Option<Arc<dyn Runner>>) -> Result<Self, ServeError> {
         let database = Database::open(home.database())?;
         let limits = Limits::new(&config.server.limits);
-        Ok(Self(Arc::new(Inner { config, home, database, limits, started: SystemTime::now() })))
+        Ok(Self(Arc::new(Inner {
+            config,
+            home,
+            database,
+            limits,
+            events: Events::default(),
+            worker: Worker::default(),
+            runner,
+            started: SystemTime::now(),
+        })))
     }
 
     /// The settings.
@@ -48,6 +64,30 @@ impl AppState {
     /// The limits of requests.
     pub(super) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The events for those who watch.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The worker of this process.
+    pub fn worker(&self) -> &Worker {
+        &self.0.worker
+    }
+
+    /// The code that runs experiments; none: this process runs none.
+    pub fn runner(&self) -> Option<&Arc<dyn Runner>> {
+        self.0.runner.as_ref()
+    }
+
+    /// Moves an experiment to another state, as the server's own doing, and tells those who watch. Blocks.
+    pub fn turn(&self, name: &str, from: &[State], to: State, trouble: Option<&str>) -> Result<bool, StoreError> {
+        let turned = self.database().now(|store| store.turn(name, from, to, trouble, None))?;
+        if turned {
+            self.events().publish(name, "state", &serde_json::json!({ "state": to.as_str(), "trouble": trouble }));
+        }
+        Ok(turned)
     }
 
     /// When the server started.

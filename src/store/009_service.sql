@@ -25,13 +25,23 @@ CREATE TABLE submissions (
     experiment INTEGER PRIMARY KEY REFERENCES experiments (id) ON DELETE CASCADE,
     form       TEXT NOT NULL, -- toml or json
     text       TEXT NOT NULL,
-    overrides  TEXT NOT NULL, -- JSON: pairs of a setting and its value, as flags of `maar run` give them
     fresh      INTEGER NOT NULL DEFAULT 0, -- whether the next run forgets earlier results
     key        TEXT,          -- its Idempotency-Key
     digest     TEXT NOT NULL, -- SHA-256 of the request
     owner      TEXT NOT NULL,
     UNIQUE (owner, key)
 ) STRICT;
+
+-- The verdict on each crate so far, so that lists and counts needn't judge all results again.
+CREATE TABLE verdicts (
+    experiment INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
+    crate      TEXT NOT NULL, -- `NAME@VERSION`, or `NAME` where there is no version
+    verdict    TEXT NOT NULL,
+    reason     TEXT,
+    PRIMARY KEY (experiment, crate)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX verdicts_by_kind ON verdicts (experiment, verdict, crate);
 
 -- A unit of distributed work: one crate. Whether it is leased is known to the engine, not here.
 CREATE TABLE jobs (
