@@ -42,7 +42,7 @@ pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
 #[cfg(feature = "server")]
 pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
-pub use service::{Needs, Service};
+pub use service::{Needs, Service, priority, weight, words};
 pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
