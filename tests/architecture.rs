@@ -77,7 +77,26 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "trace",
         ],
     ),
-    ("serve", &["home", "nearest", "printable", "stop", "store"]),
+    (
+        "serve",
+        &[
+            "compare",
+            "experiment",
+            "home",
+            "host",
+            "nearest",
+            "ops",
+            "outcome",
+            "plan",
+            "printable",
+            "progress",
+            "registry",
+            "report",
+            "stop",
+            "store",
+            "toolchain",
+        ],
+    ),
 ];
 
 #[test]
