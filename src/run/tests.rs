@@ -67,7 +67,7 @@ async fn ran(play: &Play, crates: usize, reports: async_channel::Sender<Sent>) -
 }
 
 fn of_crate(sent: &[Sent], wanted: usize) -> Vec<&Sent> {
-    sent.iter().filter(|Sent::Result(of, ..)| Sent::End(of, _) | *of == wanted).collect()
+    sent.iter().filter(|(Sent::Result(of, ..) | Sent::End(of, _))| *of == wanted).collect()
 }
 
 #[tokio::test]
@@ -131,5 +131,5 @@ async fn a_crate_without_remaining_steps_is_passed_over() {
     let intake = Leases { tasks, left: Arc::new(AtomicUsize::new(1)) };
     let (removal, _removers) = removal::start(1);
     let jobs = Jobs { intake: &intake, bench, removal };
-    assert!(crate::pipeline::Source::next(&jobs).await.is_none());
+    assert!(pipeline::Source::next(&jobs).await.is_none());
 }
