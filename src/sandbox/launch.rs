@@ -18,6 +18,7 @@ use super::disk::Allowance;
 use super::doubt::{Doubt, Signs};
 use super::held_memory::MemoryWatch;
 use super::held_processes::{ProcessWatch, ROOM};
+use super::held_replies::RepliesWatch;
 use super::helper::protocol::{self, ARGV0, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::host_memory::HostKills;
 use super::outlet;
@@ -145,6 +146,7 @@ impl Launcher {
         let memory = memory.map(|helper| MemoryWatch { helper, limit: limits.memory });
         let measured = helper.filter(|_| measures_processes);
         let measured = measured.map(|helper| ProcessWatch { helper, limit: processes });
+        let replies = has_own_user.then(|| RepliesWatch { who: who.clone(), limit: limits.memory });
         let mut disk = Allowance::new(&writes_to, who, limits.disk);
         let cpu = CpuMeter::new(&group, helper);
         let host = HostKills::begin(counts_memory);
@@ -158,6 +160,7 @@ impl Launcher {
             live,
             disk: &mut disk,
             memory,
+            replies,
             processes: measured,
             limits,
             stop,

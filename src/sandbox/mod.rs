@@ -16,6 +16,7 @@ pub mod fake;
 mod files;
 mod held_memory;
 mod held_processes;
+mod held_replies;
 mod helper;
 mod host_memory;
 mod id_map;

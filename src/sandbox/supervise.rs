@@ -14,6 +14,7 @@ use super::disk::Allowance;
 use super::error::Remains;
 use super::held_memory::MemoryWatch;
 use super::held_processes::ProcessWatch;
+use super::held_replies::RepliesWatch;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::live::{Copying, Live};
 use super::process_tree;
@@ -54,6 +55,8 @@ pub(super) struct Watched<'a> {
     pub(super) disk: &'a mut Allowance,
     /// Its memory allowance, where no controller counts memory.
     pub(super) memory: Option<MemoryWatch>,
+    /// Its allowance of messages in netlink sockets, where it has a network namespace of its own.
+    pub(super) replies: Option<RepliesWatch>,
     /// How many processes it may have, where that is measured.
     pub(super) processes: Option<ProcessWatch>,
     pub(super) limits: &'a Limits,
@@ -107,6 +110,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         live,
         disk,
         memory,
+        replies,
         processes,
         limits,
         stop,
@@ -136,7 +140,12 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             None => std::future::pending().await,
         }
     });
-
+    let mut replies_exceeded = std::pin::pin!(async {
+        match replies {
+            Some(replies) => replies.exceeded().await,
+            None => std::future::pending().await,
+        }
+    });
     let mut processes_exceeded = std::pin::pin!(async {
         match processes {
             Some(processes) => processes.exceeded().await,
@@ -154,6 +163,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             () = &mut timeout => Event::TimedOut,
             () = &mut disk_exceeded => Event::OverDisk,
             () = &mut memory_exceeded => Event::OverMemory,
+            () = &mut replies_exceeded => Event::OverMemory,
             () = &mut processes_exceeded => Event::OverProcesses,
             did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
             read = pty.read(&mut buffer), if is_open => Event::Printed(read),

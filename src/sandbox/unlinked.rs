@@ -20,7 +20,8 @@ pub(super) enum Processes {
 }
 
 impl Processes {
-    fn numbers(&self) -> Vec<u32> {
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> Vec<u32> {
         match self {
             Self::Listed(list) => {
                 let text = fs::read_to_string(list).unwrap_or_default();
