@@ -20,6 +20,7 @@ use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, Step};
 use crate::printable::one_line;
 use crate::registry::{self, Access, Gate, Registry, Upstream};
+use crate::report::terminal;
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
 use crate::store::Store;
@@ -228,15 +229,15 @@ impl Visit<'_> {
     }
 }
 
-/// Prints an op's output and its outcome.
+/// Prints an op's output, as `maar logs` does, and its outcome.
 fn print(done: &Done, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    out.write_all(&done.output.head)?;
+    terminal::write(&done.output.head, out)?;
     if done.output.dropped > 0 {
         writeln!(out, "\n== {} bytes were not kept", done.output.dropped)?;
     }
-    out.write_all(&done.output.tail)?;
+    terminal::write(&done.output.tail, out)?;
     let Some(outcome) = &done.outcome else { return Ok(Exit::Stopped) };
-    let reason = outcome.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = outcome.reason().map(|reason| format!(": {}", one_line(&reason))).unwrap_or_default();
     writeln!(out, "== {}{reason}", outcome.kind())?;
     Ok(match outcome.kind() {
         OutcomeKind::Passed | OutcomeKind::Skipped => Exit::Fine,

@@ -126,6 +126,21 @@ fn a_shell_is_in_the_cell_of_the_op_that_failed_behind_the_users_own_ops() {
 }
 
 #[test]
+fn a_repeated_op_sends_no_commands_to_the_terminal() {
+    let krate = Fixture::new("titled", "1.0.0").lib("#[test] fn t() { panic!(\"\\u{1b}]0;owned\\u{7}seen\") }");
+    let world = World::new([krate]);
+    world.write("maar.toml", "name = \"fixtures\"\ncrates = [\"titled\"]\n");
+    world.run(&[]);
+    let again = world.maar(&["shell", "fixtures", "titled", "--run", "test"]);
+    assert!(
+        again.stdout.contains("seen") && again.stdout.ends_with("== failed: tests failed: t\n"),
+        "{}",
+        again.stdout
+    );
+    assert!(!again.stdout.contains("owned"), "{:?}", again.stdout);
+}
+
+#[test]
 fn an_op_that_failed_is_repeated_where_it_failed_behind_the_users_own_ops() {
     if !two_toolchains() {
         return;
