@@ -204,7 +204,7 @@ impl Launcher {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(slave))
             .stderr(outlet.map_or_else(Stdio::null, Stdio::from))
-            // Ctrl-C at the terminal is for maar alone, which tells its helpers.
+            // Ctrl-C at the terminal reaches maar alone, which stops its helpers.
             .process_group(0);
         let child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
         Ok((ours, child))
@@ -222,7 +222,8 @@ pub(super) struct Counts {
     pub(super) ooms: u64,
     /// Whether it ever had as much memory as it may.
     pub(super) reached: bool,
-    /// How many processes of the whole host were killed for lack of memory meanwhile, where nobody counts its own.
+    /// The number of processes on the whole host that were killed for lack of memory in that time, where no controller
+    /// counts the command's own.
     pub(super) ooms_of_host: u64,
     /// How many processes or threads it was refused.
     pub(super) refused: u64,

@@ -43,7 +43,7 @@ pub(super) struct Watched<'a> {
     pub(super) pty: Pty,
     /// The socket to the helper: closing it has everything killed.
     pub(super) control: UnixStream,
-    /// The helper, where it is a child of ours.
+    /// The helper, where it is maar's child.
     pub(super) child: Option<Child>,
     pub(super) cpu: CpuMeter<'a>,
     /// The group to kill where the command is to die.
@@ -55,7 +55,7 @@ pub(super) struct Watched<'a> {
     pub(super) disk: &'a mut Allowance,
     /// Its memory allowance, where no controller counts memory.
     pub(super) memory: Option<MemoryWatch>,
-    /// Its allowance of messages in netlink sockets, where it has a network namespace of its own.
+    /// Its allowance of messages in netlink sockets, where it has its own network namespace.
     pub(super) replies: Option<RepliesWatch>,
     /// How many processes it may have, where that is measured.
     pub(super) processes: Option<ProcessWatch>,
@@ -223,7 +223,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         let _ = child.wait().await;
     }
     let wall = started.elapsed();
-    // Whoever wrote is dead, so that what is left is little and soon read.
+    // All writers are dead, so the rest is short and soon read.
     while let Read::Bytes(count) = pty.read_now(&mut buffer) {
         capture.push(&buffer[..count]);
         copying.push(&buffer[..count]);
@@ -235,7 +235,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     Ok(Observed { report, killed_for, output: capture.finish(), wall })
 }
 
-/// Waits for the user's next key, without end if there is no user.
+/// Waits for the user's next key, without end if no user is there.
 async fn used(console: Option<&mut Console>, keys: &mut [u8]) -> Did {
     match console {
         Some(console) => console.next(keys).await,
@@ -274,7 +274,7 @@ impl Activity {
         Self { printed: None, last: now, looked: now, cpu: Duration::ZERO }
     }
 
-    /// Takes note of what was done since the last look.
+    /// Records the activity since the last look.
     fn is_idle(&mut self, now: Instant, cpu: Duration, timeout: Duration) -> bool {
         // The time of dead processes may be missing from a sample: less than before is not idle.
         let used = cpu.abs_diff(self.cpu);
@@ -292,7 +292,7 @@ impl Activity {
 mod tests {
     use super::*;
 
-    /// Looks once a second at what was printed and how many milliseconds of CPU were used; idle after three seconds.
+    /// Looks once a second at output and milliseconds of CPU time; idle after three seconds.
     fn check(looks: &[(bool, u64)], idle_at: Option<usize>) {
         let mut now = Instant::now();
         let mut activity = Activity::new(now);

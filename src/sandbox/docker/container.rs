@@ -199,7 +199,7 @@ impl Container {
         drop(steward);
         let removed = WaitContainerOptionsBuilder::new().condition("removed").build();
         let mut gone = pin!(shared.daemon.client.wait_container(&id, Some(removed)));
-        // Its exit code, an answer that there is no such container, and a broken connection end the wait alike.
+        // Its exit code, the answer that the container doesn't exist, and a broken connection end the wait alike.
         if tokio::time::timeout(REMOVAL, gone.next()).await.is_err() {
             shared.daemon.remove(&id).await?;
         }
