@@ -1,6 +1,6 @@
 //! `maar shell`: the cell that an op had, once more, for its user: same sources, lockfile, limits and environment.
 //!
-//! Nothing is kept: the crate is prepared in a folder of its own, and no result is touched.
+//! Nothing is kept: the crate is prepared in a separate folder, and no result is touched.
 
 use std::io::Write;
 use std::time::Duration;

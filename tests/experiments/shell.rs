@@ -84,7 +84,7 @@ fn a_shell_is_in_the_cell_that_the_op_had_and_gives_the_terminal_back() {
     assert!(world.job_folders().is_empty());
 }
 
-/// A world where a crate fails on the second toolchain, behind an op of the user's own that changes its sources.
+/// A world where a crate fails on the second toolchain, behind one of the user's ops that changes its sources.
 fn failed() -> World {
     let build = "fn main() { println!(\"cargo::rustc-check-cfg=cfg(nightly)\"); \
          let rustc = std::env::var(\"RUSTC\").unwrap(); \
