@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
@@ -44,15 +44,17 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
+    ("event", &["compare", "ops", "outcome"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
     ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
-    ("progress", &["compare", "ops", "outcome", "pipeline", "printable"]),
+    ("progress", &["compare", "event", "ops", "outcome", "pipeline", "printable"]),
     (
         "run",
         &[
             "cache",
             "compare",
+            "event",
             "experiment",
             "home",
             "host",
@@ -64,7 +66,6 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "pipeline",
             "plan",
             "printable",
-            "progress",
             "registry",
             "sandbox",
             "schedule",
