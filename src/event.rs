@@ -1,4 +1,4 @@
-//! What happens in a run, as one stream of plain data: progress on a terminal and programs elsewhere read the same.
+//! The events of a run, as one stream of plain data: progress on a terminal and programs elsewhere read the same.
 //!
 //! Times of events are the clock's of the machine that runs them. Output and single tests are not in the stream; the
 //! store has them.
@@ -24,7 +24,7 @@ pub struct RunEvent {
     /// The crate as `name@version`, if it is about one.
     #[serde(rename = "crate", skip_serializing_if = "Option::is_none")]
     pub krate: Option<String>,
-    /// What happened.
+    /// Its kind, with the particulars.
     #[serde(flatten)]
     pub kind: EventKind,
 }
@@ -43,12 +43,12 @@ pub struct StepEvent {
     /// The worker's number in the pool, from 0, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<usize>,
-    /// What the op is doing, from moment to moment; of use in this process alone.
+    /// The op's present activity; of use in this process alone.
     #[serde(skip)]
     pub activity: Activity,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum EventKind {

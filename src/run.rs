@@ -1,4 +1,4 @@
-//! The one seam: crates as work of the engine, its results into the store and its events to whoever follows the run.
+//! The one seam: crates as work of the engine, its results into the store and its events to their readers.
 //!
 //! A [`Bench`] is opened once by a process. A [`Session`] prepares one experiment on it, and [`drive`] runs the crates of
 //! an [`Intake`] and leaves their results with a [`Keeper`]. Decides nothing about crates: the plan orders the steps, the

@@ -33,14 +33,14 @@ use crate::store::{AnsweredQuery, ExperimentRecord, RunCost, RunId, Store};
 use crate::toolchain::Toolchain;
 use crate::trace::Trace;
 
-/// What is asked of a session.
+/// The input of a session.
 #[derive(Debug)]
 pub struct Request {
     /// The experiment and its toolchains.
     pub loaded: Loaded,
     /// Where its crates were named.
     pub selected_by: SelectedBy,
-    /// What is taken from earlier runs.
+    /// How much of earlier runs is reused.
     pub reuse: Reuse,
     /// Whether every limit must be enforced.
     pub limits: Enforcement,
@@ -48,7 +48,7 @@ pub struct Request {
     pub dump: Option<PathBuf>,
 }
 
-/// What a run takes from earlier runs of the same experiment.
+/// How much a run reuses of earlier runs of the same experiment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reuse {
     /// Versions, lockfiles and results.
@@ -60,7 +60,7 @@ pub enum Reuse {
     Nothing,
 }
 
-/// What happens on a host that doesn't enforce every limit.
+/// Whether a host that doesn't enforce every limit will do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Enforcement {
     /// The session goes on, with a note.
@@ -173,7 +173,7 @@ impl Session {
         &self.expectations
     }
 
-    /// What the user should know of the host, the file and the selection.
+    /// Notes for the user on the host, the file and the selection.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -231,7 +231,7 @@ impl Begun {
         &self.store
     }
 
-    /// What the user should know of the host, the file and the selection.
+    /// Notes for the user on the host, the file and the selection.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -266,7 +266,7 @@ impl Begun {
         if let Some(note) = upkeep::keep_within_budget(caching, budget, home) {
             events(RunEvent::note(note));
         }
-        // First what could not be kept, which is why the run ended.
+        // A result that could not be kept comes first: it is why the run ended.
         writer.flush().await.map_err(|error| RunError::from(KeepError::new(error)))?;
         let mut ran = ran?;
         let downloaded = ByteSize(tools.registry.downloaded_bytes());

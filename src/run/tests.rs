@@ -14,7 +14,7 @@ use crate::sandbox::fake::exit;
 use crate::stop::{StopLevel, channel};
 use crate::store::Record;
 
-/// The crates that somebody hands over.
+/// Crates from a channel.
 struct Leases {
     tasks: async_channel::Receiver<Task>,
     left: Arc<AtomicUsize>,
@@ -27,7 +27,7 @@ impl Intake for Leases {
     }
 }
 
-/// What somebody is sent: a result of the crate with this number, or the crate's end.
+/// A message of the keeper: a result of the crate with this number, or the crate's end.
 #[derive(Debug, PartialEq)]
 enum Sent {
     Result(usize, String, OutcomeKind),
