@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{closing, components};
+use crate::event::RunEvent;
 use crate::experiment::{Form, Host, Loaded, Sent};
 use crate::home::Home;
-use crate::progress::{Progress, Update};
+use crate::progress::{self, Update};
 use crate::registry::{RegistryError, Watch};
 use crate::run::{self, Bench, Enforcement, Request, Reuse, SelectedBy, Session, SessionError};
 use crate::serve::worker::{Runner, Trouble, Verdict, Watcher};
@@ -86,12 +87,14 @@ impl Runner for InProcess {
             let session = Session::open(&self.bench, request, &quiet, stop).await.map_err(|error| trouble(&error))?;
             let Some(session) = session else { return Ok(()) };
             let begun = session.begin(Stop::never()).map_err(|error| trouble(&error))?;
-            watcher.begin(&begun.ahead());
+            let (crates, left) = (begun.planned().plans().len(), begun.planned().to_run());
+            let pools = begun.shape().pools();
+            watcher.begin(&progress::Plan { pools, crates, already_done: crates - left });
             for note in begun.notes() {
                 watcher.update(&Update::Note(note.clone()));
             }
-            let mut progress = Progress::elsewhere(move |update| watcher.update(&update));
-            let driven = begun.drive(&mut progress, None, (stopper, stop)).await;
+            let mut events = move |event: RunEvent| watcher.update(&event.into());
+            let driven = begun.drive(&mut events, None, (stopper, stop)).await;
             let mut driven = driven.map_err(|error| trouble(&error))?;
             // It notes the cost of the run.
             driven.report().map(drop).map_err(|error| trouble(&error))

@@ -1,6 +1,6 @@
-//! Progress for whoever watches: bars for a terminal, plain lines for a log, JSON lines for a program.
+//! Progress of a run: bars for a terminal, plain lines for a log, JSON lines for a program.
 //!
-//! Shows what it is told. Decides nothing, keeps nothing, and never fails: a reader that went away is no error of the
+//! Shows updates. Decides nothing, keeps nothing, and never fails: a reader that went away is not an error of the
 //! run's.
 
 mod bars;
@@ -17,6 +17,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::{RunReport, Verdict};
+use crate::event::{EventKind, RunEvent, StepEvent};
 use crate::ops::Activity;
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
@@ -61,7 +62,7 @@ pub struct Label {
     pub pool: usize,
     /// The worker's number in the pool, from 0.
     pub worker: usize,
-    /// What it is doing, from moment to moment.
+    /// Its current activity.
     pub activity: Activity,
 }
 
@@ -84,7 +85,7 @@ pub enum Update {
     Finished {
         /// Which.
         label: Label,
-        /// What came of it; none if it was stopped.
+        /// Its outcome; `None` if it was stopped.
         outcome: Option<OutcomeKind>,
         /// The outcome's reason.
         reason: Option<String>,
@@ -113,12 +114,28 @@ pub enum Update {
     Note(String),
 }
 
-/// Passes updates on to the code that shows them.
-struct Elsewhere(Box<dyn FnMut(Update) + Send>);
+impl From<RunEvent> for Update {
+    fn from(event: RunEvent) -> Self {
+        let krate = event.krate.unwrap_or_default();
+        match event.kind {
+            EventKind::Queued(StepEvent { pool, .. }) => Self::Queued { pool },
+            EventKind::Dropped(StepEvent { pool, .. }) => Self::Dropped { pool },
+            EventKind::Started(step) => Self::Started(Label::of(krate, step)),
+            EventKind::Finished { step, outcome, reason, wall } => {
+                Self::Finished { label: Label::of(krate, step), outcome, reason, wall }
+            }
+            EventKind::Verdict { verdict, reason, ran: true } => Self::Verdict { krate, verdict, reason },
+            EventKind::Verdict { verdict, reason, ran: false } => Self::Known { krate, verdict, reason },
+            EventKind::Note { text } => Self::Note(text),
+        }
+    }
+}
 
-impl std::fmt::Debug for Elsewhere {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Elsewhere")
+impl Label {
+    fn of(krate: String, step: StepEvent) -> Self {
+        let StepEvent { op, toolchain, attempt: _, pool, worker, activity } = step;
+        // Steps that run have a worker.
+        Self { krate, op, toolchain, pool, worker: worker.unwrap_or_default(), activity }
     }
 }
 
@@ -131,7 +148,6 @@ enum Shown {
     Bars(bars::Bars),
     Plain(plain::Plain<std::io::Stderr>),
     Json(json::Json<std::io::Stdout>),
-    Elsewhere(Elsewhere),
     Nothing,
 }
 
@@ -149,28 +165,22 @@ impl Progress {
         })
     }
 
-    /// Hands every update to `show`.
-    pub fn elsewhere(show: impl FnMut(Update) + Send + 'static) -> Self {
-        Self(Shown::Elsewhere(Elsewhere(Box::new(show))))
-    }
-
     /// Shows what happened.
     pub fn update(&mut self, update: Update) {
         match &mut self.0 {
             Shown::Bars(bars) => bars.update(update),
             Shown::Plain(plain) => plain.update(update),
             Shown::Json(json) => json.update(update, SystemTime::now()),
-            Shown::Elsewhere(Elsewhere(show)) => show(update),
             Shown::Nothing => {}
         }
     }
 
-    /// Ends: takes the bars off the terminal, or says in JSON that the run is over and what it took, if it came to its end.
-    /// A mere drop does the former only.
+    /// Ends: takes the bars off the terminal, or prints the end of the run and its cost in JSON, if the run reached its
+    /// end. A mere drop does the former only.
     pub fn finish(self, run: Option<&RunReport>) {
         match self.0 {
             Shown::Json(json) => json.finish(run, SystemTime::now()),
-            Shown::Bars(_) | Shown::Plain(_) | Shown::Elsewhere(_) | Shown::Nothing => {}
+            Shown::Bars(_) | Shown::Plain(_) | Shown::Nothing => {}
         }
     }
 }
