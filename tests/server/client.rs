@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -14,6 +14,8 @@ use crate::world::World;
 /// A running server. Dropping it kills it.
 pub(crate) struct Server {
     child: Child,
+    /// Kept, so that the server can go on writing.
+    _stdout: BufReader<ChildStdout>,
     pub(crate) address: String,
     pub(crate) token: String,
 }
@@ -38,12 +40,15 @@ impl Server {
         let mut command = world.command(&["serve", "maar-server.toml", "--listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut first).unwrap();
+        // The line with the token, after which the server answers.
+        stdout.read_line(&mut String::new()).unwrap();
         let address =
             first.trim().rsplit_once("//").expect("the server prints its URL").1.trim_end_matches('/').to_owned();
         let path = world.home().join("token");
         let token = std::fs::read_to_string(path).unwrap().trim().to_owned();
-        Self { child, address, token }
+        Self { child, _stdout: stdout, address, token }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -18,8 +18,7 @@ const SETTINGS: &str = "name = \"fixtures\"\ncrates = [\"good\", \"bad\", \"flop
 const SLOW: &str = "name = \"slow\"\ncrates = [\"slow\"]\ncache = false\nops = [\"prepare\", \"test\"]\n";
 
 fn slow() -> Fixture {
-    Fixture::new("slow", "1.0.0")
-        .lib("#[test] fn t() { println!(\"at work\"); std::thread::sleep(std::time::Duration::from_secs(600)); }")
+    Fixture::new("slow", "1.0.0").lib("#[test] fn t() { std::thread::sleep(std::time::Duration::from_secs(600)); }")
 }
 
 /// A report without times, costs and machines.
@@ -123,12 +122,12 @@ fn an_abort_ends_running_ops_and_a_restart_goes_on() {
     let world = World::new([slow(), Fixture::new("good", "1.0.0")]);
     let server = Server::start(&world);
     server.create(SLOW);
-    server.create("name = \"next\"\ncrates = [\"good\"]\ncache = false\n");
+    server.create("name = \"next\"\ncrates = [\"good\"]\npriority = -1\ncache = false\n");
     let running = |server: &Server| {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
         loop {
             let live = server.get("/api/v1/experiments/slow/crates/slow/live");
-            if live.body.contains("at work") {
+            if live.body.contains("running 1 test") {
                 return live.body;
             }
             assert!(std::time::Instant::now() < deadline, "{live:?}");

@@ -98,7 +98,7 @@ fn table(experiments: &[Experiment]) -> Markup {
             tbody { @for one in experiments { tr {
                 td { a href=(one.url) { (one.name) } }
                 td { (badge(&one.state)) @if let Some(position) = one.position { span.quiet { " no. " (position) } } }
-                td.number { (one.priority) }
+                td.number data-label="priority" { (one.priority) }
                 td { (bar(one)) }
                 td { (counts(one)) }
                 td { (left(one)) }
