@@ -75,7 +75,7 @@ fn answer(catalogue: &Catalogue, text: &str) -> Vec<maar::krate::Selected> {
 
 fn experiment() -> experiment::Experiment {
     let host =
-        Host { cores: 8, folder: Path::new("/"), toolchain: &|_: Option<&ToolchainSpec>| Ok(toolchain("1.95.0")) };
+        Host { cores: 8, folder: Path::new("/"), toolchain: &|_: Option<&ToolchainSpec>, _| Ok(toolchain("1.95.0")) };
     let overrides = Overrides { crates: vec!["all".to_owned()], ..Overrides::default() };
     experiment::load(None, &overrides, &host).unwrap().experiment
 }

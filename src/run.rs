@@ -166,6 +166,13 @@ impl Setup {
         sources.cloned().chain(repetition.iter().cloned()).collect()
     }
 
+    /// The toolchains with patches, each with the key of the lockfile that a `prepare` makes for it.
+    fn patched(&self, prepare: &Fingerprint) -> impl Iterator<Item = (usize, Fingerprint)> {
+        let toolchains = self.tools.toolchains.iter().enumerate();
+        let with_patches = toolchains.filter(|(_, toolchain)| !toolchain.patches.is_empty());
+        with_patches.map(|(place, toolchain)| (place, prepare.of_patched(toolchain)))
+    }
+
     /// The results of earlier runs for a step.
     fn attempts(&self, step: &Step) -> Attempts {
         let only = || self.finished.get(&step.fingerprint);
@@ -322,10 +329,15 @@ impl Sink<'_> {
                 experiment: self.shared.experiment.name.clone(),
                 step: tag.step.clone(),
                 krate: self.shared.plans[tag.krate].krate.id.clone(),
-                toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
+                toolchain: toolchain.map(|toolchain| (toolchain.label().to_owned(), toolchain.identity.clone())),
                 result,
                 output: done.output,
                 lockfile: done.lockfile,
+                patched: self
+                    .shared
+                    .patched(&tag.step.fingerprint)
+                    .filter_map(|(place, step)| Some((step, done.patched.get(&place)?.clone())))
+                    .collect(),
             })
             .await
     }
@@ -351,7 +363,7 @@ impl Sink<'_> {
         Label {
             krate: self.shared.plans[tag.krate].krate.id.to_string(),
             op: tag.step.op.name().to_string(),
-            toolchain: tag.step.toolchain.map(|index| self.shared.tools.toolchains[index].spec.to_string()),
+            toolchain: tag.step.toolchain.map(|index| self.shared.tools.toolchains[index].label().to_owned()),
             pool: pool.0,
             worker,
             activity: tag.activity.clone(),

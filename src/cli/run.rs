@@ -11,13 +11,15 @@ use bytesize::ByteSize;
 
 use super::args::RunOptions;
 use super::exit::{Exit, Misuse};
+use super::install::Installer;
+use super::moved::moved;
 use super::remarks::{SelectedBy, remarks};
 use super::reused::{Reused, reused};
 use super::select::{Chosen, Earlier, LockfileOf};
-use super::{closing, components, dry_run, sandbox, select, separation, signals, stored};
+use super::{closing, components, dry_run, patches, sandbox, select, separation, signals, stored};
 use crate::cache::{self, Collected};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Caching, Experiment, Host, Loaded};
+use crate::experiment::{self, Caching, Experiment, Host, Installing, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::krate::{CrateId, CrateName, Selected};
@@ -31,22 +33,25 @@ use crate::run::{self, Setup};
 use crate::schedule::Expectations;
 use crate::stop::{self, Stop, StopLevel};
 use crate::store::{ExperimentRecord, RunCost, Store};
-use crate::toolchain;
+use crate::toolchain::ToolchainSpec;
 use crate::trace::Trace;
 
 /// Runs an experiment to its end, or as far as it gets.
 pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let folder = std::env::current_dir().context("failed to find the working directory")?;
-    let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
+    let allowed = if options.offline || options.dry_run { Installing::Nothing } else { Installing::WhatIsMissing };
+    let installer = Installer(allowed);
+    let find = |spec: Option<&ToolchainSpec>, installing| installer.find(spec, installing);
+    let host = Host { cores: host::cores(), folder: &folder, toolchain: &find };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
-    components::check(&loaded)?;
+    components::check(&loaded, installer)?;
     separation::seek(&loaded.experiment.sandbox, &loaded.toolchains, &options.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))
 }
 
 async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Loaded { mut experiment, toolchains, notes: of_file } = loaded;
+    let Loaded { mut experiment, mut toolchains, notes: of_file, installing: _ } = loaded;
     let home = Home::open(options.home.folder.clone())?;
     let _lock = home.lock(&experiment.name)?;
     let jobs = home.jobs()?;
@@ -81,11 +86,15 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     let Chosen { crates, queries, lockfiles } = chosen;
     let (selections, crates): (Vec<String>, Vec<Selected>) = crates.into_iter().unzip();
     experiment.apply_patterns(crates.iter().map(|krate| &krate.id.name));
+    patches::look(&registry, &mut toolchains).await?;
     let mut plans = plan::plan(&experiment, &toolchains, crates);
     let finished = if options.fresh { HashMap::new() } else { store.finished(&experiment.name)? };
     plan::adopt(&mut plans, &experiment, &toolchains, &finished);
     let selected_by = if options.crates.is_empty() { SelectedBy::File } else { SelectedBy::Flags };
     notes.extend(remarks(&experiment, &toolchains, &plans, selected_by));
+    if !options.fresh {
+        notes.extend(moved(&store.toolchains(&experiment.name)?, &toolchains));
+    }
     let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
     let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
     if options.dry_run {
@@ -109,6 +118,7 @@ async fn run_loaded(loaded: Loaded, options: &RunOptions, out: &mut dyn Write) -
     bring_lockfiles(&mut store, &experiment.name, &plans, &lockfiles)?;
     let attempts = store.attempts(&experiment.name)?;
 
+    ops::provide::provide(jobs.dir(), &sandbox, &mut toolchains)?;
     let gate = Gate::new(registry.clone(), &experiment.allow_hosts);
     let index = Upstream::configured()?.index;
     let layers = match experiment.cache {

@@ -37,12 +37,8 @@ fn default_experiment() -> Experiment {
 }
 
 fn toolchain(version: &str) -> Toolchain {
-    Toolchain {
-        spec: version.parse().unwrap(),
-        version: Version::parse(version).unwrap(),
-        identity: format!("rustc {version}"),
-        sysroot: PathBuf::from("/toolchains").join(version),
-    }
+    let (spec, sysroot) = (version.parse().unwrap(), PathBuf::from("/toolchains").join(version));
+    Toolchain::new(spec, Version::parse(version).unwrap(), format!("rustc {version}"), sysroot)
 }
 
 fn toolchains() -> Vec<Toolchain> {
@@ -289,7 +285,7 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     let fingerprint = |experiment: &Experiment, krate: &Selected| {
         let toolchain = toolchain("1.0.0");
         let toolchains = &[toolchain];
-        let particulars = Particulars { op: &Op::Build, before: &[], toolchains, toolchain: Some("rustc 1.0.0") };
+        let particulars = Particulars { op: &Op::Build, before: &[], toolchains, toolchain: Some(0) };
         Fingerprint::new(experiment, krate, particulars)
     };
     let with = |change: &dyn Fn(&mut Experiment, &mut Selected)| {

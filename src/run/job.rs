@@ -6,7 +6,7 @@ mod once_more;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +17,7 @@ use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::removal::{Doomed, Removal};
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Activity, Done, Op, Order, Sharing, Tally};
+use crate::ops::{Activity, Done, Environment, Op, Order, Sharing, Tally};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::sandbox::Doubt;
@@ -47,6 +47,8 @@ pub(super) struct Job {
     history: History,
     /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
     lockfile: Result<Option<Vec<u8>>, StoreError>,
+    /// The same for toolchains with patches, by their places.
+    patched: BTreeMap<usize, Vec<u8>>,
     /// How many packages its lockfile has, once there is one.
     packages: Option<u32>,
     left: Left,
@@ -80,7 +82,15 @@ impl Job {
     ) -> Option<Self> {
         let queue = shared.left(krate);
         let first = queue.front()?;
-        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
+        let experiment = &shared.experiment.name;
+        let patched =
+            shared.patched(&first.fingerprint).map(|(place, step)| Ok((place, reader.lockfile(experiment, &step)?)));
+        let patched = patched.collect::<Result<Vec<_>, StoreError>>();
+        let (lockfile, patched) = match (reader.lockfile(experiment, &first.fingerprint), patched) {
+            (Ok(lockfile), Ok(patched)) => (Ok(lockfile), patched),
+            (Err(error), _) | (_, Err(error)) => (Err(error), Vec::new()),
+        };
+        let patched = patched.into_iter().filter_map(|(place, lockfile)| Some((place, lockfile?))).collect();
         let packages = lockfile.as_ref().ok().and_then(|lockfile| lockfile.as_deref()).map(packages);
         Some(Self {
             shared: Arc::clone(shared),
@@ -93,6 +103,7 @@ impl Job {
             repetitions: 0,
             history: History::default(),
             lockfile,
+            patched,
             packages,
             left,
             removal: removal.clone(),
@@ -137,6 +148,7 @@ impl Job {
         let limits = experiment.limits_of(&krate.id.name, &step.op.name());
         let defaults = CrateSettings::default();
         let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&defaults);
+        let environment = Environment::new(&step.op, &tools.toolchains, step.toolchain, &settings.env);
         let order = Order {
             op: &step.op,
             krate,
@@ -144,10 +156,11 @@ impl Job {
             limits: self.left.limits(limits, step.op.stage(), *cores),
             after,
             features: &settings.features,
-            env: &settings.env,
+            environment: &environment,
             sharing: if self.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
             lockfile_mode: experiment.lockfile,
             lockfile,
+            patched: &self.patched,
             stop,
             activity: self.activity.clone(),
         };

@@ -102,7 +102,7 @@ fn a_file_that_was_found_selects_nothing_outside_its_folder() {
     std::fs::write(folder.join("maar.toml"), "crates = [\"path:mine\"]").unwrap();
     assert!(load_in(&folder, &Overrides::default()).is_ok());
     std::fs::write(folder.join("maar.toml"), "crates = [\"path:../other\"]").unwrap();
-    let host = Host { cores: 2, folder: &folder, toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder: &folder, toolchain: &|spec, _| toolchain(spec) };
     assert!(load(Some(Path::new("maar.toml")), &Overrides::default(), &host).is_ok());
 }
 

@@ -148,18 +148,29 @@ fn an_op_list_begins_with_prepare_and_repeats_nothing() {
 }
 
 #[test]
-fn toolchains_are_well_formed_installed_and_different() {
+fn toolchains_are_well_formed_and_installed() {
     check(
         "toolchains = [\"../x\"]",
         "2:15 \"../x\": `../x` is not a toolchain name: only ASCII letters, digits, `.`, `-` and `_` are allowed; \
-         such as `stable`, `nightly-2026-05-15` or `1.95.0`",
+         a folder is written `path:../x` (column 1 of `../x`)",
     );
     check(
         "toolchains = [\"stable\", \"nightyl\"]",
         "2:25 \"nightyl\": toolchain `nightyl` is not installed (did you mean `nightly`?); \
          `rustup toolchain install nightyl` installs it",
     );
-    check("toolchains = [\"stable\", \"stable\"]", "2:25 \"stable\": `stable` is there twice");
+    check(
+        "toolchains = [\"stable+rustflag=x\"]",
+        "2:15 \"stable+rustflag=x\": unknown key `rustflag`; did you mean `rustflags`? (column 8 of `stable+rustflag=x`)",
+    );
+    check(
+        "toolchains = [{ toolchain = \"stable\", rustflag = \"x\" }]",
+        "2:39 rustflag: unknown key `rustflag`; did you mean `rustflags`?",
+    );
+    check(
+        "toolchains = [{ toolchain = \"stable\", env = { PATH = \"/x\" } }]",
+        "2:53 \"/x\": `PATH` is set by maar itself; take it out",
+    );
 }
 
 #[test]
@@ -272,7 +283,7 @@ fn what_is_not_toml_is_refused_in_place() {
 
 /// The whole message for a file of this name.
 fn refused(folder: &Path, file: &str) -> String {
-    let host = Host { cores: 2, folder, toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder, toolchain: &|spec, _| toolchain(spec) };
     load(Some(Path::new(file)), &Overrides::default(), &host).unwrap_err().to_string()
 }
 
