@@ -27,8 +27,8 @@ pub(super) fn check(loaded: &Loaded, installer: Installer) -> anyhow::Result<()>
     let of_crates = experiment.crate_settings.values().chain(patterns).filter_map(|settings| settings.ops.as_deref());
     let ops: Vec<&Op> = of_crates.chain([&*experiment.ops]).flatten().collect();
     for toolchain in toolchains {
-        complete(toolchain, &ops, installer)?;
         check_runner(toolchain, &ops)?;
+        complete(toolchain, &ops, installer)?;
     }
     if let (SandboxKind::None, Some(command)) =
         (&experiment.sandbox, ops.iter().find(|op| matches!(op, Op::Command(_))))

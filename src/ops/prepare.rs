@@ -181,10 +181,9 @@ async fn prepare_patched(
             Resolved::Unpatched(outcome) => return Ok(Err(outcome)),
         };
         let vendor = workspace.vendor();
-        let vendored = clock.within(async { Ok(tools.registry.vendor(&lockfile, &vendor).await?) }).await?;
-        // Those of the shared lockfile have a stand-in already, where the build doesn't need them.
-        let is_new = |folder: &str| !shared.packages.iter().any(|locked| locked.folder().as_deref() == Some(folder));
-        if let Some((_, outcome)) = vendored.unusable.iter().find(|(folder, _)| is_new(folder)) {
+        let vendored = async { Ok(tools.registry.vendor_beside(&lockfile, shared, &vendor).await?) };
+        let vendored = clock.within(vendored).await?;
+        if let Some(outcome) = vendored.unusable.values().next() {
             let why = outcome.reason().unwrap_or_default();
             return Ok(Err(patched::unpatched(format!("the patch needs a package that can't be used: {why}"))));
         }

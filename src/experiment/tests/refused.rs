@@ -148,6 +148,29 @@ fn an_op_list_begins_with_prepare_and_repeats_nothing() {
 }
 
 #[test]
+fn tables_and_texts_say_the_same_of_a_toolchain() {
+    let specs = |toolchain: &str| {
+        let text = format!("crates = [\"itoa\"]\ntoolchains = [{toolchain}, {toolchain}]");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("maar.toml"), text).unwrap();
+        let any = |spec: Option<&ToolchainSpec>, _| {
+            let (spec, version) = (spec.unwrap().clone(), semver::Version::new(1, 95, 0));
+            Ok(Toolchain::new(spec, version, "rustc".to_owned(), "/x".into()))
+        };
+        let host = Host { cores: 2, folder: folder.path(), toolchain: &any };
+        let loaded = load(Some(Path::new("maar.toml")), &Overrides::default(), &host).unwrap();
+        let labels: Vec<String> = loaded.toolchains.iter().map(|toolchain| toolchain.label().to_owned()).collect();
+        (loaded.experiment.toolchains[0].to_string(), labels)
+    };
+    let text = "stable+rustflags=-D warnings+profile=release+env=A=b+env=C=d e+component=clippy+component=rust-src";
+    let expected = (text.to_owned(), vec![format!("{text} (1)"), format!("{text} (2)")]);
+    assert_eq!(specs(&format!("{text:?}")), expected);
+    let tables = "{ toolchain = \"stable\", rustflags = [\"-D\", \"warnings\"], profile = \"release\", \
+                  env = { C = \"d e\", A = \"b\" }, component = [\"rust-src\", \"clippy\"] }";
+    assert_eq!(specs(tables), expected);
+}
+
+#[test]
 fn toolchains_are_well_formed_and_installed() {
     check(
         "toolchains = [\"../x\"]",
