@@ -275,7 +275,11 @@ fn a_lockfile_is_made_anew_for_an_older_toolchain_and_kept_for_a_newer_one() {
 
 /// The fingerprints of `test` with each of these toolchains, which are one compiler; and that of `prepare`.
 fn fingerprints(specs: &[&str]) -> (Vec<Fingerprint>, Fingerprint) {
-    let toolchain = |spec: &&str| Toolchain { spec: spec.parse().unwrap(), ..toolchain("1.95.0") };
+    let toolchain = |spec: &&str| {
+        let mut toolchain = toolchain("1.95.0");
+        toolchain.spec = spec.parse().unwrap();
+        toolchain
+    };
     let toolchains: Vec<Toolchain> = specs.iter().map(toolchain).collect();
     let steps = plan(&default_experiment(), &toolchains, [registry_crate()]).remove(0).steps;
     let tests = steps.iter().filter(|step| step.op == Op::Test).map(|step| step.fingerprint);
@@ -289,9 +293,11 @@ fn settings_of_one_toolchain_keep_the_finished_work_of_another() {
     {
         let (both, shared) = fingerprints(&["stable", &format!("stable+{settings}")]);
         assert_eq!((both[0], shared), (plain[0], prepared), "{settings}");
-        // A name of a program shows in the identity, once it is found.
-        assert!(both[1] != plain[0], "{settings}");
-        assert!(settings.starts_with("cargo=") || both[1] != fingerprints(&["stable", "stable"]).0[1], "{settings}");
+        assert_ne!(both[1], plain[0], "{settings}");
+        // Another cargo shows in the identity, once it is found.
+        if !settings.starts_with("cargo=") {
+            assert_ne!(both[1], fingerprints(&["stable", "stable"]).0[1], "{settings}");
+        }
     }
     // Flags about lints lift the cap on all toolchains.
     assert_ne!(fingerprints(&["stable", "stable+rustflags=-Dwarnings"]).0[0], plain[0]);
@@ -316,8 +322,9 @@ fn patches_make_other_lockfiles_and_other_fingerprints() {
             digest: digest.to_owned(),
             copy: None,
         };
-        let patches = vec![crate::toolchain::Patch { name: "dep".to_owned(), source }];
-        Toolchain { patches, ..toolchain("1.95.0") }
+        let mut toolchain = toolchain("1.95.0");
+        toolchain.patches.push(crate::toolchain::Patch { name: "dep".to_owned(), source });
+        toolchain
     };
     let steps = |toolchains: &[Toolchain]| plan(&default_experiment(), toolchains, [registry_crate()]).remove(0).steps;
     let plain = steps(&[toolchain("1.95.0")]);
