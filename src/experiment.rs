@@ -34,7 +34,7 @@ mod tests;
 
 pub use crater::from_crater;
 pub use limits::{DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, cache_budget, cpus, disk, memory, timeout};
-pub use load::{Host, Installing, Loaded, Overrides, load, own_ops};
+pub use load::{Find, Host, Installing, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};

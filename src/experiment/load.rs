@@ -69,8 +69,11 @@ pub struct Host<'h> {
     /// The working directory, absolute.
     pub folder: &'h Path,
     /// Finds a toolchain; the active one, when none is named.
-    pub toolchain: &'h dyn Fn(Option<&ToolchainSpec>, Installing) -> Result<Toolchain, ToolchainError>,
+    pub toolchain: &'h Find<'h>,
 }
+
+/// Finds the toolchain of a spec, or the active one, and may install it.
+pub type Find<'h> = dyn Fn(Option<&ToolchainSpec>, Installing) -> Result<Toolchain, ToolchainError> + 'h;
 
 /// Whether a toolchain may be installed that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -84,7 +84,7 @@ impl Fingerprint {
         let environment = Environment::new(op, toolchains, toolchain, &settings.env);
         let of_place = |place: usize| Environment::new(op, toolchains, Some(place), &settings.env);
         let patches = |place| of_place(place).of_toolchain().map(|of_toolchain| of_toolchain.patches.clone());
-        let is_for_all = toolchain.is_none().then(|| 0..toolchains.len());
+        let is_for_all = toolchain.is_none().then_some(0..toolchains.len());
         let ingredients = Ingredients {
             name: krate.id.name.as_str(),
             version: krate.id.version.as_ref(),

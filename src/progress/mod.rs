@@ -1,6 +1,6 @@
-//! Progress for whoever watches: bars for a terminal, plain lines for a log, JSON lines for a program.
+//! Progress of a run: bars for a terminal, plain lines for a log, JSON lines for a program.
 //!
-//! Shows what it is told. Decides nothing, keeps nothing, and never fails: a reader that went away is no error of the
+//! Shows updates. Decides nothing, keeps nothing, and never fails: a reader that went away is not an error of the
 //! run's.
 
 mod bars;
@@ -61,7 +61,7 @@ pub struct Label {
     pub pool: usize,
     /// The worker's number in the pool, from 0.
     pub worker: usize,
-    /// What it is doing, from moment to moment.
+    /// Its current activity.
     pub activity: Activity,
 }
 
@@ -84,7 +84,7 @@ pub enum Update {
     Finished {
         /// Which.
         label: Label,
-        /// What came of it; none if it was stopped.
+        /// Its outcome; `None` if it was stopped.
         outcome: Option<OutcomeKind>,
         /// The outcome's reason.
         reason: Option<String>,
@@ -149,8 +149,8 @@ impl Progress {
         }
     }
 
-    /// Ends: takes the bars off the terminal, or says in JSON that the run is over and what it took, if it came to its end.
-    /// A mere drop does the former only.
+    /// Ends: takes the bars off the terminal, or prints the end of the run and its cost in JSON, if the run reached its
+    /// end. A mere drop does the former only.
     pub fn finish(self, run: Option<&RunReport>) {
         match self.0 {
             Shown::Json(json) => json.finish(run, SystemTime::now()),

@@ -154,7 +154,7 @@ fn tables_and_texts_say_the_same_of_a_toolchain() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("maar.toml"), text).unwrap();
         let any = |spec: Option<&ToolchainSpec>, _| {
-            let (spec, version) = (spec.unwrap().clone(), semver::Version::new(1, 95, 0));
+            let (spec, version) = (spec.unwrap().clone(), Version::new(1, 95, 0));
             Ok(Toolchain::new(spec, version, "rustc".to_owned(), "/x".into()))
         };
         let host = Host { cores: 2, folder: folder.path(), toolchain: &any };
