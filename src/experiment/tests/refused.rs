@@ -192,7 +192,7 @@ fn toolchains_are_well_formed_and_installed() {
     );
     check(
         "toolchains = [{ toolchain = \"stable\", env = { PATH = \"/x\" } }]",
-        "2:53 \"/x\": `PATH` is set by maar itself; take it out",
+        "2:54 \"/x\": `PATH` is set by maar itself; take it out",
     );
 }
 
