@@ -105,7 +105,7 @@ impl ToolchainSpec {
         steers.or(has_path.then_some(PATH))
     }
 
-    /// A short form for tables: folders by their last name.
+    /// A short form for tables: folders and URLs by their last name, commits by their first digits.
     pub(super) fn label(&self) -> String {
         let Self { base, mut settings, .. } = self.clone();
         let short = |path: &Path| path.file_name().map_or_else(|| path.to_owned(), PathBuf::from);
@@ -116,8 +116,12 @@ impl ToolchainSpec {
         settings.cargo = settings.cargo.map(shortened);
         settings.rustdoc = settings.rustdoc.map(shortened);
         for source in settings.patches.values_mut() {
-            if let PatchSource::Folder(path) = source {
-                *path = short(path);
+            match source {
+                PatchSource::Folder(path) => *path = short(path),
+                PatchSource::Git { url, rev } => {
+                    *url = url.rsplit('/').next().unwrap_or(url).to_owned();
+                    rev.truncate(7);
+                }
             }
         }
         Self::new(shortened(base), settings).text

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::cases::two_toolchains;
+use crate::git_host::{self, GitHost};
 use crate::layers::{checking, library};
 use crate::support::fixture::Fixture;
 use crate::world::{Ran, World};
@@ -63,6 +65,34 @@ fn a_patch_is_in_the_build_of_its_toolchain_alone_or_its_results_are_inconclusiv
     );
     assert!(!ran.steps().iter().any(|step| step.ends_with("@1.0.0 stable")), "{:?}", ran.steps());
     assert_eq!(world.verdicts("fixtures")[0], "app@1.0.0 pass");
+}
+
+#[test]
+fn a_commit_of_a_git_repository_stands_in_for_a_package() {
+    let in_registry = Fixture::new("x", "1.0.0").lib("pub const ANSWER: u32 = 41;");
+    let app = Fixture::new("app", "1.0.0").dep("x", "1").lib("const _: () = assert!(x::ANSWER == 42);");
+    let world = World::new([in_registry, app]);
+    if !git_host::is_git_here(world.path("")) {
+        return;
+    }
+    let repository = world.path("repository");
+    world.write("repository/Cargo.toml", "[package]\nname = \"x\"\nversion = \"1.0.0\"\nedition = \"2021\"\n");
+    world.write("repository/src/lib.rs", "pub const ANSWER: u32 = 42;\n");
+    git_host::commit(&repository, None);
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&repository).output().unwrap();
+    let commit = String::from_utf8(head.stdout).unwrap();
+    let host = GitHost::start(&repository, &world.path("host.pem"));
+    let config = fs::read_to_string(world.path("cargo/config.toml")).unwrap();
+    world.write("cargo/config.toml", &format!("{config}[http]\ncainfo = \"host.pem\"\n"));
+    let name = host.name();
+    let spec = format!("stable+patch=x=https://{name}/x.git#{}", commit.trim());
+    let args = ["-t", "stable", "-t", &spec, "-c", "app", "--ops", "prepare,build"];
+    run(&world, &args, 5);
+    let found = world.verdicts("fixtures");
+    assert!(found[0].contains(&format!("maar refuses {name}: its port is not that of https")), "{found:?}");
+    run(&world, &[&args[..], &["--allow-host", &name]].concat(), 0);
+    let found = world.verdicts("fixtures");
+    assert!(found[0].starts_with("app@1.0.0 fixed: build@stable: "), "{found:?}\n{}", world.log(&["app"]));
 }
 
 #[test]

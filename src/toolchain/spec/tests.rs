@@ -97,6 +97,8 @@ fn relative_paths_begin_where_they_were_written_and_labels_are_short() {
     let at = base.display();
     assert_eq!(spec.as_str(), format!("path:{at}/build/stage1+patch=a={at}/x/a+cargo=path:{at}/build"));
     assert_eq!(spec.label(), "path:stage1+patch=a=a+cargo=path:build");
+    let git = parse("stable+patch=a=https://host.example/b/a.git#0123456789").unwrap();
+    assert_eq!(git.label(), "stable+patch=a=a.git#0123456");
     assert_eq!(parse("stable").unwrap().rooted(&base).as_str(), "stable");
 }
 
