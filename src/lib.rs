@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod cli;
 pub mod compare;
+pub mod event;
 pub mod experiment;
 pub mod home;
 pub mod host;

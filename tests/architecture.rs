@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
@@ -44,29 +44,34 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
+    ("event", &["compare", "ops", "outcome"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
     ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
-    ("progress", &["compare", "ops", "outcome", "pipeline", "printable"]),
+    ("progress", &["compare", "event", "ops", "outcome", "pipeline", "printable"]),
     (
         "run",
         &[
+            "cache",
             "compare",
+            "event",
             "experiment",
             "home",
             "host",
             "krate",
             "libtest",
+            "nearest",
             "ops",
             "outcome",
             "pipeline",
             "plan",
-            "progress",
+            "printable",
             "registry",
             "sandbox",
             "schedule",
             "stop",
             "store",
+            "toolchain",
             "trace",
         ],
     ),
@@ -195,8 +200,8 @@ const OTHER_DOORS: [(&str, &[&str], &str); 28] = [
         &["fs::metadata", "fs::read_dir", "fs::read_link", "fs::read_to_string"],
         "the kernel's own files, and the state of files that are open",
     ),
-    ("sandbox/live.rs", &["File::options", "fs::remove_file"], "the job's own folder, which no cell sees"),
     ("sandbox/held_replies.rs", &["fs::metadata", "fs::read_to_string"], "the kernel's own files"),
+    ("sandbox/live.rs", &["File::options", "fs::remove_file"], "the job's own folder, which no cell sees"),
     ("sandbox/host_memory.rs", &["fs::read_to_string"], "the kernel's own files"),
     (
         "sandbox/native.rs",

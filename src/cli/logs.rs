@@ -12,12 +12,13 @@ use crate::ops::OpName;
 use crate::plan::Step;
 use crate::printable::one_line;
 use crate::report::terminal;
+use crate::run;
 use crate::toolchain::{self, Toolchain};
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
 pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = run::results(&store, &args.name)?;
     let krate = find(&results, &args.krate)?;
     let wanted = args.toolchain.as_deref().map(|wanted| toolchain(&results, &args.name, wanted)).transpose()?;
     let of_interest = |step: &Step| {

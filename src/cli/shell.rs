@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use super::args::ShellArgs;
 use super::exit::{Exit, Misuse};
-use super::{logs, sandbox, separation, signals, stored};
+use super::{logs, separation, signals, stored};
 use crate::compare::{self, CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
@@ -20,8 +20,9 @@ use crate::ops::{self, Activity, Done, Environment, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, Step};
 use crate::printable::one_line;
-use crate::registry::{self, Access, Gate, Registry, Upstream};
+use crate::registry::Access;
 use crate::report::terminal;
+use crate::run::{self, Bench};
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
 use crate::store::Store;
@@ -32,7 +33,7 @@ const NO_HURRY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Opens a shell, or repeats an op.
 pub(super) fn run(args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = run::results(&store, &args.name)?;
     let krate = logs::find(&results, &args.krate)?;
     let step = choose(&results, krate, args)?;
     let prepare = krate.steps.iter().map(|(step, _)| step).find(|step| step.op == Op::Prepare);
@@ -120,29 +121,18 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     async fn make(&self, args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
-        let jobs = self.home.jobs()?;
         let (stopper, stop) = stop::channel();
         signals::listen(stopper).context("failed to listen for signals")?;
-        let sandbox = sandbox::open(&self.experiment.sandbox, &self.home).await?;
-        let registry = Registry::open(registry::Config {
-            upstream: Upstream::configured()?,
-            cache: self.home.cache(),
-            access: Access::Online,
-        })?;
-        let gate = Gate::new(registry.clone(), &self.experiment.allow_hosts);
+        let bench = Bench::open(self.home.clone(), Access::Online)?;
+        let sandbox = bench.sandbox(&self.experiment.sandbox).await?;
+        let registry = bench.registry(self.experiment.as_of.clone())?;
+        // Units that the cell compiles stay in it.
+        let layers = Vec::new();
         let mut toolchains = self.results.toolchains.clone();
-        ops::provide::provide(jobs.dir(), &sandbox, &mut toolchains)?;
-        let tools = Tools {
-            sandbox,
-            registry,
-            gate,
-            toolchains,
-            // Units that the cell compiles stay in it.
-            layers: Vec::new(),
-            cargo_bin: registry::cargo_bin(),
-        };
+        ops::provide::provide(bench.jobs().dir(), &sandbox, &mut toolchains)?;
+        let tools = bench.tools(&self.experiment, sandbox, registry, toolchains, layers);
         let user = tools.sandbox.user();
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), user, Removal::at_once())?;
+        let workspace = Workspace::new(bench.jobs().dir(), tools.registry.sources_dir(), user, Removal::at_once())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done

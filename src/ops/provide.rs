@@ -48,8 +48,10 @@ pub fn provide(run: &Path, sandbox: &Sandbox, toolchains: &mut [Toolchain]) -> R
     if !toolchains.iter().any(needs) {
         return Ok(());
     }
-    let folder = run.join("toolchains");
-    make(&folder)?;
+    // A process may run several experiments.
+    let made = tempfile::Builder::new().prefix("toolchains-").tempdir_in(run);
+    let folder = made.map_err(|source| ProvideError::Make { path: run.to_owned(), source })?.keep();
+    open_up(&folder)?;
     for (place, toolchain) in toolchains.iter_mut().enumerate() {
         let others = [
             ("cargo", cell::CARGO_TOOLCHAIN, &toolchain.cargo),
@@ -112,6 +114,11 @@ fn copy_of(name: &str, root: &Path, expected: &str, folder: &Path) -> Result<Pat
 }
 
 fn make(folder: &Path) -> Result<(), ProvideError> {
-    let made = fs::create_dir(folder).and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)));
-    made.map_err(|source| ProvideError::Make { path: folder.to_owned(), source })
+    fs::create_dir(folder).map_err(|source| ProvideError::Make { path: folder.to_owned(), source })?;
+    open_up(folder)
+}
+
+fn open_up(folder: &Path) -> Result<(), ProvideError> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+        .map_err(|source| ProvideError::Make { path: folder.to_owned(), source })
 }

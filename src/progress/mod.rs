@@ -17,6 +17,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::{RunReport, Verdict};
+use crate::event::{EventKind, RunEvent, StepEvent};
 use crate::ops::Activity;
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
@@ -111,6 +112,31 @@ pub enum Update {
     },
     /// Something the user should know now.
     Note(String),
+}
+
+impl From<RunEvent> for Update {
+    fn from(event: RunEvent) -> Self {
+        let krate = event.krate.unwrap_or_default();
+        match event.kind {
+            EventKind::Queued(StepEvent { pool, .. }) => Self::Queued { pool },
+            EventKind::Dropped(StepEvent { pool, .. }) => Self::Dropped { pool },
+            EventKind::Started(step) => Self::Started(Label::of(krate, step)),
+            EventKind::Finished { step, outcome, reason, wall } => {
+                Self::Finished { label: Label::of(krate, step), outcome, reason, wall }
+            }
+            EventKind::Verdict { verdict, reason, ran: true } => Self::Verdict { krate, verdict, reason },
+            EventKind::Verdict { verdict, reason, ran: false } => Self::Known { krate, verdict, reason },
+            EventKind::Note { text } => Self::Note(text),
+        }
+    }
+}
+
+impl Label {
+    fn of(krate: String, step: StepEvent) -> Self {
+        let StepEvent { op, toolchain, attempt: _, pool, worker, activity } = step;
+        // Steps that run have a worker.
+        Self { krate, op, toolchain, pool, worker: worker.unwrap_or_default(), activity }
+    }
 }
 
 /// Shows progress.

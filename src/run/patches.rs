@@ -2,7 +2,7 @@
 
 use semver::Version;
 
-use super::exit::Misuse;
+use super::error::SessionError;
 use crate::krate::Origin;
 use crate::ops::TAKES_CONFIG;
 use crate::registry::Registry;
@@ -10,16 +10,15 @@ use crate::registry::select::Selection;
 use crate::toolchain::{Patch, PatchSource, Patched, Toolchain};
 
 /// Fills in what is known of the patches of all toolchains.
-pub(super) async fn look(registry: &Registry, toolchains: &mut [Toolchain]) -> anyhow::Result<()> {
+pub(super) async fn look(registry: &Registry, toolchains: &mut [Toolchain]) -> Result<(), SessionError> {
     for toolchain in toolchains {
         let patches = toolchain.settings().patches.clone();
         if !patches.is_empty() && *toolchain.cargo_version() < TAKES_CONFIG {
             let (label, version) = (toolchain.label(), toolchain.cargo_version());
-            return Err(Misuse(format!(
+            return Err(SessionError::Misuse(format!(
                 "`{label}` has a patch, and its cargo {version} takes none on its command line: {TAKES_CONFIG} and later \
                  do; `+cargo=stable` uses a newer one"
-            ))
-            .into());
+            )));
         }
         for (name, source) in patches {
             let source = match source {
@@ -27,23 +26,22 @@ pub(super) async fn look(registry: &Registry, toolchains: &mut [Toolchain]) -> a
                 PatchSource::Folder(dir) => {
                     let folder = dir.display().to_string();
                     if !dir.is_dir() {
-                        return Err(Misuse(format!("patch `{name}`: {folder} is not a folder")).into());
+                        return Err(SessionError::Misuse(format!("patch `{name}`: {folder} is not a folder")));
                     }
                     let selected = registry.select(&Selection::Path { dir, top: None }).await?;
                     let version = selected.id.version.unwrap_or(Version::new(0, 0, 0));
                     match selected.origin {
                         Origin::Path { .. } if selected.id.name.as_str() != name => {
-                            return Err(Misuse(format!(
+                            return Err(SessionError::Misuse(format!(
                                 "patch `{name}`: the package in {folder} is `{}`",
                                 selected.id.name
-                            ))
-                            .into());
+                            )));
                         }
                         Origin::Path { dir: root, digest, member } => {
                             Patched::Folder { root, member, version, digest, copy: None }
                         }
                         Origin::Unusable(why) => {
-                            return Err(Misuse(format!("patch `{name}`: {folder} can't be used: {why}")).into());
+                            return Err(SessionError::Misuse(format!("patch `{name}`: {folder} can't be used: {why}")));
                         }
                         Origin::Registry { .. }
                         | Origin::Missing(_)
