@@ -27,6 +27,7 @@ mod read;
 mod sent;
 mod service;
 mod settings;
+mod toolchains;
 mod trust;
 mod vocabulary;
 mod workers;
@@ -36,14 +37,13 @@ mod tests;
 
 pub use crater::from_crater;
 pub use limits::{DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, cache_budget, cpus, disk, memory, timeout};
-pub use load::{Host, Loaded, Overrides, load, own_ops};
+pub use load::{Find, Host, Installing, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
 #[cfg(feature = "server")]
 pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
 pub use service::{Needs, Service, priority, weight, words};
-pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
 /// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.

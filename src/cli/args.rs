@@ -40,7 +40,6 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the process")]
 pub enum Command {
     /// Run an experiment, or continue it
     #[command(after_help = exit::HELP)]
@@ -239,7 +238,7 @@ pub struct LogsArgs {
     pub krate: CrateId,
     /// Print this toolchain's only
     #[arg(short, long, value_name = "SPEC")]
-    pub toolchain: Option<ToolchainSpec>,
+    pub toolchain: Option<String>,
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
@@ -291,7 +290,7 @@ pub struct ShellArgs {
     pub krate: CrateId,
     /// Use this toolchain [default: that of the op that failed, else the baseline]
     #[arg(short, long, value_name = "SPEC")]
-    pub toolchain: Option<ToolchainSpec>,
+    pub toolchain: Option<String>,
     /// Repeat this op instead of opening a shell
     #[arg(long, value_name = "OP")]
     pub run: Option<OpName>,

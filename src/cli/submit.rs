@@ -16,7 +16,7 @@ use toml::{Table, Value as Setting};
 
 use super::args::{RunOptions, SubmitArgs};
 use super::exit::{Exit, Misuse};
-use crate::experiment::{self, Host};
+use crate::experiment::{self, Host, Installing};
 use crate::host;
 use crate::pipeline::Pool;
 use crate::printable;
@@ -57,10 +57,10 @@ fn settings(file: Option<&Path>, options: &RunOptions) -> anyhow::Result<String>
     check_flags(options)?;
     let folder = std::env::current_dir().context("failed to find the working directory")?;
     // Toolchains are the server's to find.
-    let any = |spec: Option<&ToolchainSpec>| -> Result<Toolchain, ToolchainError> {
+    let any = |spec: Option<&ToolchainSpec>, _: Installing| -> Result<Toolchain, ToolchainError> {
         let spec = spec.cloned().map_or_else(|| "stable".parse(), Ok).map_err(|_| ToolchainError::NoRustc)?;
         let version = semver::Version::new(0, 0, 0);
-        Ok(Toolchain { spec, version, identity: String::new(), sysroot: "/".into() })
+        Ok(Toolchain::new(spec, version, String::new(), "/".into()))
     };
     let host = Host { cores: host::cores(), folder: &folder, toolchain: &any };
     let loaded = experiment::load(file, &options.overrides(), &host)?;

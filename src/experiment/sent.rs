@@ -306,12 +306,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::experiment::Installing;
     use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
     fn load(form: Form, text: &str) -> Result<(Loaded, Service), Vec<SentFault>> {
-        let toolchain = |spec: Option<&ToolchainSpec>| -> Result<Toolchain, ToolchainError> {
+        let toolchain = |spec: Option<&ToolchainSpec>, _: Installing| -> Result<Toolchain, ToolchainError> {
             let spec: ToolchainSpec = spec.cloned().unwrap_or_else(|| "stable".parse().unwrap());
-            Ok(Toolchain { spec, version: "1.95.0".parse().unwrap(), identity: "x".into(), sysroot: "/".into() })
+            Ok(Toolchain::new(spec, "1.95.0".parse().unwrap(), "x".into(), "/".into()))
         };
         let host = Host { cores: 4, folder: Path::new("/"), toolchain: &toolchain };
         Sent { form, text }.load(&host).map_err(|error| error.0)
@@ -381,6 +382,7 @@ mod tests {
             ("crates = [\"itoa\"]\nallow-hosts = [\"localhost\"]", "weakens the sandbox"),
             ("crates = [\"itoa\"]\n[limits]\nmemory = \"100GiB\"", "weakens the sandbox"),
             ("crates = [\"itoa\"]\novercommit = 8", "weakens the sandbox"),
+            ("crates = [\"itoa\"]\ntoolchains = [\"path:/opt/x\"]", "takes that from nobody"),
             ("name = \"x\"", "no crate is selected"),
             ("crates = [\"itoa\"]\npriority = 9999999", "out of range"),
             ("crates = [\"itoa\"]\nweight = 0", "out of range"),

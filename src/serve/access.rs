@@ -51,7 +51,7 @@ pub(in crate::serve) struct Run;
 pub(in crate::serve) struct Admin;
 /// Takes jobs and reports results.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the routes of agents demand it"))]
+#[expect(dead_code, reason = "the routes of agents demand it")]
 pub(in crate::serve) struct Agent;
 /// Reads the metrics.
 #[derive(Debug)]
