@@ -23,7 +23,6 @@ mod pattern;
 mod problem;
 mod raw;
 mod read;
-#[cfg(feature = "server")]
 mod sent;
 mod service;
 mod settings;
@@ -41,7 +40,6 @@ pub use load::{Find, Host, Installing, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
-#[cfg(feature = "server")]
 pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
 pub use service::{Needs, Service, priority, weight, words};
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
