@@ -5,10 +5,15 @@
 pub mod cache;
 pub mod cli;
 pub mod compare;
+#[cfg(feature = "server")]
+pub mod dispatch;
+pub mod exact;
 pub mod experiment;
 pub mod home;
 pub mod host;
 pub mod krate;
+#[cfg(feature = "server")]
+pub mod lease;
 pub mod libtest;
 pub mod nearest;
 pub mod ops;
@@ -29,3 +34,5 @@ pub mod stop;
 pub mod store;
 pub mod toolchain;
 pub mod trace;
+#[cfg(feature = "server")]
+pub mod wire;

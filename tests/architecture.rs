@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 30] = [
+    ("exact", &[]),
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
@@ -48,6 +49,10 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "ops", "outcome", "pipeline", "printable"]),
+    // Of job numbers only.
+    ("lease", &[]),
+    ("wire", &["exact", "experiment", "krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
+    ("dispatch", &["exact", "lease", "wire"]),
     (
         "run",
         &[
