@@ -11,7 +11,7 @@ use maar::experiment::{Caching, DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, Experiment
 use maar::krate::{CrateId, Origin, Selected};
 use maar::ops::{LockfileMode, Op};
 use maar::pipeline::sim::{Random, SimJob, SimStep, heavy_tailed, lower_bound};
-use maar::pipeline::{Config, Pool, Summary, run};
+use maar::pipeline::{Config, Pool, Summary, each, run};
 use maar::plan::{self, CratePlan};
 use maar::stop::Stop;
 use maar::toolchain::Toolchain;
@@ -173,7 +173,7 @@ fn drive(
 ) -> Result<Summary, Box<dyn std::error::Error>> {
     let (sender, mut receiver) = mpsc::channel(1024);
     let reader = runtime.spawn(async move { while receiver.recv().await.is_some() {} });
-    let summary = runtime.block_on(run(config, jobs, Stop::never(), sender))?;
+    let summary = runtime.block_on(run(config, &each(jobs), Stop::never(), sender))?;
     runtime.block_on(reader)?;
     Ok(summary)
 }

@@ -1,5 +1,8 @@
 //! How work ends early: `Run < Drain < Kill`, over a watch channel that never blocks.
 
+use std::sync::Arc;
+
+use futures_util::future::select_all;
 use tokio::sync::watch;
 
 /// How urgently everything should end.
@@ -19,12 +22,12 @@ pub struct Stopper(watch::Sender<StopLevel>);
 
 /// The receiving side. Clones see the same level.
 #[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<StopLevel>);
+pub struct Stop(Arc<[watch::Receiver<StopLevel>]>);
 
 /// Makes a connected pair at [`StopLevel::Run`].
 pub fn channel() -> (Stopper, Stop) {
     let (sender, receiver) = watch::channel(StopLevel::Run);
-    (Stopper(sender), Stop(receiver))
+    (Stopper(sender), Stop([receiver].into()))
 }
 
 impl Stopper {
@@ -47,9 +50,15 @@ impl Stop {
         stop
     }
 
+    /// A stop that comes as soon as one of the two does, such as that of the whole run and that of one experiment.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self(self.0.iter().chain(&*other.0).cloned().collect())
+    }
+
     /// The level now.
     pub fn level(&self) -> StopLevel {
-        *self.0.borrow()
+        self.0.iter().map(|receiver| *receiver.borrow()).max().unwrap_or(StopLevel::Run)
     }
 
     /// Waits until the level is at least `level`; forever if it never is.
@@ -63,12 +72,18 @@ impl Stop {
     }
 
     async fn wait_for(&self, enough: impl Fn(StopLevel) -> bool) -> StopLevel {
-        let mut receiver = self.0.clone();
-        match receiver.wait_for(|current| enough(*current)).await.map(|level| *level) {
-            Ok(level) => level,
-            // The stopper is gone, so no stop can arrive any more.
-            Err(_) => std::future::pending().await,
+        match &*self.0 {
+            [one] => wait_for(one.clone(), &enough).await,
+            several => select_all(several.iter().map(|one| Box::pin(wait_for(one.clone(), &enough)))).await.0,
         }
+    }
+}
+
+async fn wait_for(mut receiver: watch::Receiver<StopLevel>, enough: &impl Fn(StopLevel) -> bool) -> StopLevel {
+    match receiver.wait_for(|current| enough(*current)).await.map(|level| *level) {
+        Ok(level) => level,
+        // The stopper is gone, so no stop can arrive any more.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -83,6 +98,27 @@ mod tests {
         stopper.raise(StopLevel::Drain);
         assert_eq!(stop.level(), StopLevel::Kill);
         stop.reached(StopLevel::Drain).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn either_of_two_stops_is_enough() {
+        let second = std::time::Duration::from_secs(1);
+        let ((one, first), (other, last)) = (channel(), channel());
+        let (both, three) = (first.or(&last), first.or(&last).or(&Stop::never()));
+        let raise = async {
+            tokio::time::sleep(second).await;
+            other.raise(StopLevel::Drain);
+            tokio::time::sleep(second).await;
+            one.raise(StopLevel::Kill);
+        };
+        let wait = async {
+            let begun = tokio::time::Instant::now();
+            assert_eq!(both.risen_above(StopLevel::Run).await, StopLevel::Drain);
+            assert_eq!((begun.elapsed(), both.level(), first.level()), (second, StopLevel::Drain, StopLevel::Run));
+            assert_eq!(three.risen_above(StopLevel::Drain).await, StopLevel::Kill);
+            assert_eq!(begun.elapsed(), 2 * second);
+        };
+        tokio::join!(raise, wait);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use crate::home::Home;
 use crate::ops::UNSHARED;
 use crate::printable::one_line;
 use crate::report::figures::percent;
+use crate::run;
 
 /// Runs the subcommand.
 pub(super) fn run(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -53,7 +54,7 @@ fn show(home: &Home, out: &mut dyn Write) -> anyhow::Result<Exit> {
 fn why(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Some([name, krate]) = args.why.as_deref() else { return Ok(Exit::Fine) };
     let (_, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, name)?;
+    let results = run::results(&store, name)?;
     let krate = logs::find(&results, &crate_id(krate).map_err(Misuse)?)?;
     let mut printed = false;
     for (step, result) in &krate.steps {

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::args::CleanArgs;
 use super::exit::Exit;
 use super::stored;
+use crate::run;
 use crate::sandbox::subordinate;
 
 /// Without names, empties the caches and sweeps what dead runs left; results stay. With names, removes those
@@ -25,7 +26,7 @@ pub(super) fn run(args: &CleanArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
     // All or none: a typo in the second name should not cost the first its results.
     for name in &args.names {
         if !store.experiments()?.iter().any(|experiment| experiment.name == *name) {
-            return Err(stored::unknown(&store, name)?.into());
+            return Err(run::unknown(&store, name)?.into());
         }
     }
     for name in &args.names {

@@ -48,18 +48,6 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     Ok(if failed { Exit::Host } else { Exit::Fine })
 }
 
-/// Why the native sandbox can't be used here, as `maar doctor` would say it; none if it can.
-pub(super) async fn why_no_sandbox(home: &Home) -> Option<String> {
-    let mut failed = sandbox(home.dir(), home).await;
-    failed.retain(|check| check.status == Status::Fail);
-    if failed.is_empty() {
-        return None;
-    }
-    let mut text = Vec::new();
-    write(&failed, &mut text).expect("memory can be written to");
-    Some(anstream::adapter::strip_str(&String::from_utf8_lossy(&text)).to_string())
-}
-
 async fn sandbox(dir: &Path, home: &Home) -> Vec<Check> {
     let native = Native::new(native::Config { locks: Some(home.users()), ..native::Config::default() });
     probe::probe(&native, dir).await

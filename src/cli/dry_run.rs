@@ -4,23 +4,11 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::experiment::Experiment;
 use crate::krate::{Origin, Selected};
 use crate::ops::Stage;
-use crate::outcome::Outcome;
-use crate::plan::{self, CratePlan, Fingerprint};
+use crate::plan;
 use crate::printable::{crates, duration, one_line, thousands};
-use crate::schedule::Expectations;
-
-/// The plan of a run.
-pub(super) struct Ahead<'a> {
-    pub(super) experiment: &'a Experiment,
-    pub(super) plans: &'a [CratePlan],
-    pub(super) finished: &'a HashMap<Fingerprint, Outcome>,
-    pub(super) expectations: &'a Expectations,
-    /// How the selection was made.
-    pub(super) notes: &'a [String],
-}
+use crate::run::Session;
 
 /// The remaining work.
 #[derive(Default)]
@@ -34,20 +22,20 @@ struct Cost {
 }
 
 /// Prints a crate a line, and the rest as comments.
-pub(super) fn write(ahead: &Ahead<'_>, out: &mut dyn Write) -> io::Result<()> {
-    for note in ahead.notes {
+pub(super) fn write(session: &Session, out: &mut dyn Write) -> io::Result<()> {
+    for note in session.notes() {
         writeln!(out, "# {}", one_line(note))?;
     }
-    for plan in ahead.plans {
+    for plan in session.plans() {
         writeln!(out, "{}", line(&plan.krate))?;
     }
-    let Cost { crates: left, ops, known, by_stage } = cost(ahead);
-    let workers = ahead.experiment.workers;
+    let Cost { crates: left, ops, known, by_stage } = cost(session);
+    let workers = session.experiment().workers;
     let of = |stage| by_stage.get(&stage).copied().unwrap_or_default();
     let work: Duration = Stage::ALL.into_iter().map(of).sum();
     let wall =
         Stage::ALL.into_iter().map(|stage| of(stage) / u32::try_from(workers.of(stage)).unwrap_or(u32::MAX)).max();
-    writeln!(out, "# {}, {} with work left: {} ops", crates(ahead.plans.len()), thousands(left), thousands(ops))?;
+    writeln!(out, "# {}, {} with work left: {} ops", crates(session.plans().len()), thousands(left), thousands(ops))?;
     let recorded = match ops - known {
         0 => "all by recorded times".to_owned(),
         rest => format!("{} of {} ops by guess, for want of recorded times", thousands(rest), thousands(ops)),
@@ -73,16 +61,16 @@ fn line(krate: &Selected) -> String {
     }
 }
 
-fn cost(ahead: &Ahead<'_>) -> Cost {
+fn cost(session: &Session) -> Cost {
     let mut cost = Cost::default();
-    for plan in ahead.plans {
-        let left = plan::remaining(ahead.experiment, plan, ahead.finished);
+    for plan in session.plans() {
+        let left = plan::remaining(session.experiment(), plan, session.finished());
         let name = &plan.krate.id.name;
         cost.crates += usize::from(!left.is_empty());
         cost.ops += left.len();
         for step in &left {
-            *cost.by_stage.entry(step.op.stage()).or_default() += ahead.expectations.wall(name, step, None);
-            cost.known += usize::from(ahead.expectations.is_recorded(name, step));
+            *cost.by_stage.entry(step.op.stage()).or_default() += session.expectations().wall(name, step, None);
+            cost.known += usize::from(session.expectations().is_recorded(name, step));
         }
     }
     cost

@@ -12,11 +12,12 @@ use crate::ops::OpName;
 use crate::plan::Step;
 use crate::printable::one_line;
 use crate::report::terminal;
+use crate::run;
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
 pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = run::results(&store, &args.name)?;
     let krate = find(&results, &args.krate)?;
     let of_interest = |step: &Step| {
         let toolchain = step.toolchain.map(|index| &results.toolchains[index].spec);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::experiment::ExperimentError;
 use crate::printable;
 use crate::registry::{RegistryError, UpstreamError};
+use crate::run::SessionError;
 use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
 use exit::{Exit, Misuse};
@@ -25,12 +26,9 @@ mod image;
 mod import;
 mod logs;
 mod ops;
-mod remarks;
 mod report;
 mod reused;
 mod run;
-mod sandbox;
-mod select;
 mod separation;
 mod shell;
 mod signals;
@@ -78,9 +76,18 @@ fn words(error: &anyhow::Error) -> String {
 
 /// Who is to blame for an error: the request or the host.
 fn blame(error: &anyhow::Error) -> Exit {
-    match error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() {
+    let of_session = matches!(error.downcast_ref(), Some(SessionError::Misuse(_) | SessionError::Upstream(_)));
+    match of_session || error.is::<ToolchainError>() || error.is::<Misuse>() || error.is::<UpstreamError>() {
         true => Exit::Usage,
         false => Exit::Host,
+    }
+}
+
+/// The registry's part in an error.
+fn of_registry(error: &anyhow::Error) -> Option<&RegistryError> {
+    match error.downcast_ref() {
+        Some(SessionError::Registry(error)) => Some(error),
+        Some(_) | None => error.downcast_ref(),
     }
 }
 
@@ -97,7 +104,7 @@ fn complain(error: &anyhow::Error) -> Exit {
     let (exit, text) = if let Some(wrong) = error.downcast_ref::<ExperimentError>() {
         (Exit::Usage, wrong.styled())
     } else {
-        let hint = match error.downcast_ref::<RegistryError>() {
+        let hint = match of_registry(error) {
             Some(RegistryError::Network { .. }) => {
                 "\n`maar doctor` checks whether the registry can be reached; `maar run --offline` does without"
             }

@@ -12,15 +12,16 @@ use super::{closing, stored};
 use crate::compare;
 use crate::report::text::{self, Width};
 use crate::report::{json, markdown, retry};
+use crate::run;
 
 /// Writes the report; the folder of an HTML one is printed.
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
     let results = match args.format {
-        Format::Json => stored::results_with_tests(&store, &args.name)?,
-        Format::Html | Format::Markdown | Format::Retry | Format::Text => stored::results(&store, &args.name)?,
+        Format::Json => run::results_with_tests(&store, &args.name)?,
+        Format::Html | Format::Markdown | Format::Retry | Format::Text => run::results(&store, &args.name)?,
     };
-    let report = stored::report(&store, &results)?;
+    let report = run::report(&store, &results)?;
     let log = closing::logs_of(&store, &args.name);
     if args.format == Format::Html {
         let folder = args.output.clone().unwrap_or_else(|| home.reports().join(&args.name));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::plan::{Fingerprint, Step};
 use crate::printable::thousands;
-use crate::run::Setup;
+use crate::run::Planned;
 
 /// The results of a plan that a run doesn't get itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +18,11 @@ pub(super) struct Reused {
 }
 
 /// Sums up the reused results, given the time of each. `None`: nothing is reused.
-pub(super) fn reused(setup: &Setup, started: &HashMap<Fingerprint, SystemTime>) -> Option<Reused> {
+pub(super) fn reused(planned: &Planned, started: &HashMap<Fingerprint, SystemTime>) -> Option<Reused> {
     let mut ages = Vec::new();
     let mut all = 0;
-    for (place, plan) in setup.plans.iter().enumerate() {
-        let left: HashSet<Fingerprint> = setup.left(place).iter().map(|step| step.fingerprint).collect();
+    for (place, plan) in planned.plans().iter().enumerate() {
+        let left: HashSet<Fingerprint> = planned.left(place).iter().map(|step| step.fingerprint).collect();
         let is_reused = |step: &&Step| !left.contains(&step.fingerprint);
         let of_crate = plan.steps.iter().filter(is_reused).filter_map(|step| started.get(&step.fingerprint));
         ages.extend(of_crate.map(|started| started.elapsed().unwrap_or_default()));

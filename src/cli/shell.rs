@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use super::args::ShellArgs;
 use super::exit::{Exit, Misuse};
-use super::{logs, sandbox, separation, signals, stored};
+use super::{logs, separation, signals, stored};
 use crate::compare::{self, CrateResults, Results};
 use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
@@ -19,7 +19,8 @@ use crate::ops::{Activity, Done, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, Step};
 use crate::printable::one_line;
-use crate::registry::{self, Access, Gate, Registry, Upstream};
+use crate::registry::Access;
+use crate::run::{self, Bench};
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
 use crate::store::Store;
@@ -30,7 +31,7 @@ const NO_HURRY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Opens a shell, or repeats an op.
 pub(super) fn run(args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = run::results(&store, &args.name)?;
     let krate = logs::find(&results, &args.krate)?;
     let step = choose(&results, krate, args)?;
     let prepare = krate.steps.iter().map(|(step, _)| step).find(|step| step.op == Op::Prepare);
@@ -122,27 +123,16 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     async fn make(&self, args: &ShellArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
-        let jobs = self.home.jobs()?;
         let (stopper, stop) = stop::channel();
         signals::listen(stopper).context("failed to listen for signals")?;
-        let sandbox = sandbox::open(&self.experiment.sandbox, &self.home).await?;
-        let registry = Registry::open(registry::Config {
-            upstream: Upstream::configured()?,
-            cache: self.home.cache(),
-            access: Access::Online,
-        })?;
-        let gate = Gate::new(registry.clone(), &self.experiment.allow_hosts);
-        let tools = Tools {
-            sandbox,
-            registry,
-            gate,
-            toolchains: self.results.toolchains.clone(),
-            // Units that the cell compiles stay in it.
-            layers: Vec::new(),
-            cargo_bin: registry::cargo_bin(),
-        };
+        let bench = Bench::open(self.home.clone(), Access::Online)?;
+        let sandbox = bench.sandbox(&self.experiment.sandbox).await?;
+        let registry = bench.registry(None)?;
+        // Units that the cell compiles stay in it.
+        let layers = Vec::new();
+        let tools = bench.tools(&self.experiment, sandbox, registry, self.results.toolchains.clone(), layers);
         let user = tools.sandbox.user();
-        let workspace = Workspace::new(jobs.dir(), tools.registry.sources_dir(), user, Removal::at_once())?;
+        let workspace = Workspace::new(bench.jobs().dir(), tools.registry.sources_dir(), user, Removal::at_once())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
         tools.sandbox.release(&workspace.scratch()).await?;
         done

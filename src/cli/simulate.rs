@@ -14,6 +14,7 @@ use crate::host;
 use crate::ops::Stage;
 use crate::printable::{bytes, crates, duration, thousands};
 use crate::report::figures::percent;
+use crate::run;
 use crate::simulate::{Bottleneck, Machine, Recording, Replayed, best_split, replay};
 
 /// How much shorter a run must be for its split to be printed: less is noise.
@@ -22,7 +23,7 @@ const WORTH_IT: f64 = 0.99;
 /// Prints the run's times, its bottleneck and the best split of workers.
 pub(super) fn run(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (_, store) = stored::open(&args.home)?;
-    let results = stored::results(&store, &args.name)?;
+    let results = run::results(&store, &args.name)?;
     let recording = Arc::new(Recording::of(&results)?);
     let cores = match args.cores {
         Some(cores) => cores.into(),

@@ -6,6 +6,7 @@ use super::args::StatusArgs;
 use super::exit::Exit;
 use super::stored;
 use crate::compare::Verdict;
+use crate::run;
 use crate::store::Overview;
 
 /// Prints a line per experiment; those of one name only, if one is given.
@@ -15,13 +16,13 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> anyhow::Result<Exit
     if let Some(name) = &args.name {
         experiments.retain(|experiment| experiment.name == *name);
         if experiments.is_empty() {
-            return Err(stored::unknown(&store, name)?.into());
+            return Err(run::unknown(&store, name)?.into());
         }
     }
     let width = experiments.iter().map(|experiment| experiment.name.len()).max().unwrap_or(0).max("EXPERIMENT".len());
     writeln!(out, "{:width$}  {:>13}  VERDICTS", "EXPERIMENT", "DONE")?;
     for Overview { name, .. } in &experiments {
-        let report = stored::report(&store, &stored::results(&store, name)?)?;
+        let report = run::report(&store, &run::results(&store, name)?)?;
         let crates = report.summary.total();
         let done = format!("{}/{crates}", crates - report.summary.count(Verdict::Pending));
         let counts = report.summary.iter().filter(|(_, count)| *count > 0);

@@ -5,7 +5,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use super::budget::Budget;
 use super::guard::guard;
 use super::queue::Queue;
+use super::source::{JobEnd, Source};
 use super::{Config, ConfigError, DropCause, Event, PoolId, Stepped, Summary, Times, Work};
 use crate::stop::{Stop, StopLevel};
 
 /// Runs jobs to their ends and returns the counts and times of the pools.
 ///
-/// Jobs are taken from the iterator one by one, each only when fewer than `in_flight` are in the pipeline. At
-/// [`StopLevel::Drain`] no job is admitted and no step started any more, jobs that wait are dropped, and steps that run
+/// Jobs are taken from the source one by one, each only when fewer than `in_flight` are in the pipeline, and the source
+/// is told of the end of each before this returns. At [`StopLevel::Drain`] no job is admitted and no step started any more, jobs that wait are dropped, and steps that run
 /// are awaited; at [`StopLevel::Kill`] the steps end themselves early.
 ///
 /// The caller must read the events while the engine runs: a full channel blocks it. A channel without a reader doesn't.
@@ -29,19 +30,20 @@ use crate::stop::{Stop, StopLevel};
 /// A pool without workers, or no job allowed in flight; nothing has run then.
 ///
 /// # Panics
-/// Passes on a panic of the iterator, of a job that is asked for its first step, and of a job's `drop`. All
+/// Passes on a panic of the source, of a job that is asked for its first step, and of a job's `drop`. All
 /// other panics of a job, in a step or when it is asked for its next one, cost that job alone.
-pub async fn run<W: Work>(
+pub async fn run<I: Source>(
     config: &Config,
-    jobs: impl IntoIterator<Item = W>,
+    source: &I,
     stop: Stop,
-    events: Sender<Event<W>>,
+    events: Sender<Event<I::Work>>,
 ) -> Result<Summary, ConfigError> {
     let in_flight = config.check()?;
     let begun = Instant::now();
     let queues = config.pools.iter().map(|_| Queue::new()).collect();
     let budget = Budget::new(config.budget, config.pressure.clone());
-    let pipeline = Arc::new(Pipeline { queues, budget, stop, events });
+    let (ends, mut ended) = unbounded_channel();
+    let pipeline = Arc::new(Pipeline { queues, budget, stop, events, ends });
 
     let mut workers = JoinSet::new();
     for (pool, shape) in config.pools.iter().enumerate() {
@@ -53,9 +55,10 @@ pub async fn run<W: Work>(
     let mut summary = Summary::new(config.pools.len());
     tokio::select! {
         biased;
-        () = pipeline.feed(jobs.into_iter(), in_flight, &mut summary) => {}
+        () = pipeline.feed(source, in_flight, &mut summary) => {}
         // Queues are still open, so only a panic can have ended a worker, and its pool may have no other.
         Some(Err(error)) = workers.join_next() => std::panic::resume_unwind(error.into_panic()),
+        () = pass_on(source, &mut ended) => unreachable!("the pipeline keeps a sender"),
     }
     pipeline.queues.iter().for_each(Queue::close);
     while let Some(worker) = workers.join_next().await {
@@ -64,9 +67,22 @@ pub async fn run<W: Work>(
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+    while let Ok((tag, end)) = ended.try_recv() {
+        source.ended(&tag, end);
+    }
     summary.wall = begun.elapsed();
     Ok(summary)
 }
+
+/// Tells the source of the ends of jobs, as they come.
+async fn pass_on<I: Source>(source: &I, ended: &mut UnboundedReceiver<Ended<I::Work>>) {
+    while let Some((tag, end)) = ended.recv().await {
+        source.ended(&tag, end);
+    }
+}
+
+/// The last step of a job that has ended, and how.
+type Ended<W> = (<W as Work>::Tag, JobEnd);
 
 /// What admission and all workers share.
 struct Pipeline<W: Work> {
@@ -74,6 +90,8 @@ struct Pipeline<W: Work> {
     budget: Budget,
     stop: Stop,
     events: Sender<Event<W>>,
+    /// For the source, which is not the workers' to call. At most one for each job in flight, and soon read.
+    ends: UnboundedSender<Ended<W>>,
 }
 
 /// A job that waits for its next step.
@@ -100,7 +118,7 @@ impl<W: Work> Next<W> {
 
 impl<W: Work> Pipeline<W> {
     /// Admits jobs, and returns when all that were admitted have ended.
-    async fn feed(&self, mut jobs: impl Iterator<Item = W>, in_flight: u32, summary: &mut Summary) {
+    async fn feed(&self, source: &impl Source<Work = W>, in_flight: u32, summary: &mut Summary) {
         let permits = Arc::new(Semaphore::new(in_flight as usize));
         let mut stopping = pin!(self.stop.reached(StopLevel::Drain));
         loop {
@@ -109,7 +127,12 @@ impl<W: Work> Pipeline<W> {
                 () = &mut stopping => break,
                 Ok(permit) = Arc::clone(&permits).acquire_owned() => permit,
             };
-            let Some(work) = jobs.next() else { break };
+            let work = tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                work = source.next() => work,
+            };
+            let Some(work) = work else { break };
             summary.admitted += 1;
             self.enqueue(Next::of(work), permit, summary).await;
         }
@@ -176,13 +199,20 @@ impl<W: Work> Pipeline<W> {
             Ok((report, next)) => (Ok(report), next),
             Err(panic) => (Err(panic), None),
         };
-        match (&report, &next) {
-            (Ok(_), Some(_)) => {}
-            (Ok(_), None) => summary.finished += 1,
-            (Err(_), _) => summary.panicked += 1,
-        }
+        let end = match (&report, &next) {
+            (Ok(_), Some(_)) => None,
+            (Ok(_), None) => {
+                summary.finished += 1;
+                Some((tag.clone(), JobEnd::Finished))
+            }
+            (Err(_), _) => {
+                summary.panicked += 1;
+                Some((tag.clone(), JobEnd::Panicked))
+            }
+        };
         let times = Times { queued, started, finished };
         self.tell(Event::Finished { tag, pool, worker, times, report, last: next.is_none() }).await;
+        self.ended(end);
         if let Some(next) = next {
             self.enqueue(next, permit, summary).await;
         }
@@ -220,7 +250,18 @@ impl<W: Work> Pipeline<W> {
     async fn end(&self, step: Next<W>, cause: DropCause) {
         let Next { work, tag, pool, .. } = step;
         drop(work);
+        let end = match cause {
+            DropCause::Stopped => JobEnd::Stopped,
+            DropCause::NoSuchPool => JobEnd::Misplaced,
+        };
+        let ended = (tag.clone(), end);
         self.tell(Event::Dropped { tag, pool, cause, at: Instant::now() }).await;
+        self.ended(Some(ended));
+    }
+
+    fn ended(&self, end: Option<Ended<W>>) {
+        // Without a receiver the engine itself is being dropped.
+        let _ = end.map(|end| self.ends.send(end));
     }
 
     async fn tell(&self, event: Event<W>) {

@@ -8,6 +8,7 @@ mod engine;
 mod guard;
 mod queue;
 pub mod sim;
+mod source;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::engine::run;
+pub use self::source::{Each, JobEnd, Source, each};
 pub use self::summary::{PoolSummary, Summary};
 use crate::stop::Stop;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// `admitted` is the sum of `finished`, `panicked`, `stopped` and `misplaced`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Jobs that were taken from the iterator.
+    /// Jobs that were taken from the source.
     pub admitted: u64,
     /// Jobs that ran to their own end.
     pub finished: u64,

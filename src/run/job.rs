@@ -4,26 +4,27 @@
 
 mod once_more;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Setup;
+use super::Bench;
+use super::assignment::{Assignment, Task};
 use super::repetition::{self, History};
 use super::share::Left;
 use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::removal::{Doomed, Removal};
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Activity, Done, Op, Order, Sharing, Tally};
+use crate::ops::{Activity, Done, Op, Order, Sharing, Tally, Tools};
+use crate::outcome::{Cause, Outcome};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
 use crate::sandbox::Doubt;
 use crate::schedule;
-use crate::stop::Stop;
-use crate::store::{Store, StoreError};
+use crate::stop::{Stop, StopLevel};
 
 /// A repetition can come upon a difference that none has repeated yet, behind the one that it repeats. What is still to
 /// be repeated after so many is left to the next run: an op that seldom passes could go on for ever.
@@ -31,8 +32,8 @@ const MOST_REPETITIONS: u32 = 5;
 
 /// One crate on its way.
 pub(super) struct Job {
-    shared: Arc<Setup>,
-    krate: usize,
+    bench: Arc<Bench>,
+    task: Arc<Task>,
     queue: Queue,
     /// How many steps of the plan are behind it.
     depth: u32,
@@ -43,10 +44,8 @@ pub(super) struct Job {
     unshared: BTreeSet<usize>,
     /// How often it has been looked whether something is to be repeated.
     repetitions: u32,
-    /// What came of its steps.
-    history: History,
-    /// What an earlier run made, or why it can't be read: other dependencies would make old results and new ones differ.
-    lockfile: Result<Option<Vec<u8>>, StoreError>,
+    /// The results of its steps. Shared with the events of a step, which have it as it was before.
+    history: Arc<History>,
     /// How many packages its lockfile has, once there is one.
     packages: Option<u32>,
     left: Left,
@@ -57,8 +56,10 @@ pub(super) struct Job {
 /// Which step an event is about.
 #[derive(Debug, Clone)]
 pub(super) struct Tag {
-    pub(super) krate: usize,
+    pub(super) task: Arc<Task>,
     pub(super) step: Step,
+    /// The results of the crate's steps before this one.
+    pub(super) history: Arc<History>,
     pub(super) activity: Activity,
 }
 
@@ -70,29 +71,28 @@ pub(super) struct StepReport {
 }
 
 impl Job {
-    /// The job of a crate; none if nothing is left to do.
+    /// The job of a crate; the crate itself if nothing is left to do.
     pub(super) fn new(
-        shared: &Arc<Setup>,
-        krate: usize,
+        bench: &Arc<Bench>,
+        task: Task,
         left: Left,
         removal: &Removal<Doomed>,
-        reader: &Store,
-    ) -> Option<Self> {
-        let queue = shared.left(krate);
-        let first = queue.front()?;
-        let lockfile = reader.lockfile(&shared.experiment.name, &first.fingerprint);
-        let packages = lockfile.as_ref().ok().and_then(|lockfile| lockfile.as_deref()).map(packages);
-        Some(Self {
-            shared: Arc::clone(shared),
-            krate,
+    ) -> Result<Self, Box<Task>> {
+        let queue = task.left();
+        if queue.is_empty() {
+            return Err(Box::new(task));
+        }
+        let packages = task.lockfile.as_ref().ok().and_then(|lockfile| lockfile.as_deref()).map(packages);
+        Ok(Self {
+            bench: Arc::clone(bench),
+            task: Arc::new(task),
             queue,
             depth: 0,
             workspace: None,
             attempt: 1,
             unshared: BTreeSet::new(),
             repetitions: 0,
-            history: History::default(),
-            lockfile,
+            history: Arc::default(),
             packages,
             left,
             removal: removal.clone(),
@@ -128,12 +128,12 @@ impl Job {
             return Done::failed_on_host(&error);
         }
         let workspace = self.workspace.as_ref().expect("it was made above");
-        let lockfile = match &self.lockfile {
+        let lockfile = match &self.task.lockfile {
             Ok(lockfile) => lockfile.as_deref(),
-            Err(error) => return Done::failed_on_host(error),
+            Err(why) => return Done::without_commands(Outcome::Inconclusive(Cause::Host(why.clone()))),
         };
-        let Setup { experiment, tools, plans, cores, .. } = &*self.shared;
-        let krate = &plans[self.krate].krate;
+        let Assignment { experiment, tools, .. } = &*self.task.assignment;
+        let krate = &self.task.plan.krate;
         let limits = experiment.limits_of(&krate.id.name, &step.op.name());
         let defaults = CrateSettings::default();
         let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&defaults);
@@ -141,7 +141,7 @@ impl Job {
             op: &step.op,
             krate,
             toolchain: step.toolchain,
-            limits: self.left.limits(limits, step.op.stage(), *cores),
+            limits: self.left.limits(limits, step.op.stage(), self.bench.cores()),
             after,
             features: &settings.features,
             env: &settings.env,
@@ -161,25 +161,24 @@ impl Job {
 
     fn make_workspace(&mut self) -> Result<(), WorkspaceError> {
         if self.workspace.is_none() {
-            let Setup { tools, jobs, .. } = &*self.shared;
+            let tools = self.tools();
             let (sources, user) = (tools.registry.sources_dir(), tools.sandbox.user());
-            self.workspace = Some(Workspace::new(jobs.dir(), sources, user, self.removal.clone())?);
+            self.workspace = Some(Workspace::new(self.bench.jobs().dir(), sources, user, self.removal.clone())?);
         }
         Ok(())
     }
 
     /// What is to be repeated, now that everything has run.
     fn repetition(&self) -> Queue {
-        let Setup { plans, tools, .. } = &*self.shared;
-        let attempts = |step: &Step| self.history.attempts(&self.shared, step);
-        repetition::due(&plans[self.krate], tools.toolchains.len(), attempts)
+        let attempts = |step: &Step| self.history.attempts(&self.task.earlier, step);
+        repetition::due(&self.task.plan, self.tools().toolchains.len(), attempts)
     }
 
     /// Makes sure that an attempt finds nothing that was left before.
     async fn restart(&mut self, attempt: u32) -> Result<(), Done> {
         if let Some(workspace) = &self.workspace {
             self.release(workspace).await?;
-            let toolchains = self.shared.tools.toolchains.len();
+            let toolchains = self.tools().toolchains.len();
             workspace.restart(toolchains).await.map_err(|error| Done::failed_on_host(&error))?;
         }
         self.attempt = attempt;
@@ -196,15 +195,15 @@ impl Job {
 
     /// Closes what the sandbox keeps open of a workspace.
     async fn release(&self, workspace: &Workspace) -> Result<(), Done> {
-        let released = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        let released = self.tools().sandbox.release(&workspace.scratch()).await;
         released.map_err(|error| Done::failed_on_host(&error))
     }
 
     /// Hands the folder over to be removed, before the job's permit is given back.
     async fn retire(self) {
-        let Some(workspace) = self.workspace else { return };
+        let Self { workspace: Some(workspace), task, .. } = self else { return };
         // What can't be given up now goes when maar does.
-        let _ = self.shared.tools.sandbox.release(&workspace.scratch()).await;
+        let _ = task.assignment.tools.sandbox.release(&workspace.scratch()).await;
         workspace.retire().await;
     }
 }
@@ -218,30 +217,40 @@ impl Work for Job {
     }
 
     fn tag(&self) -> Tag {
-        Tag { krate: self.krate, step: self.next_step().clone(), activity: self.activity.clone() }
+        Tag {
+            task: Arc::clone(&self.task),
+            step: self.next_step().clone(),
+            history: Arc::clone(&self.history),
+            activity: self.activity.clone(),
+        }
     }
 
     fn priority(&self) -> u64 {
-        let expected = self.shared.expectations.wall(self.name(), self.next_step(), self.packages);
+        let expected = self.task.expectations.wall(self.name(), self.next_step(), self.packages);
         schedule::priority(self.depth, expected)
     }
 
     /// Bytes.
     fn weight(&self) -> u64 {
         let step = self.next_step();
-        let limit = self.shared.experiment.limits_of(self.name(), &step.op.name()).memory;
-        self.shared.expectations.peak(self.name(), step).min(limit).as_u64()
+        let limit = self.task.assignment.experiment.limits_of(self.name(), &step.op.name()).memory;
+        self.task.expectations.peak(self.name(), step).min(limit).as_u64()
     }
 
     async fn step(mut self, stop: Stop) -> Stepped<Self> {
         let step = self.queue.pop_front().expect("a job that is queued has a step");
         let (began, clock) = (SystemTime::now(), Instant::now());
-        let done = self.carry_out(&step, stop).await;
+        let stop = stop.or(&self.task.assignment.stop);
+        let done = match stop.level() {
+            StopLevel::Run => self.carry_out(&step, stop).await,
+            // The engine starts no step while everything stops, but it doesn't know that this experiment does.
+            StopLevel::Drain | StopLevel::Kill => Done { outcome: None, ..Done::without_commands(Outcome::Skipped) },
+        };
         let wall = clock.elapsed();
         match &done.outcome {
             Some(outcome) => {
                 plan::after(&mut self.queue, &step, outcome);
-                self.history.add(&self.shared, &step, outcome, done.tests.as_ref());
+                Arc::make_mut(&mut self.history).add(&self.task.earlier, &step, outcome, done.tests.as_ref());
                 if self.queue.is_empty() && self.repetitions < MOST_REPETITIONS {
                     self.queue = self.repetition();
                     self.repetitions += 1;
@@ -264,8 +273,12 @@ impl Work for Job {
 }
 
 impl Job {
+    fn tools(&self) -> &Tools {
+        &self.task.assignment.tools
+    }
+
     fn name(&self) -> &CrateName {
-        &self.shared.plans[self.krate].krate.id.name
+        &self.task.plan.krate.id.name
     }
 
     fn next_step(&self) -> &Step {

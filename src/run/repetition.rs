@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Setup;
-use crate::compare::{CrateResults, Deciding, Finding, OpResult, Verdict, judge};
+use super::assignment::Earlier;
+use crate::compare::{self, CrateResults, Deciding, Finding, OpResult, Verdict, judge};
 use crate::libtest::Tests;
 use crate::ops::{Op, Retest, Tally};
 use crate::outcome::Outcome;
 use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
+use crate::toolchain::Toolchain;
 
 /// The steps that repeat what the toolchains differ in; none if they agree, or if that has happened twice already.
 pub(super) fn due(plan: &CratePlan, toolchains: usize, attempts: impl Fn(&Step) -> Attempts) -> Queue {
@@ -53,7 +54,7 @@ fn retest(results: &CrateResults, finding: &Finding, steps: [&Step; 2]) -> Optio
 }
 
 /// A crate's results as far as verdicts need them: what ops cost plays no part.
-pub(super) fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) -> CrateResults {
+fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) -> CrateResults {
     let result = |outcome, tests| OpResult {
         outcome,
         tests,
@@ -79,24 +80,36 @@ pub(super) fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) ->
     CrateResults { krate: plan.krate.clone(), steps }
 }
 
-/// What came of a crate's steps in this run and before.
-#[derive(Debug, Default)]
+/// The results of a crate's steps in this run. The job keeps it; events carry it as it was before their step.
+#[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// Of the steps that ran in this one.
     new: HashMap<Fingerprint, Attempts>,
 }
 
 impl History {
-    /// Adds what came of a step. As in the store, repetitions of an attempt that ran anew say nothing any more.
-    pub(super) fn add(&mut self, setup: &Setup, step: &Step, outcome: &Outcome, tests: Option<&Arc<Tests>>) {
-        let attempts = self.new.entry(step.fingerprint).or_insert_with(|| setup.attempts(step));
+    /// Adds the result of a step. As in the store, it makes results of later attempts void.
+    pub(super) fn add(&mut self, earlier: &Earlier, step: &Step, outcome: &Outcome, tests: Option<&Arc<Tests>>) {
+        let attempts = self.new.entry(step.fingerprint).or_insert_with(|| earlier.attempts(step));
         attempts.retain(|earlier| earlier.number < step.attempt);
         attempts.push(Attempt { number: step.attempt, outcome: outcome.clone(), tests: tests.cloned() });
     }
 
-    pub(super) fn attempts(&self, setup: &Setup, step: &Step) -> Attempts {
-        self.new.get(&step.fingerprint).cloned().unwrap_or_else(|| setup.attempts(step))
+    /// The results of a step in this run and, if it didn't run, in earlier ones.
+    pub(super) fn attempts(&self, earlier: &Earlier, step: &Step) -> Attempts {
+        self.new.get(&step.fingerprint).cloned().unwrap_or_else(|| earlier.attempts(step))
     }
+}
+
+/// The verdict on a crate from the results of this run and earlier ones, with its reason.
+pub(super) fn verdict(
+    plan: &CratePlan,
+    earlier: &Earlier,
+    history: &History,
+    toolchains: &[Toolchain],
+) -> (Verdict, Option<String>) {
+    let results = results(plan, |step| history.attempts(earlier, step));
+    let report = compare::report_crate(&results, toolchains);
+    (report.verdict, report.verdict_reason)
 }
 
 #[cfg(test)]

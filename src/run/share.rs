@@ -14,13 +14,19 @@ const MEMORY_PER_CORE: ByteSize = ByteSize::gib(1);
 
 /// How many crates are left, the one that holds this included. Dropped with its crate's job.
 #[derive(Debug)]
-pub(super) struct Left(Arc<AtomicUsize>);
+pub struct Left(Arc<AtomicUsize>);
 
 impl Left {
+    /// The part of one crate in a count of all that are left. The count must have it in already.
+    pub fn of(count: &Arc<AtomicUsize>) -> Self {
+        Self(Arc::clone(count))
+    }
+
     /// One of these for each of so many crates.
+    #[cfg(test)]
     pub(super) fn all(crates: usize) -> impl FnMut() -> Self {
         let left = Arc::new(AtomicUsize::new(crates));
-        move || Self(Arc::clone(&left))
+        move || Self::of(&left)
     }
 
     /// The limits of an op that starts now. A build gets the cores that nobody else will use, as far as its memory goes,

@@ -13,6 +13,7 @@ use crate::progress::Label;
 use crate::trace::{Args, Load, PoolTotals, Span, Totals, Trace, TraceError};
 
 /// A trace, and what has to be remembered from event to event.
+#[derive(Debug)]
 pub(super) struct Tracer {
     trace: Trace,
     begun: Instant,

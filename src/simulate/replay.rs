@@ -26,10 +26,11 @@ pub fn replay(recording: &Arc<Recording>, crates: usize, machine: &Machine) -> R
     let summary = Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
         let shared = Arc::new(Shared { recording: Arc::clone(recording), cpu: Cpu::new(machine.cores) });
         let jobs = sample.iter().map(|place| Job { shared: Arc::clone(&shared), krate: *place, op: 0 });
+        let jobs = pipeline::each(jobs);
         // The events have no reader: the summary holds all results.
         let (events, _) = mpsc::channel(1);
         tokio::select! {
-            summary = pipeline::run(&config, jobs, Stop::never(), events) => summary,
+            summary = pipeline::run(&config, &jobs, Stop::never(), events) => summary,
             () = shared.cpu.serve() => unreachable!("it serves for ever"),
         }
     })?;

@@ -96,8 +96,8 @@ async fn a_slow_reader_holds_jobs_up_and_its_time_is_not_counted_as_work() {
         events
     };
     let config = config([2], 4);
-    let run = run(&config, (0..10).map(|id| job(id, [(0, 10)])), Stop::never(), sender);
-    let (summary, events) = tokio::join!(run, read);
+    let jobs = each((0..10).map(|id| job(id, [(0, 10)])));
+    let (summary, events) = tokio::join!(run(&config, &jobs, Stop::never(), sender), read);
     let summary = summary.unwrap();
     assert_eq!(events, 30);
     assert_eq!((summary.pools[0].steps, summary.pools[0].busy), (10, ms(100)));
@@ -109,7 +109,7 @@ async fn a_reader_that_is_gone_holds_nothing_up() {
     let (sender, receiver) = mpsc::channel(1);
     drop(receiver);
     let jobs = (0..10).map(|id| job(id, [(0, 10), (1, 10)]));
-    let summary = run(&config([1, 1], 4), jobs, Stop::never(), sender).await.unwrap();
+    let summary = run(&config([1, 1], 4), &each(jobs), Stop::never(), sender).await.unwrap();
     assert_eq!((summary.finished, summary.wall), (10, ms(110)));
 }
 
@@ -128,7 +128,8 @@ async fn a_panic_of_the_iterator_is_passed_on() {
 
 #[tokio::test]
 async fn shapes_that_cannot_run_are_refused() {
-    let refused = async |config: Config| run(&config, [job(0, [(0, 1)])], Stop::never(), mpsc::channel(1).0).await;
+    let refused =
+        async |config: Config| run(&config, &each([job(0, [(0, 1)])]), Stop::never(), mpsc::channel(1).0).await;
     let no_worker = ConfigError::Workers { pool: "pool 1".into(), workers: 0 };
     assert_eq!(no_worker.to_string(), "pool `pool 1` has 0 workers: give it from 1 to 65536");
     assert_eq!(refused(config([1, 0], 1)).await, Err(no_worker));

@@ -3,6 +3,7 @@
 mod budget;
 mod flow;
 mod random;
+mod source;
 mod stop;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::sim::{SimJob, SimReport, SimStep, SimTag};
-use super::{Config, DropCause, Event, Pool, Summary, run};
+use super::{Config, DropCause, Event, Pool, Summary, each, run};
 use crate::stop::Stop;
 
 /// A run that is over.
@@ -48,7 +49,8 @@ async fn ran(config: &Config, jobs: impl IntoIterator<Item = SimJob>, stop: Stop
         }
         events
     };
-    let (summary, events) = tokio::join!(run(config, jobs, stop, sender), read);
+    let jobs = each(jobs);
+    let (summary, events) = tokio::join!(run(config, &jobs, stop, sender), read);
     let ran = Ran { began, events, summary: summary.unwrap() };
     check_invariants(config, &ran);
     ran

@@ -116,6 +116,6 @@ async fn a_worker_that_dies_is_not_waited_for() {
         tokio::time::sleep(ms(5)).await;
         stopper.raise(StopLevel::Drain);
     };
-    let config = config([1], 1);
-    let _ = tokio::join!(run(&config, [Grenade], stop, sender), drain);
+    let (config, jobs) = (config([1], 1), each([Grenade]));
+    let _ = tokio::join!(run(&config, &jobs, stop, sender), drain);
 }

@@ -20,14 +20,14 @@ impl Job {
         }
         if doubt == Doubt::ShortDisk {
             tokio::select! {
-                () = sandbox::until_roomy(self.shared.jobs.dir()) => {}
+                () = sandbox::until_roomy(self.bench.jobs().dir()) => {}
                 () = stop.reached(StopLevel::Drain) => {}
             }
         }
         if stop.level() > StopLevel::Run {
             return Done { outcome: None, ..first };
         }
-        let plan = &self.shared.plans[self.krate];
+        let plan = &self.task.plan;
         let earlier: Vec<Step> = plan::earlier(plan, step).cloned().collect();
         let mut before = first;
         for step in earlier {

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use semver::Version;
 
+use super::super::assignment::Earlier;
 use super::*;
 use crate::experiment::DEFAULT_LIMITS;
 use crate::home::Home;
@@ -14,19 +15,21 @@ use crate::krate::{CrateId, Origin, Selected};
 use crate::libtest::{TestResult, Tests};
 use crate::ops::tests::{tools, without_settings};
 use crate::ops::{CommandOp, Stage};
-use crate::outcome::{Cause, Failure, Outcome};
+use crate::outcome::Failure;
 use crate::plan::tests::experiment;
+use crate::registry::Access;
 use crate::sandbox::fake::{Fake, exit};
 use crate::sandbox::{Command, End, Exit, MountKind, Spec};
-use crate::schedule::Expectations;
-use crate::stop::{StopLevel, channel};
+use crate::stop::channel;
 
 /// A crate with its op list, and what plays its commands.
-struct Play {
+pub(in crate::run) struct Play {
     dir: tempfile::TempDir,
     fake: Fake,
     ops: Vec<Op>,
     toolchains: &'static [&'static str],
+    /// Ends this experiment alone.
+    pub(in crate::run) own_stop: Stop,
 }
 
 /// A job's steps with their outcomes, and its commands with the reason why each was run again.
@@ -58,7 +61,10 @@ fn doubtful(end: End, doubt: Doubt) -> Exit {
 
 impl Play {
     /// `script` gets the number of times that the same command was run before.
-    fn new(ops: &[Op], script: impl Fn(&Spec, &Command, usize) -> Exit + Send + Sync + 'static) -> Self {
+    pub(in crate::run) fn new(
+        ops: &[Op],
+        script: impl Fn(&Spec, &Command, usize) -> Exit + Send + Sync + 'static,
+    ) -> Self {
         let seen: Mutex<HashMap<String, usize>> = Mutex::default();
         let fake = Fake::new(move |spec, command| {
             let words = command.argv.join(" ");
@@ -77,33 +83,33 @@ impl Play {
         let crate_dir = dir.path().join("crate");
         fs::create_dir(&crate_dir).unwrap();
         fs::write(crate_dir.join("Cargo.toml"), "[package]\nname = \"a\"\n").unwrap();
-        Self { dir, fake, ops: [&[Op::Prepare], ops].concat(), toolchains: &["1.95.0"] }
+        Self { dir, fake, ops: [&[Op::Prepare], ops].concat(), toolchains: &["1.95.0"], own_stop: Stop::never() }
     }
 
-    fn setup(&self) -> Setup {
+    pub(in crate::run) fn task(&self) -> Task {
         let experiment = experiment(&self.ops);
         let tools = tools(&self.fake, self.dir.path(), self.toolchains);
         let id = CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) };
         let origin = Origin::Path { dir: self.dir.path().join("crate"), digest: String::new(), member: PathBuf::new() };
-        let plans = plan::plan(&experiment, &tools.toolchains, [Selected { id, origin }]);
-        Setup {
-            experiment,
-            tools,
-            plans,
-            finished: HashMap::new(),
-            attempts: HashMap::new(),
-            jobs: Home::open(Some(self.dir.path().join("home"))).unwrap().jobs().unwrap(),
-            expectations: Expectations::default(),
-            cores: 1,
-            memory: None,
-            trace: None,
+        let mut plans = plan::plan(&experiment, &tools.toolchains, [Selected { id, origin }]);
+        Task {
+            assignment: Arc::new(Assignment { experiment, tools, stop: self.own_stop.clone() }),
+            place: 0,
+            plan: plans.pop().unwrap(),
+            earlier: Earlier::default(),
+            lockfile: Ok(None),
+            expectations: Arc::default(),
         }
     }
 
+    pub(in crate::run) fn bench(&self) -> Arc<Bench> {
+        let home = Home::open(Some(self.dir.path().join("home"))).unwrap();
+        Arc::new(Bench::open(home, Access::Offline).unwrap())
+    }
+
     async fn run(&self, stop: Stop) -> Played {
-        let setup = Arc::new(self.setup());
-        let reader = Store::open(&self.dir.path().join("maar.db")).unwrap();
-        let mut next = Job::new(&setup, 0, Left::all(1)(), &Removal::at_once(), &reader);
+        let bench = self.bench();
+        let mut next = Job::new(&bench, self.task(), Left::all(1)(), &Removal::at_once()).ok();
         let mut played = Played::default();
         while let Some(job) = next {
             let name = job.next_step().op.name().to_string();
@@ -116,7 +122,7 @@ impl Play {
         let commands = self.fake.seen().into_iter().map(|(spec, command)| (command.argv[1].clone(), spec.after));
         played.commands = commands.collect();
         // What is left are the folders of runs.
-        assert_eq!(fs::read_dir(setup.jobs.dir()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(bench.jobs().dir()).unwrap().count(), 1);
         played
     }
 }
@@ -266,6 +272,22 @@ async fn nothing_is_run_once_more_while_everything_stops() {
     let played = play.run(stop).await;
     assert_eq!(played.steps[1], ("test".to_owned(), None));
     assert_eq!(played.commands.len(), 2);
+}
+
+#[tokio::test]
+async fn the_stop_of_one_experiment_ends_its_jobs_alone() {
+    let (stopper, own_stop) = channel();
+    let mut play = Play::new(&[Op::Check, Op::Test], move |_, command, _| {
+        if command.argv[1] == "check" {
+            stopper.raise(StopLevel::Drain);
+        }
+        exit(End::Code(0), "")
+    });
+    play.own_stop = own_stop;
+    let played = play.run(Stop::never()).await;
+    let passed = |op: &str| (op.to_owned(), Some(Outcome::Passed));
+    assert_eq!(played.steps, [passed("prepare"), passed("check"), ("test".to_owned(), None)]);
+    assert!(played.commands.iter().all(|(command, _)| command != "test"), "{:?}", played.commands);
 }
 
 /// A test `a` that comes to this, as `cargo test` prints it.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
-use super::exit::Misuse;
+use super::error::SessionError;
 use super::stored;
 use crate::compare;
 use crate::krate::{CrateId, Origin, Selected};
@@ -33,7 +33,7 @@ pub(super) struct Sources<'a> {
 
 /// The choices of the experiment's earlier runs.
 #[derive(Default)]
-pub(super) struct Earlier {
+pub(super) struct Choices {
     pub(super) pins: Vec<(String, Selected)>,
     pub(super) queries: Vec<AnsweredQuery>,
 }
@@ -71,8 +71,8 @@ impl Chosen {
 pub(super) async fn select(
     sources: &Sources<'_>,
     selections: &[Selection],
-    earlier: &Earlier,
-) -> anyhow::Result<Chosen> {
+    earlier: &Choices,
+) -> Result<Chosen, SessionError> {
     let mut chosen = Chosen::default();
     let mut singles = look_up_all(sources, selections, &earlier.pins).await?;
     let catalogue = OnceCell::new();
@@ -114,7 +114,7 @@ async fn look_up_all(
     sources: &Sources<'_>,
     selections: &[Selection],
     pins: &[(String, Selected)],
-) -> anyhow::Result<BTreeMap<usize, Selected>> {
+) -> Result<BTreeMap<usize, Selected>, SessionError> {
     let pins: HashMap<&str, &Selected> =
         pins.iter().map(|(selection, selected)| (selection.as_str(), selected)).collect();
     let mut lookups = JoinSet::new();
@@ -189,7 +189,7 @@ async fn answer(
     query: &Query,
     catalogue: &OnceCell<Catalogue>,
     lockfiles: &mut HashMap<CrateId, LockfileOf>,
-) -> anyhow::Result<AnsweredQuery> {
+) -> Result<AnsweredQuery, SessionError> {
     let (crates, note) = match query {
         Query::Versions(name) => (sources.registry.versions(name).await?, None),
         Query::Where(pattern) => {
@@ -202,7 +202,7 @@ async fn answer(
         Query::List(url) => {
             (sources.watch)(&format!("fetching {url}"));
             let lines = sources.registry.list(url).await?;
-            let chosen = Box::pin(select(sources, &lines, &Earlier::default())).await?;
+            let chosen = Box::pin(select(sources, &lines, &Choices::default())).await?;
             let notes: Vec<&str> = chosen.notes().collect();
             let notes = (!notes.is_empty()).then(|| notes.join("; "));
             (chosen.crates.into_iter().map(|(_, selected)| selected).collect(), notes)
@@ -233,7 +233,7 @@ async fn answer(
         }
     };
     if crates.is_empty() {
-        return Err(Misuse(format!("`{query}` selects no crate")).into());
+        return Err(SessionError::Misuse(format!("`{query}` selects no crate")));
     }
     Ok(AnsweredQuery { query: query.to_string(), note, crates })
 }
@@ -243,7 +243,7 @@ async fn retry(
     sources: &Sources<'_>,
     experiment: &str,
     lockfiles: &mut HashMap<CrateId, LockfileOf>,
-) -> anyhow::Result<Vec<Selected>> {
+) -> Result<Vec<Selected>, SessionError> {
     let results = stored::results(sources.store, experiment)?;
     let report = stored::report(sources.store, &results)?;
     let mut selected = Vec::new();
@@ -275,7 +275,9 @@ async fn retry(
 
 /// Two selections may mean the same crate, which is then run once. Two different ones under one name and version could
 /// not be told apart.
-fn without_repetitions(selected: impl Iterator<Item = (String, Selected)>) -> Result<Vec<(String, Selected)>, Misuse> {
+fn without_repetitions(
+    selected: impl Iterator<Item = (String, Selected)>,
+) -> Result<Vec<(String, Selected)>, SessionError> {
     let mut seen: HashMap<CrateId, (String, Origin)> = HashMap::new();
     let mut distinct = Vec::new();
     for (text, mut krate) in selected {
@@ -284,7 +286,8 @@ fn without_repetitions(selected: impl Iterator<Item = (String, Selected)>) -> Re
             Some((_, origin)) if *origin == krate.origin => {}
             Some((first, _)) => {
                 let id = &krate.id;
-                return Err(Misuse(format!("`{first}` and `{text}` are both {id}: give one of them another version")));
+                let misuse = format!("`{first}` and `{text}` are both {id}: give one of them another version");
+                return Err(SessionError::Misuse(misuse));
             }
             None => {
                 seen.insert(krate.id.clone(), (text.clone(), krate.origin.clone()));

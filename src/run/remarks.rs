@@ -9,7 +9,7 @@ use crate::toolchain::Toolchain;
 
 /// Where the selected crates were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SelectedBy {
+pub enum SelectedBy {
     /// In the file, beside the settings of single crates.
     File,
     /// On the command line: the file has settings of other crates, too.
