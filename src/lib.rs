@@ -2,6 +2,8 @@
 //!
 //! Data flows one way: selection → plan → pipeline → store → compare → report. ARCHITECTURE.md has the map.
 
+#[cfg(feature = "server")]
+pub mod agent;
 pub mod cache;
 pub mod cli;
 pub mod compare;

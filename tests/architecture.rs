@@ -7,17 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("exact", &[]),
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
-    ("outcome", &[]),
+    ("outcome", &["exact"]),
     ("owner", &[]),
     ("printable", &[]),
     ("stop", &[]),
     ("toolchain", &["nearest"]),
-    ("sandbox", &["owner", "stop"]),
+    ("sandbox", &["exact", "owner", "stop"]),
     ("home", &["sandbox"]),
     ("host", &["sandbox"]),
     ("pipeline", &["stop"]),
@@ -41,7 +41,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "toolchain",
         ],
     ),
-    ("experiment", &["krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
+    ("experiment", &["exact", "krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
@@ -77,6 +77,26 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "store",
             "toolchain",
             "trace",
+        ],
+    ),
+    (
+        "agent",
+        &[
+            "cache",
+            "experiment",
+            "krate",
+            "ops",
+            "outcome",
+            "pipeline",
+            "plan",
+            "printable",
+            "progress",
+            "run",
+            "schedule",
+            "stop",
+            "store",
+            "toolchain",
+            "wire",
         ],
     ),
 ];
