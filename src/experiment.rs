@@ -24,6 +24,9 @@ mod pattern;
 mod problem;
 mod raw;
 mod read;
+mod sent;
+mod service;
+#[cfg(feature = "server")]
 mod settings;
 mod trust;
 mod vocabulary;
@@ -38,6 +41,9 @@ pub use load::{Host, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
+#[cfg(feature = "server")]
+pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
+pub use service::{Needs, Service};
 pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 

@@ -71,6 +71,9 @@ pub enum HomeError {
     /// Another process works on the experiment.
     #[error("experiment `{0}` is being run by another process; wait for it, or give this one another --name")]
     Busy(String),
+    /// Another server runs over it.
+    #[error("another `maar serve` uses {0}; end it first, or choose another home with --home DIR")]
+    Served(PathBuf),
 }
 
 impl Home {
@@ -194,6 +197,16 @@ impl Home {
         let is_alive = |folder: &PathBuf| File::open(folder.join(".lock")).is_ok_and(|lock| lock.try_lock().is_err());
         let mut of = folders.filter(|folder| fs::read_to_string(folder.join(OF)).is_ok_and(|name| name == experiment));
         of.find(is_alive)
+    }
+
+    /// Takes the home for the server of this process.
+    #[cfg(feature = "server")]
+    pub fn lock_server(&self) -> Result<ExperimentLock, HomeError> {
+        // An experiment's name doesn't begin with a dot.
+        self.lock(".server").map_err(|error| match error {
+            HomeError::Busy(_) => HomeError::Served(self.dir.clone()),
+            other => other,
+        })
     }
 
     /// Takes the experiment for this process.

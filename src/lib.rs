@@ -31,6 +31,8 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod schedule;
+#[cfg(feature = "server")]
+pub mod serve;
 pub mod simulate;
 pub mod stop;
 pub mod store;

@@ -31,6 +31,11 @@ pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str> + C
     did_you_mean(name, candidates.clone()).unwrap_or_else(|| format!("known are {}", listed(candidates)))
 }
 
+/// The candidate in a text that ends like [`did_you_mean`].
+pub fn meant_in(text: &str) -> Option<&str> {
+    text.rsplit_once("did you mean `")?.1.strip_suffix("`?")
+}
+
 /// `` `a`, `b`, `c` ``.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -53,5 +58,8 @@ mod tests {
             assert_eq!(nearest(typo, names), meant, "{typo}");
         }
         assert_eq!(nearest(&"a".repeat(1 << 20), names), None);
+        let words = did_you_mean("tolchains", names).unwrap();
+        assert_eq!(meant_in(&format!("unknown key; {words}")), Some("toolchains"));
+        assert_eq!(meant_in("known are `a`"), None);
     }
 }

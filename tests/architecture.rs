@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 32] = [
     ("exact", &[]),
     ("krate", &[]),
     ("libtest", &[]),
@@ -46,13 +46,16 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
     ("simulate", &["compare", "experiment", "ops", "pipeline", "plan", "schedule", "stop"]),
-    ("store", &["compare", "krate", "libtest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"]),
+    (
+        "store",
+        &["compare", "krate", "libtest", "nearest", "ops", "outcome", "plan", "sandbox", "schedule", "toolchain"],
+    ),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "ops", "outcome", "pipeline", "printable"]),
     // Of job numbers only.
     ("lease", &[]),
     ("wire", &["exact", "experiment", "krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
-    ("dispatch", &["exact", "lease", "wire"]),
+    ("dispatch", &["experiment", "lease", "wire"]),
     (
         "run",
         &[
@@ -96,6 +99,26 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "stop",
             "store",
             "toolchain",
+            "wire",
+        ],
+    ),
+    (
+        "serve",
+        &[
+            "compare",
+            "dispatch",
+            "experiment",
+            "home",
+            "lease",
+            "nearest",
+            "outcome",
+            "plan",
+            "printable",
+            // `Earlier` and `replay`, which are pure.
+            "run",
+            "sandbox",
+            "stop",
+            "store",
             "wire",
         ],
     ),

@@ -76,6 +76,13 @@ pub enum Command {
     Agent(AgentArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+    /// Serve experiments over HTTP: a queue, a page, an API
+    #[cfg(feature = "server")]
+    Serve(ServeArgs),
+    /// Make, list and revoke the tokens of a server
+    #[cfg(feature = "server")]
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// `maar run`.
@@ -409,6 +416,73 @@ pub enum ImportCommand {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,
+}
+
+/// `maar serve`.
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The settings of the server, such as maar-server.toml [default: one machine, on loopback]
+    pub file: Option<PathBuf>,
+    /// Listen here; not on loopback takes a certificate [default: the file's, else 127.0.0.1:4242]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar token`.
+#[cfg(feature = "server")]
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, once
+    Create(TokenCreateArgs),
+    /// List the tokens, without their secrets
+    List(TokenListArgs),
+    /// End a token at once
+    Revoke(TokenRevokeArgs),
+}
+
+/// `maar token create`.
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct TokenCreateArgs {
+    /// What it may do: agent, run, read or admin
+    #[arg(long)]
+    pub role: crate::store::service::Role,
+    /// Its name
+    #[arg(long)]
+    pub name: String,
+    /// Whose experiments are its own [default: its name]
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// End it after this time, such as 90d [default: never]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub expires: Option<Duration>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar token list`.
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct TokenListArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
+}
+
+/// `maar token revoke`.
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct TokenRevokeArgs {
+    /// Its name
+    pub name: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
 }
 
 /// How a report is written.

@@ -32,11 +32,15 @@ mod report;
 mod reused;
 mod run;
 mod separation;
+#[cfg(feature = "server")]
+mod serve;
 mod shell;
 mod signals;
 mod simulate;
 mod status;
 mod stored;
+#[cfg(feature = "server")]
+mod token;
 
 /// Runs the subcommand in the arguments of this process.
 pub fn main() -> ExitCode {
@@ -64,6 +68,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         #[cfg(feature = "server")]
         Some(Command::Agent(args)) => agent::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
+        #[cfg(feature = "server")]
+        Some(Command::Serve(args)) => serve::run(&args, out),
+        #[cfg(feature = "server")]
+        Some(Command::Token(command)) => token::run(&command, out),
     }
 }
 

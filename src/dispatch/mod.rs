@@ -8,6 +8,6 @@ mod order;
 mod shares;
 
 pub use desk::{Desk, Facts, Held, MOST_LOSSES, Renewal, SUSPECT_DELAY, Verdict, decide};
-pub use needs::{Lacking, Needs};
+pub use needs::{Lacking, lacking};
 pub use order::{Candidate, allot};
 pub use shares::Shares;

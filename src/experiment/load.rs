@@ -9,6 +9,7 @@ use super::name;
 use super::problem::{BadValue, ExperimentError, Place, Problems};
 use super::raw::{self, RawExperiment};
 use super::read::{Located, unique};
+use super::service::Service;
 use super::settings::CrateTables;
 use super::trust::{self, Trust};
 use super::workers::{DEFAULT_OVERCOMMIT, WorkersPatch};
@@ -88,12 +89,35 @@ pub struct Loaded {
 /// # Errors
 /// All problems of the file and of the command line together.
 pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Result<Loaded, ExperimentError> {
+    load_source(&Source::open(file, host.folder)?, overrides, host).map(|(loaded, _)| loaded)
+}
+
+/// Reads and checks the text of an experiment that a client sent, which may not weaken the sandbox nor name files of
+/// this host.
+///
+/// # Errors
+/// All problems of the text.
+pub(super) fn load_text(text: &str, host: &Host<'_>) -> Result<(Loaded, Service), ExperimentError> {
+    let source = Source {
+        file: None,
+        shown: "the experiment".to_owned(),
+        text: text.to_owned(),
+        base: PathBuf::from("/"),
+        trust: Trust::Sent,
+    };
+    load_source(&source, &Overrides::default(), host)
+}
+
+fn load_source(source: &Source, overrides: &Overrides, host: &Host<'_>) -> Result<(Loaded, Service), ExperimentError> {
     let mut problems = Problems::default();
-    let source = Source::open(file, host.folder)?;
     let Some(mut raw) = raw::read(&source.text, &source.base, source.trust, &mut problems) else {
         return Err(problems.into_error(&source.shown, &source.text));
     };
-    trust::check(std::mem::take(&mut raw.weakenings), overrides, &source.shown, &mut problems);
+    let weakenings = std::mem::take(&mut raw.weakenings);
+    match source.trust {
+        Trust::Named | Trust::Found => trust::check(weakenings, overrides, &source.shown, &mut problems),
+        Trust::Sent => trust::refuse(weakenings, &mut problems),
+    }
     let overridden = apply(overrides, raw, host.folder, &mut problems);
     let toolchains = look_up(&overridden.raw.toolchains, host, &mut problems);
     if overridden.raw.crates.is_empty() && problems.is_empty() {
@@ -104,6 +128,11 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
         return Err(problems.into_error(&source.shown, &source.text));
     }
     let name = match (&overrides.name, &source.file, &overridden.raw.name) {
+        (None, None, Some(name)) if source.trust == Trust::Sent => name.clone(),
+        (None, None, None) if source.trust == Trust::Sent => {
+            let crates: Vec<String> = overridden.raw.crates.iter().map(ToString::to_string).collect();
+            name::of_selections(&crates, host.folder)
+        }
         (Some(name), _, _) => name.clone(),
         // Crates of the user's own are no demo.
         (None, None, _) if !overrides.crates.iter().all(|text| text.trim_start().starts_with('!')) => {
@@ -114,7 +143,8 @@ pub fn load(file: Option<&Path>, overrides: &Overrides, host: &Host<'_>) -> Resu
         (None, None, None) => name::DEFAULT.to_owned(),
     };
     let notes = overridden.raw.crate_settings.expired.clone();
-    Ok(Loaded { experiment: overridden.complete(name, host.cores), toolchains, notes })
+    let service = overridden.raw.service.clone();
+    Ok((Loaded { experiment: overridden.complete(name, host.cores), toolchains, notes }, service))
 }
 
 /// The ops of the user's own that a file defines: the file, else the `maar.toml` of the working directory.
@@ -186,7 +216,7 @@ fn read(path: &Path, trust: Trust) -> io::Result<String> {
     let mut text = String::new();
     let file = match trust {
         Trust::Named => File::open(path)?,
-        Trust::Found => {
+        Trust::Found | Trust::Sent => {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let unusual = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file");
             // A folder is said to be one when it is read.

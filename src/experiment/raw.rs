@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::problem::{BadValue, Place, Problems};
 use super::read::{Located, Value, count, known_keys, names, one_of, parsed, place, table, texts, wrong_type};
+use super::service::{self, Service};
 use super::settings::{self, CrateTables};
 use super::trust::{Trust, Weakening};
 use super::vocabulary::{self, OpTables, Vocabulary};
@@ -41,11 +42,12 @@ pub(super) struct RawExperiment {
     pub(super) vocabulary: Vocabulary,
     pub(super) op_limits: BTreeMap<OpName, LimitsPatch>,
     pub(super) crate_settings: CrateTables,
+    pub(super) service: Service,
     /// What doesn't count unless a flag overrides it.
     pub(super) weakenings: Vec<Weakening>,
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 23] = [
     "name",
     "toolchains",
     "crates",
@@ -64,6 +66,11 @@ const KEYS: [&str; 18] = [
     "limits",
     "op",
     "crate",
+    "priority",
+    "weight",
+    "needs",
+    "confirm",
+    "notify",
 ];
 
 /// Reads the text of an experiment file, if it is TOML. Paths in it begin at `base`.
@@ -116,6 +123,7 @@ fn root(root: &DeTable<'_>, base: &Path, trust: Trust, problems: &mut Problems) 
             .and_then(|value| Some(settings::read(table(value, problems)?, &vocabulary, problems)))
             .unwrap_or_default(),
         op_limits,
+        service: service::read(root, problems),
         weakenings: trust.weakenings(root),
         vocabulary,
     }
@@ -177,6 +185,10 @@ const SELECTIONS: &str =
 /// What a selection selects. Paths in it begin at `base`.
 pub(super) fn select(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, BadValue> {
     match select::parse(text, base, reach) {
+        Err(error) if error.is_outside() && matches!(reach, Reach::Nowhere) => {
+            let help = "name the crates themselves: a server reads no files or lists for its clients";
+            Err(BadValue::new(error.to_string(), help.to_owned()))
+        }
         Err(error) if error.is_outside() => {
             let help = "if you trust the experiment file, name it on the command line: `maar run FILE`";
             Err(BadValue::new(error.to_string(), help.to_owned()))

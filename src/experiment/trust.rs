@@ -19,6 +19,8 @@ pub(super) enum Trust {
     Named,
     /// It lay in the current folder.
     Found,
+    /// A client sent it to a server.
+    Sent,
 }
 
 /// A setting of a file that was found, which counts only in one that was named.
@@ -47,6 +49,7 @@ impl Trust {
         match self {
             Self::Named => Reach::Anywhere,
             Self::Found => Reach::Below(base),
+            Self::Sent => Reach::Nowhere,
         }
     }
 
@@ -54,7 +57,7 @@ impl Trust {
     pub(super) fn weakenings(self, root: &DeTable<'_>) -> Vec<Weakening> {
         match self {
             Self::Named => Vec::new(),
-            Self::Found => weakenings(root),
+            Self::Found | Self::Sent => weakenings(root),
         }
     }
 }
@@ -136,6 +139,15 @@ fn written(value: &Value<'_>) -> String {
         DeValue::Integer(integer) => integer.to_string(),
         DeValue::Float(float) => float.to_string(),
         _ => "…".to_owned(),
+    }
+}
+
+/// Complains of the settings that a server takes from nobody.
+pub(super) fn refuse(weakenings: Vec<Weakening>, problems: &mut Problems) {
+    for Weakening { place, setting, flag: _ } in weakenings {
+        let message = format!("{setting} weakens the sandbox, and a server takes that from nobody");
+        let help = "leave it out; on a machine of your own, `maar run` takes it".to_owned();
+        problems.add(place, BadValue::new(message, help));
     }
 }
 

@@ -113,6 +113,15 @@ pub enum Update {
     Note(String),
 }
 
+/// Passes updates on to the code that shows them.
+struct Elsewhere(Box<dyn FnMut(Update) + Send>);
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
 /// Shows progress.
 #[derive(Debug)]
 pub struct Progress(Shown);
@@ -122,6 +131,7 @@ enum Shown {
     Bars(bars::Bars),
     Plain(plain::Plain<std::io::Stderr>),
     Json(json::Json<std::io::Stdout>),
+    Elsewhere(Elsewhere),
     Nothing,
 }
 
@@ -139,12 +149,18 @@ impl Progress {
         })
     }
 
+    /// Hands every update to `show`.
+    pub fn elsewhere(show: impl FnMut(Update) + Send + 'static) -> Self {
+        Self(Shown::Elsewhere(Elsewhere(Box::new(show))))
+    }
+
     /// Shows what happened.
     pub fn update(&mut self, update: Update) {
         match &mut self.0 {
             Shown::Bars(bars) => bars.update(update),
             Shown::Plain(plain) => plain.update(update),
             Shown::Json(json) => json.update(update, SystemTime::now()),
+            Shown::Elsewhere(Elsewhere(show)) => show(update),
             Shown::Nothing => {}
         }
     }
@@ -154,7 +170,7 @@ impl Progress {
     pub fn finish(self, run: Option<&RunReport>) {
         match self.0 {
             Shown::Json(json) => json.finish(run, SystemTime::now()),
-            Shown::Bars(_) | Shown::Plain(_) | Shown::Nothing => {}
+            Shown::Bars(_) | Shown::Plain(_) | Shown::Elsewhere(_) | Shown::Nothing => {}
         }
     }
 }

@@ -105,7 +105,6 @@ impl Session {
         let Request { loaded, selected_by, reuse, limits, dump } = request;
         let Loaded { mut experiment, toolchains, notes: of_file } = loaded;
         let lock = bench.home().lock(&experiment.name)?;
-        bench.jobs().name(&experiment.name)?;
         let sandbox = bench.sandbox(&experiment.sandbox).await?;
         let mut notes = sandbox.unenforced(experiment.cores());
         if limits == Enforcement::Required && !notes.is_empty() {
@@ -260,6 +259,7 @@ impl Begun {
         let shape = self.shape();
         let Self { bench, lock, mut store, notes: _, planned } = self;
         let Assignment { experiment, tools, .. } = &**planned.assignment();
+        bench.jobs().name(&experiment.name)?;
         let run = store.begin_run(&experiment.name, &experiment.workers.by_stage())?;
         for (krate, verdict, reason) in planned.known() {
             progress.update(Update::Known { krate, verdict, reason });

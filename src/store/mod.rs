@@ -11,6 +11,8 @@ mod read;
 mod readonly;
 mod runs;
 mod schema;
+#[cfg(feature = "server")]
+pub mod service;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// Runs `work` in a transaction that waits for other writers first, and commits it.
-    pub(super) fn write<T>(
+    pub(in crate::store) fn write<T>(
         &mut self,
         doing: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,

@@ -16,7 +16,8 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::response::Response;
 use async_nats::{Client, ConnectOptions, HeaderMap, StatusCode};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -83,22 +84,22 @@ impl Nats {
 
     async fn publish_once(&self, queue: Queue, round: u32, jobs: &[Waiting]) -> Result<(), NatsError> {
         let context = self.context()?;
-        // Sent one after another, so that they wait in this order; only the answers overlap.
-        let sent = stream::iter(jobs).then(|waiting| {
-            let context = context.clone();
-            async move {
-                let JobId { experiment, generation, position } = waiting.job;
+        for jobs in jobs.chunks(IN_FLIGHT) {
+            // Sent one after another, so that they wait in this order; only the answers overlap.
+            let mut acks = Vec::with_capacity(jobs.len());
+            for Waiting { job, shard } in jobs {
+                let JobId { experiment, generation, position } = *job;
                 let message = Message { e: experiment, g: generation, p: position };
                 let payload = serde_json::to_vec(&message).expect("numbers can be written as JSON");
                 let mut headers = HeaderMap::new();
-                headers.insert("Nats-Msg-Id", settings::message_id(waiting.job, round));
-                let subject = settings::subject(queue, waiting.shard);
-                let ack = context.publish_with_headers(subject, headers, payload.into()).await;
-                ack.map_err(NatsError::publish)
+                headers.insert("Nats-Msg-Id", settings::message_id(*job, round));
+                let subject = settings::subject(queue, *shard);
+                let sent = context.publish_with_headers(subject, headers, payload.into()).await;
+                acks.push(sent.map_err(NatsError::publish)?.into_future());
             }
-        });
-        let answered = sent.map_ok(|ack| async move { ack.await.map(drop).map_err(NatsError::publish) });
-        answered.try_buffered(IN_FLIGHT).try_collect().await
+            try_join_all(acks).await.map_err(NatsError::publish)?;
+        }
+        Ok(())
     }
 
     pub(super) async fn take(&self, queue: Queue, most: usize) -> Result<Vec<Taken>, NatsError> {

@@ -1,0 +1,547 @@
+//! The dispatcher: hands jobs out, keeps leases alive, and takes jobs back.
+//!
+//! Decisions are those of `dispatch`, which is pure; queues and the times of leases are the engine's; the truth is the
+//! database's. So whatever the engine delivers is looked up before it is handed out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytesize::ByteSize;
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::database::Database;
+use super::problem::{Kind, Problem};
+use super::state::{log, note};
+use crate::dispatch::{Candidate, Desk, Facts, Held, Renewal, SUSPECT_DELAY, Shares, Verdict, allot, decide, lacking};
+use crate::experiment::{Experiment, Needs};
+use crate::lease::{Claims, Engine, JobId, Key, Lane, NatsError, Queue, Receipt, Taken};
+use crate::outcome::{Cause, Outcome};
+use crate::plan::{self, CratePlan};
+use crate::run::Earlier;
+use crate::store::service::{AgentRecord, How, JobFacts, JobKey, Running};
+use crate::store::{Record, Store, StoreError};
+use crate::toolchain::Toolchain;
+use crate::wire::{Assigned, Handout, Hello, Lease, Past, Reason, Renewed};
+
+/// How often a pull that waits looks at the queues.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a crate is expected to take until its first report, in core-seconds.
+const COST: f64 = 60.0;
+
+/// The times of the dispatcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// How long a lease lasts without a renewal.
+    pub lease: Duration,
+    /// How often agents renew.
+    pub renew: Duration,
+    /// How long a pull may wait.
+    pub poll: Duration,
+    /// How often the sweep looks for jobs that the engine lost.
+    pub sweep: Duration,
+    /// How long nothing is handed out after a start, so that holders renew first.
+    pub grace: Duration,
+}
+
+/// Hands jobs out.
+#[derive(Debug, Clone)]
+pub struct Dispatcher(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) database: Database,
+    pub(super) engine: Engine,
+    pub(super) times: Times,
+    key: Key,
+    /// The most crates that one agent may have.
+    cap: u32,
+    started: Instant,
+    state: Mutex<State>,
+    /// Wakes pulls that wait, the feeder and the sweep.
+    woken: Notify,
+}
+
+/// What the server has in memory only.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) desk: Desk,
+    shares: Shares,
+    /// Agents that refused an experiment for good.
+    incapable: HashSet<(u32, u32, u32)>,
+    /// Agents, by their numbers: how much memory each has, and when it was heard of.
+    agents: HashMap<u32, (ByteSize, Instant)>,
+    /// Since when a queue that is asked delivers nothing.
+    pub(super) quiet: HashMap<Queue, Instant>,
+    /// Experiments as agents get them.
+    assigned: HashMap<(u32, u32), Arc<Assigned>>,
+}
+
+/// An agent that makes a request.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// As the database has it.
+    pub record: AgentRecord,
+    /// Its last introduction.
+    pub hello: Hello,
+}
+
+impl Dispatcher {
+    /// A dispatcher over an engine. `secret` seals the leases.
+    pub(super) fn new(database: Database, engine: Engine, secret: &[u8; 32], times: Times, cap: u32) -> Self {
+        Self(Arc::new(Inner {
+            database,
+            engine,
+            times,
+            key: Key::new(secret),
+            cap,
+            started: Instant::now(),
+            state: Mutex::default(),
+            woken: Notify::new(),
+        }))
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// The times that agents keep to.
+    pub fn times(&self) -> Times {
+        self.0.times
+    }
+
+    /// How many crates an agent may have at a time.
+    pub fn cap(&self) -> u32 {
+        self.0.cap
+    }
+
+    /// Wakes everything that waits for jobs.
+    pub fn wake(&self) {
+        self.0.woken.notify_waiters();
+    }
+
+    /// Waits for a wake, or until so much time has passed.
+    pub(super) async fn woken(&self, most: Duration) {
+        let _ = timeout_at(Instant::now() + most, self.0.woken.notified()).await;
+    }
+
+    /// Notes an agent's introduction: it may have been mended since it refused an experiment.
+    pub fn introduced(&self, agent: &Agent) {
+        let mut state = self.state();
+        state.incapable.retain(|(of, ..)| *of != agent.record.id);
+        state.agents.insert(agent.record.id, (agent.hello.memory.unwrap_or_default(), Instant::now()));
+    }
+
+    /// Jobs for an agent, at most `want`; waits for the first until `wait` has passed.
+    pub async fn pull(&self, agent: &Agent, want: u32, wait: Duration) -> Result<Vec<Handout>, Problem> {
+        let deadline = Instant::now() + wait.min(self.0.times.poll);
+        loop {
+            let woken = self.0.woken.notified();
+            let quiet_until = self.0.started + self.0.times.grace;
+            if Instant::now() >= quiet_until {
+                let handouts = self.take(agent, want).await?;
+                if !handouts.is_empty() || Instant::now() >= deadline {
+                    return Ok(handouts);
+                }
+            } else if Instant::now() >= deadline {
+                return Ok(Vec::new());
+            }
+            tokio::select! {
+                () = woken => {}
+                () = sleep_until(deadline.min(Instant::now() + LOOK)) => {}
+            }
+        }
+    }
+
+    async fn take(&self, agent: &Agent, want: u32) -> Result<Vec<Handout>, Problem> {
+        let running = self.0.database.with(|store| store.handed_out()).await?;
+        let mut candidates = self.candidates(agent, &running);
+        let room = self.room(agent.record.id);
+        let mut left = want.min(room) as usize;
+        let mut handouts = Vec::new();
+        while left > 0 {
+            let allotted = allot(&candidates, left);
+            if allotted.is_empty() {
+                break;
+            }
+            for (queue, count) in allotted {
+                let taken = self.0.engine.take(queue, count).await.map_err(unavailable)?;
+                self.note_delivery(queue, !taken.is_empty());
+                if taken.len() < count {
+                    forget_lane(&mut candidates, queue);
+                }
+                for taken in taken {
+                    if let Some(handout) = self.handle(agent, &running, taken).await? {
+                        handouts.push(handout);
+                        left = left.saturating_sub(1);
+                    }
+                }
+            }
+        }
+        Ok(handouts)
+    }
+
+    /// The experiments that an agent may work on, with what they have had.
+    fn candidates(&self, agent: &Agent, running: &[Running]) -> Vec<Candidate> {
+        let mut state = self.state();
+        let is_largest = state.is_largest(agent);
+        let able = running.iter().filter(|of| {
+            let needs: Needs = serde_json::from_str(&of.needs).unwrap_or_default();
+            let refused = state.incapable.contains(&(agent.record.id, of.id, of.generation));
+            !refused && lacking(&needs, &agent.hello).is_none()
+        });
+        let able: Vec<&Running> = able.collect();
+        for of in running {
+            state.shares.join(of.id);
+        }
+        let lanes = if is_largest { vec![Lane::Big, Lane::Std] } else { vec![Lane::Std] };
+        let candidate = |of: &&Running| Candidate {
+            experiment: of.id,
+            generation: of.generation,
+            priority: of.priority,
+            weight: of.weight,
+            had: state.shares.of(of.id),
+            cost: COST,
+            lanes: lanes.clone(),
+        };
+        able.iter().map(candidate).collect()
+    }
+
+    /// How many more crates an agent may have.
+    fn room(&self, agent: u32) -> u32 {
+        let held = self.state().desk.jobs_of(agent, Instant::now(), self.0.times.lease).len();
+        self.0.cap.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
+    }
+
+    fn note_delivery(&self, queue: Queue, delivered: bool) {
+        let mut state = self.state();
+        if delivered {
+            state.quiet.remove(&queue);
+        } else {
+            state.quiet.entry(queue).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Decides about a job that was delivered, and makes a handout of it if it is to be run.
+    async fn handle(&self, agent: &Agent, running: &[Running], taken: Taken) -> Result<Option<Handout>, Problem> {
+        let Taken { job, receipt } = taken;
+        let number = agent.record.id;
+        let facts = self.0.database.with(move |store| store.job_facts(key(job))).await?;
+        let verdict = {
+            let mut state = self.state();
+            let (now, lease) = (Instant::now(), self.0.times.lease);
+            let open = facts.open.map(|(handout, agent, _)| (handout, agent));
+            let losses = u32::try_from(facts.lost.len()).unwrap_or(u32::MAX);
+            let short = Facts { waits: facts.waits, losses, open };
+            let has_suspect = state.desk.has_suspect(number, now, lease);
+            let verdict = decide(&short, state.desk.live(job, now, lease), has_suspect);
+            if verdict == Verdict::Adopt {
+                state.desk.adopt(job, receipt.clone());
+            }
+            verdict
+        };
+        match verdict {
+            Verdict::Adopt => Ok(None),
+            Verdict::Skip => {
+                self.end(&receipt).await;
+                Ok(None)
+            }
+            Verdict::Later => {
+                // Should this fail, the lease runs out.
+                let _ = self.0.engine.put_back(&receipt, SUSPECT_DELAY).await;
+                Ok(None)
+            }
+            Verdict::Poison => {
+                self.poison(job, &facts).await?;
+                self.end(&receipt).await;
+                self.wake();
+                Ok(None)
+            }
+            Verdict::HandOut { suspect } => {
+                let Some(of) = running.iter().find(|of| (of.id, of.generation) == (job.experiment, job.generation))
+                else {
+                    return Ok(None);
+                };
+                let name = of.name.clone();
+                let read = self.0.database.with(move |store| Content::read(store, &name, job)).await?;
+                let Some(content) = read else {
+                    self.end(&receipt).await;
+                    return Ok(None);
+                };
+                let handout = self.0.database.with(move |store| store.hand_out(key(job), number)).await?;
+                let assigned = self.assigned(job.experiment, job.generation).await?;
+                let longest = longest(&assigned.experiment, &content.plan);
+                let now = Instant::now();
+                let claims = Claims { job, handout, receipt: receipt.clone() };
+                let lease = Lease(self.0.key.seal(number, &claims));
+                let held = Held { agent: number, handout, receipt, suspect, renewed: now, ends: now + longest };
+                let mut state = self.state();
+                state.desk.hand_out(job, held);
+                state.shares.charge(job.experiment, of.weight, COST);
+                drop(state);
+                Ok(Some(content.into_handout(lease, job, suspect)))
+            }
+        }
+    }
+
+    /// Gives a crate up with which too many machines were lost.
+    async fn poison(&self, job: JobId, facts: &JobFacts) -> Result<(), Problem> {
+        let lost: Vec<u32> = facts.lost.iter().copied().chain(facts.open.map(|(_, agent, _)| agent)).collect();
+        let assigned = self.assigned(job.experiment, job.generation).await?;
+        let words = self.0.database.with(move |store| {
+            let mut names = Vec::new();
+            for agent in &lost {
+                names.push(store.agent_name(*agent)?.unwrap_or_else(|| agent.to_string()));
+            }
+            let words = format!("{} machines were lost while it ran: {}", names.len(), names.join(", "));
+            let record = poisoned(store, &assigned, job, &words)?;
+            store.poison(key(job), record.as_ref())?;
+            Ok::<_, StoreError>(words)
+        });
+        note(&format!("job {job} is given up: {}", words.await?));
+        Ok(())
+    }
+
+    /// Renews the leases of an agent, and lists those to drop.
+    pub async fn renew(&self, agent: &Agent, leases: Vec<Lease>) -> Result<Renewed, Problem> {
+        let number = agent.record.id;
+        self.state().agents.insert(number, (agent.hello.memory.unwrap_or_default(), Instant::now()));
+        let alive = self.0.database.with(|store| store.generations_alive()).await?;
+        let mut renewed = Renewed::default();
+        let mut receipts = Vec::new();
+        for lease in leases {
+            match self.renew_one(number, &lease, &alive).await? {
+                Ok(receipt) => receipts.push(receipt),
+                Err(why) => renewed.drop.push((lease, why)),
+            }
+        }
+        let done = join_all(receipts.iter().map(|receipt| self.0.engine.renew(receipt))).await;
+        if let Some(error) = done.into_iter().find_map(Result::err) {
+            // The desk has the renewal: should the engine deliver the job again, the holder keeps it.
+            log(&error);
+        }
+        Ok(renewed)
+    }
+
+    async fn renew_one(
+        &self,
+        agent: u32,
+        lease: &Lease,
+        alive: &HashSet<(u32, u32)>,
+    ) -> Result<Result<Receipt, String>, Problem> {
+        let Ok(Claims { job, handout, receipt }) = self.0.key.open(agent, &lease.0) else {
+            return Ok(Err("the lease is not one of this agent".to_owned()));
+        };
+        if !alive.contains(&(job.experiment, job.generation)) {
+            self.let_go(job, agent, handout);
+            return Ok(Err("its experiment was aborted or has ended".to_owned()));
+        }
+        let renewal = self.state().desk.renew(job, agent, handout, Instant::now());
+        match renewal {
+            Renewal::Granted(receipt) => Ok(Ok(receipt)),
+            Renewal::Taken => Ok(Err("another agent has it".to_owned())),
+            Renewal::Overdue => {
+                self.let_go(job, agent, handout);
+                self.0.database.with(move |store| store.end_handout(handout, How::Dropped)).await?;
+                Ok(Err("it has run for longer than all of its limits allow".to_owned()))
+            }
+            Renewal::Unknown => self.recall(agent, Claims { job, handout, receipt }).await,
+        }
+    }
+
+    /// Renews a lease that this process has forgotten, from the database.
+    async fn recall(&self, agent: u32, claims: Claims) -> Result<Result<Receipt, String>, Problem> {
+        let Claims { job, handout, receipt } = claims;
+        let facts = self.0.database.with(move |store| store.job_facts(key(job))).await?;
+        let Some((_, _, at)) = facts.open.filter(|(open, of, _)| facts.waits && (*open, *of) == (handout, agent))
+        else {
+            return Ok(Err("it has a result, or was given to another agent".to_owned()));
+        };
+        let plan = self.0.database.with(move |store| store.crate_plan(job.experiment, job.position)).await?;
+        let assigned = self.assigned(job.experiment, job.generation).await?;
+        let longest = plan.map_or(Duration::ZERO, |plan| longest(&assigned.experiment, &plan));
+        let ran = SystemTime::now().duration_since(at).unwrap_or_default();
+        let now = Instant::now();
+        let held = Held {
+            agent,
+            handout,
+            receipt: receipt.clone(),
+            suspect: !facts.lost.is_empty(),
+            renewed: now,
+            ends: now + longest.saturating_sub(ran),
+        };
+        self.state().desk.hand_out(job, held);
+        Ok(Ok(receipt))
+    }
+
+    /// Takes crates back that an agent can't run, or not now.
+    pub async fn give_back(&self, agent: &Agent, leases: Vec<Lease>, reason: Reason) -> Result<(), Problem> {
+        for lease in leases {
+            let Ok(Claims { job, handout, receipt }) = self.0.key.open(agent.record.id, &lease.0) else { continue };
+            let receipt = self.let_go(job, agent.record.id, handout).unwrap_or(receipt);
+            if reason == Reason::Incapable {
+                self.state().incapable.insert((agent.record.id, job.experiment, job.generation));
+            }
+            let facts = self.0.database.with(move |store| {
+                let facts = store.job_facts(key(job))?;
+                store.end_handout(handout, How::Returned)?;
+                Ok::<_, StoreError>(facts)
+            });
+            // Only the open handout has the delivery: an older one must not give back another agent's.
+            if facts.await?.open.is_some_and(|(open, ..)| open == handout) {
+                let _ = self.0.engine.put_back(&receipt, Duration::ZERO).await;
+            }
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// What a lease is about, if it is one of this agent.
+    pub(super) fn open(&self, agent: u32, lease: &Lease) -> Option<Claims> {
+        self.0.key.open(agent, &lease.0).ok()
+    }
+
+    /// Ends the holding of a job by an agent under a handout, and returns the newest receipt.
+    pub(super) fn let_go(&self, job: JobId, agent: u32, handout: i64) -> Option<Receipt> {
+        let mut state = self.state();
+        let is_its = |held: &Held| (held.agent, held.handout) == (agent, handout);
+        let live = state.desk.live(job, Instant::now(), Duration::MAX).is_some_and(is_its);
+        live.then(|| state.desk.release(job)).flatten().map(|held| held.receipt)
+    }
+
+    /// Corrects what an experiment has had, once a crate's cost is known.
+    pub(super) fn correct_share(&self, experiment: u32, weight: f64, core_seconds: f64) {
+        self.state().shares.charge(experiment, weight, core_seconds - COST);
+    }
+
+    /// Ends a job at the engine. Should this fail, it is delivered again, found to have ended, and skipped.
+    pub(super) async fn end(&self, receipt: &Receipt) {
+        let _ = self.0.engine.end(receipt).await;
+    }
+
+    /// Ends all jobs of a generation that wait: results stay, and agents drop the crates at their next renewal.
+    pub async fn abort(&self, experiment: u32, generation: u32) -> Result<(), Problem> {
+        self.0.database.with(move |store| store.withdraw(experiment, generation)).await?;
+        self.forget(experiment, generation);
+        self.0.engine.forget(experiment, generation).await.map_err(unavailable)
+    }
+
+    /// Forgets a generation that hands out nothing any more.
+    pub(super) fn forget(&self, experiment: u32, generation: u32) {
+        let mut state = self.state();
+        state.desk.forget(experiment, generation);
+        state.shares.leave(experiment);
+        state.assigned.remove(&(experiment, generation));
+        state.incapable.retain(|(_, of, when)| (*of, *when) != (experiment, generation));
+        state.quiet.retain(|queue, _| (queue.experiment, queue.generation) != (experiment, generation));
+    }
+
+    /// An experiment as agents get it. It never changes within a generation.
+    pub async fn assigned(&self, experiment: u32, generation: u32) -> Result<Arc<Assigned>, Problem> {
+        if let Some(assigned) = self.state().assigned.get(&(experiment, generation)) {
+            return Ok(Arc::clone(assigned));
+        }
+        let read = self.0.database.with(move |store| store.assigned(experiment, generation)).await?;
+        let gone = || Problem::new(Kind::NotFound, format!("experiment {experiment} has no generation {generation}"));
+        let (settings, toolchains) = read.ok_or_else(gone)?;
+        let unreadable = |error: serde_json::Error| {
+            log(&error);
+            Problem::new(Kind::Internal, "the settings of the experiment can't be read")
+        };
+        let experiment_settings: Experiment = serde_json::from_str(&settings).map_err(unreadable)?;
+        let toolchains: Vec<Toolchain> = serde_json::from_str(&toolchains).map_err(unreadable)?;
+        let assigned = Arc::new(Assigned { experiment: experiment_settings, toolchains });
+        self.state().assigned.insert((experiment, generation), Arc::clone(&assigned));
+        Ok(assigned)
+    }
+
+    /// The state is whole between any two statements that could panic.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether an agent has as much memory as any other that was heard of lately, so that it takes large crates.
+    fn is_largest(&self, agent: &Agent) -> bool {
+        const LATELY: Duration = Duration::from_secs(600);
+        let own = agent.hello.memory.unwrap_or_default();
+        let lately = self.agents.values().filter(|(_, heard)| heard.elapsed() < LATELY);
+        lately.map(|(memory, _)| *memory).max().is_none_or(|largest| own >= largest)
+    }
+}
+
+/// The part of a handout that comes from the database.
+struct Content {
+    plan: CratePlan,
+    earlier: Earlier,
+    lockfile: Option<String>,
+}
+
+impl Content {
+    fn read(store: &mut Store, name: &str, job: JobId) -> Result<Option<Self>, StoreError> {
+        let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
+        let (finished, attempts) = store.results_of(job.experiment, &plan)?;
+        let prepare = plan.steps.iter().find(|step| step.toolchain.is_none());
+        let lockfile = prepare.map(|step| store.lockfile(name, &step.fingerprint)).transpose()?.flatten();
+        let lockfile = lockfile.and_then(|text| String::from_utf8(text).ok());
+        Ok(Some(Self { plan, earlier: Earlier { finished, attempts }, lockfile }))
+    }
+
+    fn into_handout(self, lease: Lease, job: JobId, suspect: bool) -> Handout {
+        let Self { plan: CratePlan { krate, steps }, earlier: Earlier { finished, attempts }, lockfile } = self;
+        let past = |attempt: plan::Attempt| Past {
+            attempt: attempt.number,
+            outcome: attempt.outcome,
+            tests: attempt.tests.map(|tests| (*tests).clone()),
+        };
+        let history = attempts.into_iter().map(|(step, all)| (step, all.into_iter().map(past).collect()));
+        Handout {
+            lease,
+            experiment: job.experiment,
+            generation: job.generation,
+            suspect,
+            krate,
+            steps,
+            finished: finished.into_iter().collect(),
+            history: history.collect(),
+            expect: BTreeMap::new(),
+            lockfile,
+        }
+    }
+}
+
+/// The result of a crate that is given up: of its first step that is left.
+fn poisoned(store: &mut Store, assigned: &Assigned, job: JobId, words: &str) -> Result<Option<Record>, StoreError> {
+    let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
+    let (finished, _) = store.results_of(job.experiment, &plan)?;
+    let step = plan::remaining(&assigned.experiment, &plan, &finished).pop_front();
+    let outcome = Outcome::Inconclusive(Cause::Host(words.to_owned()));
+    Ok(step.map(|step| super::reports::without_commands(assigned, &plan, step, outcome)))
+}
+
+/// How long a crate may take at most: all of its ops at their time limits, half as much again, and an hour.
+fn longest(experiment: &Experiment, plan: &CratePlan) -> Duration {
+    let name = &plan.krate.id.name;
+    let limits = plan.steps.iter().map(|step| experiment.limits_of(name, &step.op.name()).timeout);
+    limits.sum::<Duration>().mul_f64(1.5) + Duration::from_secs(3600)
+}
+
+fn forget_lane(candidates: &mut [Candidate], queue: Queue) {
+    for candidate in candidates.iter_mut().filter(|of| of.experiment == queue.experiment) {
+        candidate.lanes.retain(|lane| *lane != queue.lane);
+    }
+}
+
+/// A job's key in the database.
+pub(super) fn key(job: JobId) -> JobKey {
+    JobKey { experiment: job.experiment, generation: job.generation, position: job.position }
+}
+
+pub(super) fn unavailable(error: NatsError) -> Problem {
+    log(&error);
+    Problem::new(Kind::Unavailable, "the queue of jobs can't be reached now").retry_after(5)
+}

@@ -1,0 +1,103 @@
+//! What all requests share.
+
+use std::io::Write as _;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use super::ServeError;
+use super::config::Config;
+use super::database::Database;
+use super::engine::Agents;
+use super::limits::Limits;
+use crate::home::Home;
+use crate::printable;
+
+/// The shared parts of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    home: Home,
+    database: Database,
+    limits: Limits,
+    agents: OnceLock<Agents>,
+    started: SystemTime,
+}
+
+impl AppState {
+    pub(super) fn open(config: Config, home: Home) -> Result<Self, ServeError> {
+        let database = Database::open(home.database())?;
+        let limits = Limits::new(&config.server.limits);
+        Ok(Self(Arc::new(Inner {
+            config,
+            home,
+            database,
+            limits,
+            agents: OnceLock::new(),
+            started: SystemTime::now(),
+        })))
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// maar's folder.
+    pub fn home(&self) -> &Home {
+        &self.0.home
+    }
+
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    /// What agents need; none without `[engine]`.
+    pub fn agents(&self) -> Option<&Agents> {
+        self.0.agents.get()
+    }
+
+    /// Starts what agents need, if the settings have an `[engine]`.
+    pub(super) async fn start_agents(&self) -> Result<(), ServeError> {
+        let Some(config) = &self.config().engine else { return Ok(()) };
+        let agents = Agents::start(config, self.home(), self.database().clone()).await?;
+        // It is set once, at the start.
+        let _ = self.0.agents.set(agents);
+        Ok(())
+    }
+
+    /// The limits of requests.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// When the server started.
+    pub fn started(&self) -> SystemTime {
+        self.0.started
+    }
+
+    /// The present time.
+    pub fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// Writes an error and its causes to the server's log, which is stderr.
+pub fn log(error: &dyn std::error::Error) {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    note(&words);
+}
+
+/// Writes a line to the server's log.
+pub fn note(words: &str) {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    // A log without a reader changes nothing.
+    let _ = writeln!(anstream::stderr(), "{now} {}", printable::one_line(words));
+}

@@ -1,0 +1,11 @@
+//! The tables of the server: tokens, the queue of experiments, and the audit.
+//!
+//! Keeps what it is given. Who may do what, and which experiment is next, is decided elsewhere.
+
+mod audit;
+mod jobs;
+mod tokens;
+
+pub use audit::{Change, Via};
+pub use jobs::{Accepted, AgentRecord, How, JobCounts, JobFacts, JobKey, NewJob, Running, WaitingJob};
+pub use tokens::{BadRole, Role, TokenRecord};
