@@ -60,13 +60,13 @@ impl Holding {
         self.state().sealed.retain(|sealed| sealed != lease);
     }
 
-    /// Ends a crate that the server took back, and only that one.
-    pub(super) fn drop_lease(&self, lease: &Lease) {
+    /// Ends a crate that the server took back, and only that one. `false`: it doesn't run.
+    pub(super) fn drop_lease(&self, lease: &Lease) -> bool {
         let mut state = self.state();
-        for held in state.held.values_mut().filter(|held| held.lease == *lease) {
-            held.is_dropped = true;
-            held.stopper.raise(StopLevel::Kill);
-        }
+        let Some(held) = state.held.values_mut().find(|held| held.lease == *lease) else { return false };
+        held.is_dropped = true;
+        held.stopper.raise(StopLevel::Kill);
+        true
     }
 
     /// How many crates run or are about to.
@@ -104,7 +104,7 @@ mod tests {
         let lease = |text: &str| Lease(text.to_owned());
         let ((one, first), (other, second)) = (stop::channel(), stop::channel());
         let (first_slot, second_slot) = (holding.take(lease("1"), one), holding.take(lease("2"), other));
-        holding.drop_lease(&lease("1"));
+        assert!(holding.drop_lease(&lease("1")) && !holding.drop_lease(&lease("9")));
         assert_eq!((first.level(), second.level()), (StopLevel::Kill, StopLevel::Run));
         holding.seal(lease("3"));
         assert_eq!(holding.leases(), [lease("2"), lease("3")]);

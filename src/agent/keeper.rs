@@ -31,12 +31,6 @@ impl Spool {
         Self { agent, drafts: Mutex::default() }
     }
 
-    /// Gives back all crates that have no report, once nothing runs any more.
-    pub(super) async fn give_back_rest(&self) {
-        let leases = self.agent.holding.release_all();
-        self.agent.give_back(leases, Reason::Busy, "the agent ends".to_owned()).await;
-    }
-
     /// Writes the report of a crate to the outbox, and then lets go of it.
     async fn seal(&self, task: &Task, draft: Draft) {
         let Some(lease) = self.agent.holding.lease(task.place) else { return };

@@ -85,7 +85,17 @@ impl Agent {
         if !detail.is_empty() {
             note(&format!("gives back {} of {}: {detail}", leases.len(), self.client.server()));
         }
-        let message = GiveBack { leases, reason, detail };
+        self.send_back(GiveBack { leases, reason, detail, keep: None }).await;
+    }
+
+    /// Returns everything but the crates whose reports wait, once nothing runs any more.
+    async fn say_goodbye(&self) {
+        let leases = self.holding.release_all();
+        let (detail, keep) = ("the agent ends".to_owned(), Some(self.holding.leases()));
+        self.send_back(GiveBack { leases, reason: Reason::Busy, detail, keep }).await;
+    }
+
+    async fn send_back(&self, message: GiveBack) {
         if let Err(error) = self.client.post::<_, serde::de::IgnoredAny>("give-back", &message).await {
             note(&error.to_string());
         }
@@ -133,7 +143,7 @@ pub async fn run(
         let ran = run::drive(&bench, &shape, (&intake, &keeper), (&mut *progress, None), (stopper, stop)).await;
         // Nothing runs any more: crates that came too late are given back with the rest.
         puller.abort();
-        keeper.give_back_rest().await;
+        agent.say_goodbye().await;
         last_tries(&agent).await;
         renewal.abort();
         courier.abort();

@@ -25,8 +25,10 @@ pub(super) async fn renew(agent: Arc<Agent>) {
             Ok(renewed) => {
                 is_away = false;
                 for (lease, why) in renewed.unwrap_or_default().drop {
-                    note(&format!("drops a crate: {why}"));
-                    agent.holding.drop_lease(&lease);
+                    // Others have a report that has just been sent.
+                    if agent.holding.drop_lease(&lease) {
+                        note(&format!("drops a crate: {why}"));
+                    }
                 }
             }
             Err(error) => {

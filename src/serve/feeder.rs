@@ -35,6 +35,9 @@ pub(super) async fn run(dispatcher: Dispatcher) {
         if let Err(problem) = feed(&dispatcher).await {
             note(&format!("publishing jobs: {}", problem.detail()));
         }
+        if let Err(problem) = conclude(&dispatcher).await {
+            note(&format!("ending experiments: {}", problem.detail()));
+        }
         if swept.elapsed() >= dispatcher.times().sweep {
             swept = Instant::now();
             if let Err(problem) = sweep(&dispatcher).await {
@@ -79,6 +82,16 @@ async fn feed(dispatcher: &Dispatcher) -> Result<(), Problem> {
             database.with(move |store| store.set_cursor(id, cursor)).await?;
             dispatcher.wake();
         }
+    }
+    Ok(())
+}
+
+/// Ends the experiments without a job that waits.
+async fn conclude(dispatcher: &Dispatcher) -> Result<(), Problem> {
+    for (experiment, generation, name) in dispatcher.inner().database.with(|store| store.conclude_jobs()).await? {
+        note(&format!("experiment `{name}` is done"));
+        dispatcher.forget(experiment, generation);
+        dispatcher.inner().engine.forget(experiment, generation).await.map_err(unavailable)?;
     }
     Ok(())
 }

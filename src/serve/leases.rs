@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use futures_util::future::join_all;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::database::Database;
@@ -142,7 +142,7 @@ impl Dispatcher {
             let woken = self.0.woken.notified();
             let quiet_until = self.0.started + self.0.times.grace;
             if Instant::now() >= quiet_until {
-                let handouts = self.take(agent, want).await?;
+                let handouts = self.take_whole(agent, want).await?;
                 if !handouts.is_empty() || Instant::now() >= deadline {
                     return Ok(handouts);
                 }
@@ -154,6 +154,21 @@ impl Dispatcher {
                 () = sleep_until(deadline.min(Instant::now() + LOOK)) => {}
             }
         }
+    }
+
+    /// Takes jobs in a task of its own: an agent that hangs up in between must not leave some that nobody knows of.
+    async fn take_whole(&self, agent: &Agent, want: u32) -> Result<Vec<Handout>, Problem> {
+        let (sender, receiver) = oneshot::channel();
+        let (dispatcher, agent) = (self.clone(), agent.clone());
+        tokio::spawn(async move {
+            let taken = dispatcher.take(&agent, want).await;
+            if let Err(Ok(handouts)) = sender.send(taken) {
+                let leases = handouts.into_iter().map(|handout| handout.lease).collect();
+                // Should this fail, the leases run out.
+                let _ = dispatcher.give_back(&agent, leases, Reason::Busy).await;
+            }
+        });
+        receiver.await.unwrap_or_else(|_| Err(Problem::new(Kind::Internal, "handing out jobs panicked")))
     }
 
     async fn take(&self, agent: &Agent, want: u32) -> Result<Vec<Handout>, Problem> {
@@ -394,6 +409,21 @@ impl Dispatcher {
             if facts.await?.open.is_some_and(|(open, ..)| open == handout) {
                 let _ = self.0.engine.put_back(&receipt, Duration::ZERO).await;
             }
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// Takes everything back that an agent holds, but for these leases.
+    pub async fn give_back_others(&self, agent: &Agent, keep: &[Lease]) -> Result<(), Problem> {
+        let number = agent.record.id;
+        let kept: HashSet<JobId> = keep.iter().filter_map(|lease| Some(self.open(number, lease)?.job)).collect();
+        let jobs = self.state().desk.jobs_of(number, Instant::now(), self.0.times.lease);
+        for job in jobs.into_iter().filter(|job| !kept.contains(job)) {
+            let Some(held) = self.state().desk.release(job) else { continue };
+            let handout = held.handout;
+            self.0.database.with(move |store| store.end_handout(handout, How::Returned)).await?;
+            let _ = self.0.engine.put_back(&held.receipt, Duration::ZERO).await;
         }
         self.wake();
         Ok(())

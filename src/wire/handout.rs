@@ -124,6 +124,10 @@ pub struct GiveBack {
     /// The same in words, for the page on agents.
     #[serde(default)]
     pub detail: String,
+    /// From an agent that ends: all that it keeps. Whatever else it was given is returned, too, such as crates whose
+    /// handout never reached it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Vec<Lease>>,
 }
 
 /// Why an agent returns a crate.

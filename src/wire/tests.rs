@@ -190,7 +190,7 @@ proptest! {
         survives(&Pull { want, wait_ms: 5 }, &[""]);
         survives(&Renew { leases: vec![Lease(lease.clone())], running: want, load: Some(0.5) }, &[""]);
         survives(&Renewed { drop: vec![(Lease(lease.clone()), "aborted".to_owned())] }, &[""]);
-        survives(&GiveBack { leases: vec![Lease(lease)], reason: Reason::Incapable, detail: String::new() }, &[""]);
+        survives(&GiveBack { leases: vec![Lease(lease)], reason: Reason::Incapable, detail: String::new(), keep: None }, &[""]);
         survives(&Answer { accepted: false, why: Some("late".to_owned()) }, &[""]);
         survives(&Welcome { name: "a1".to_owned(), lease_ms: 1, renew_ms: 2, poll_ms: 3, cap: 4, now_ms: 5 }, &[""]);
     }

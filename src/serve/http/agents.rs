@@ -116,13 +116,17 @@ async fn give_back(
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let agent = agent(&state, &caller).await?;
-    let GiveBack { leases, reason, detail } = read(&body)?;
+    let GiveBack { leases, reason, detail, keep } = read(&body)?;
     at_most(leases.len())?;
     if !detail.is_empty() {
         let detail: String = detail.chars().take(400).collect();
         note(&format!("agent `{}` gives back {} crates: {detail}", agent.record.name, leases.len()));
     }
-    agents(&state)?.dispatcher.give_back(&agent, leases, reason).await?;
+    let dispatcher = &agents(&state)?.dispatcher;
+    dispatcher.give_back(&agent, leases, reason).await?;
+    if let Some(keep) = keep {
+        dispatcher.give_back_others(&agent, &keep).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

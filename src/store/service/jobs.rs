@@ -212,6 +212,36 @@ impl Store {
         })
     }
 
+    /// Lays out the jobs of an experiment that has a plan, and has them handed out from now on.
+    ///
+    /// Errors with [`StoreError::Unknown`] if there is none of that name.
+    pub fn distribute(&mut self, name: &str, jobs: &[NewJob]) -> Result<(u32, u32), StoreError> {
+        let unknown = || StoreError::Unknown { path: self.path.clone(), name: name.to_owned() };
+        let (experiment, generation) = self.generation(name)?.ok_or_else(unknown)?;
+        self.lay_out(experiment, generation, jobs)?;
+        self.write("begin to hand out jobs", |transaction| {
+            transaction.execute("UPDATE experiments SET state = 'running' WHERE id = ?", [experiment])
+        })?;
+        Ok((experiment, generation))
+    }
+
+    /// Ends the experiments that run and whose jobs have all ended, and returns their numbers, generations and names.
+    pub fn conclude_jobs(&mut self) -> Result<Vec<(u32, u32, String)>, StoreError> {
+        let now = epoch_millis(SystemTime::now());
+        self.write("end experiments", |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE experiments SET state = 'done', ended = ?, etag = etag + 1
+                 WHERE state IN ('running', 'confirming') AND EXISTS (
+                         SELECT 1 FROM jobs j WHERE j.experiment = id AND j.generation = experiments.generation)
+                     AND NOT EXISTS (
+                         SELECT 1 FROM jobs j WHERE j.experiment = id AND j.generation = experiments.generation
+                             AND j.state = 'waiting')
+                 RETURNING id, generation, name",
+            )?;
+            statement.query_map([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+        })
+    }
+
     /// How many jobs of a generation wait, and how many have ended.
     pub fn job_counts(&self, experiment: u32, generation: u32) -> Result<JobCounts, StoreError> {
         self.connection
