@@ -132,7 +132,7 @@ impl World {
     /// Gives the engine more jobs of the experiments that have come.
     async fn feed(&mut self, now: Duration) {
         for (place, experiment) in EXPERIMENTS.iter().enumerate().filter(|(_, of)| of.comes <= now) {
-            self.shares.join(experiment.number);
+            self.shares.join(experiment.number, experiment.weight);
             let queue = queue(experiment.number);
             if self.engine.held(queue).await.unwrap() > u64::from(AHEAD / 2) {
                 continue;
@@ -159,7 +159,7 @@ impl World {
                 generation: 1,
                 priority: experiment.priority,
                 weight: experiment.weight,
-                had: self.shares.of(experiment.number),
+                had: self.shares.had(experiment.number),
                 cost: 250.0,
                 lanes: vec![Lane::Std],
             })
@@ -204,8 +204,7 @@ impl World {
                             let ends = present + Duration::from_secs(24 * 3600);
                             let receipt = taken.receipt;
                             self.desk.hand_out(job, Held { agent, handout, receipt, suspect, renewed: present, ends });
-                            let weight = EXPERIMENTS[job.experiment as usize - 1].weight;
-                            self.shares.charge(job.experiment, weight, 250.0);
+                            self.shares.charge(job.experiment, 250.0);
                             let wall = Duration::from_secs_f64(wall(job));
                             let JobId { experiment, position, .. } = job;
                             at(now + wall, What::Done { agent, life, experiment, position, handout });
@@ -243,7 +242,7 @@ impl World {
         if !is_first_over {
             self.had[place] += wall(job);
         }
-        self.shares.charge(job.experiment, EXPERIMENTS[place].weight, wall(job) - 250.0);
+        self.shares.charge(job.experiment, wall(job) - 250.0);
         let is_its = |held: &Held| (held.agent, held.handout) == (agent, handout);
         if self.desk.live(job, Instant::now(), Duration::MAX).is_some_and(is_its) {
             let held = self.desk.release(job).unwrap();

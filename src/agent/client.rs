@@ -39,7 +39,7 @@ pub enum BadServerUrl {
     },
     /// The token would travel unencrypted.
     #[error("{0} would carry the token unencrypted over the network: use https, or an ssh tunnel to 127.0.0.1")]
-    Unencrypted(Url),
+    Unencrypted(String),
 }
 
 impl std::str::FromStr for ServerUrl {
@@ -54,7 +54,7 @@ impl std::str::FromStr for ServerUrl {
         match url.scheme() {
             "https" => {}
             "http" if is_loopback => {}
-            "http" => return Err(BadServerUrl::Unencrypted(url)),
+            "http" => return Err(BadServerUrl::Unencrypted(url.to_string())),
             other => return Err(bad(format!("its scheme is `{other}`"))),
         }
         if !url.path().ends_with('/') {
@@ -85,11 +85,11 @@ impl fmt::Debug for Client {
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum CallError {
     #[error("{server} does not answer: {why}")]
-    Unreachable { server: Url, why: String },
+    Unreachable { server: String, why: String },
     #[error("{server} answers {status}: {detail}")]
-    Status { server: Url, status: StatusCode, detail: String, retry_after: Option<Duration> },
+    Status { server: String, status: StatusCode, detail: String, retry_after: Option<Duration> },
     #[error("{server} answers something that this maar can't read: {why}")]
-    Unreadable { server: Url, why: String },
+    Unreadable { server: String, why: String },
     #[error("the token can't be sent: it holds characters other than those of tokens")]
     Token,
     #[error("failed to set up TLS: {0}")]
@@ -187,7 +187,7 @@ impl Client {
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = self.body(response, 64 << 10).await.unwrap_or_default();
         Err(CallError::Status {
-            server: self.server.clone(),
+            server: self.server.to_string(),
             status,
             detail: detail(&text),
             retry_after: seconds.map(Duration::from_secs),
@@ -219,11 +219,11 @@ impl Client {
         while let Some(source) = why.source() {
             why = source;
         }
-        CallError::Unreachable { server: self.server.clone(), why: why.to_string() }
+        CallError::Unreachable { server: self.server.to_string(), why: why.to_string() }
     }
 
     fn unreadable(&self, why: impl ToString) -> CallError {
-        CallError::Unreadable { server: self.server.clone(), why: why.to_string() }
+        CallError::Unreadable { server: self.server.to_string(), why: why.to_string() }
     }
 }
 

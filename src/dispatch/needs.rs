@@ -72,8 +72,8 @@ mod tests {
             (json!({"memory": "17GiB"}), Some("needs 17.0 GiB of memory, the agent has 16.0 GiB")),
         ] {
             let parsed: Needs = serde_json::from_value(needs.clone()).unwrap();
-            let lacking = super::lacking(&parsed, &agent()).map(|lacking| lacking.to_string());
-            assert_eq!(lacking.as_deref(), lacks, "{needs}");
+            let found = lacking(&parsed, &agent()).map(|lacking| lacking.to_string());
+            assert_eq!(found.as_deref(), lacks, "{needs}");
         }
     }
 

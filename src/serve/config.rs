@@ -261,9 +261,10 @@ mod tests {
         // Every commented setting is one that is known, too.
         let uncommented: String = text
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|line| {
-                line.starts_with('[') || line.contains(" = ") && !line.contains("cert")
-            }))
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|line| line.starts_with('[') || line.contains(" = ") && !line.contains("cert"))
+            })
             .zip(text.lines())
             .map(|(setting, line)| format!("{}\n", setting.filter(|it| !it.contains("key = ")).unwrap_or(line)))
             .collect();

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::leases::{Dispatcher, unavailable};
 use super::problem::Problem;
+use super::queued;
 use super::state::note;
 use crate::lease::{Engine, JobId, Lane, Queue, Waiting};
 use crate::store::service::{Running, WaitingJob};
@@ -32,6 +33,12 @@ pub(super) async fn run(dispatcher: Dispatcher) {
         note(problem.detail());
     }
     loop {
+        if let Err(problem) = queued::begin(&dispatcher).await {
+            note(&format!("laying out jobs: {}", problem.detail()));
+        }
+        if let Err(problem) = queued::abort(&dispatcher).await {
+            note(&format!("aborting: {}", problem.detail()));
+        }
         if let Err(problem) = feed(&dispatcher).await {
             note(&format!("publishing jobs: {}", problem.detail()));
         }
@@ -89,7 +96,7 @@ async fn feed(dispatcher: &Dispatcher) -> Result<(), Problem> {
 /// Ends the experiments without a job that waits.
 async fn conclude(dispatcher: &Dispatcher) -> Result<(), Problem> {
     for (experiment, generation, name) in dispatcher.inner().database.with(|store| store.conclude_jobs()).await? {
-        note(&format!("experiment `{name}` is done"));
+        note(&format!("experiment `{name}`: all crates have ended"));
         dispatcher.forget(experiment, generation);
         dispatcher.inner().engine.forget(experiment, generation).await.map_err(unavailable)?;
     }

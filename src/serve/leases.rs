@@ -17,14 +17,16 @@ use super::problem::{Kind, Problem};
 use super::state::{log, note};
 use crate::dispatch::{Candidate, Desk, Facts, Held, Renewal, SUSPECT_DELAY, Shares, Verdict, allot, decide, lacking};
 use crate::experiment::{Experiment, Needs};
+use crate::krate::CrateName;
 use crate::lease::{Claims, Engine, JobId, Key, Lane, NatsError, Queue, Receipt, Taken};
+use crate::ops::OpName;
 use crate::outcome::{Cause, Outcome};
 use crate::plan::{self, CratePlan};
 use crate::run::Earlier;
 use crate::store::service::{AgentRecord, How, JobFacts, JobKey, Running};
 use crate::store::{Record, Store, StoreError};
 use crate::toolchain::Toolchain;
-use crate::wire::{Assigned, Handout, Hello, Lease, Past, Reason, Renewed};
+use crate::wire::{Assigned, Expected, Handout, Hello, Lease, Past, Reason, Renewed};
 
 /// How often a pull that waits looks at the queues.
 const LOOK: Duration = Duration::from_secs(2);
@@ -78,7 +80,12 @@ pub(super) struct State {
     pub(super) quiet: HashMap<Queue, Instant>,
     /// Experiments as agents get them.
     assigned: HashMap<(u32, u32), Arc<Assigned>>,
+    /// What ops took before, by their crates, as of when the experiment was first handed out.
+    costs: HashMap<(u32, u32), Arc<Costs>>,
 }
+
+/// What ops took before, by their crates.
+type Costs = HashMap<CrateName, BTreeMap<OpName, Expected>>;
 
 /// An agent that makes a request.
 #[derive(Debug, Clone)]
@@ -210,7 +217,7 @@ impl Dispatcher {
         });
         let able: Vec<&Running> = able.collect();
         for of in running {
-            state.shares.join(of.id);
+            state.shares.join(of.id, of.weight);
         }
         let lanes = if is_largest { vec![Lane::Big, Lane::Std] } else { vec![Lane::Std] };
         let candidate = |of: &&Running| Candidate {
@@ -218,7 +225,7 @@ impl Dispatcher {
             generation: of.generation,
             priority: of.priority,
             weight: of.weight,
-            had: state.shares.of(of.id),
+            had: state.shares.had(of.id),
             cost: COST,
             lanes: lanes.clone(),
         };
@@ -288,6 +295,8 @@ impl Dispatcher {
                 };
                 let handout = self.0.database.with(move |store| store.hand_out(key(job), number)).await?;
                 let assigned = self.assigned(job.experiment, job.generation).await?;
+                let costs = self.costs(job.experiment, job.generation).await?;
+                let expect = costs.get(&content.plan.krate.id.name).cloned().unwrap_or_default();
                 let longest = longest(&assigned.experiment, &content.plan);
                 let now = Instant::now();
                 let claims = Claims { job, handout, receipt: receipt.clone() };
@@ -295,9 +304,9 @@ impl Dispatcher {
                 let held = Held { agent: number, handout, receipt, suspect, renewed: now, ends: now + longest };
                 let mut state = self.state();
                 state.desk.hand_out(job, held);
-                state.shares.charge(job.experiment, of.weight, COST);
+                state.shares.charge(job.experiment, COST);
                 drop(state);
-                Ok(Some(content.into_handout(lease, job, suspect)))
+                Ok(Some(Handout { expect, ..content.into_handout(lease, job, suspect) }))
             }
         }
     }
@@ -443,8 +452,8 @@ impl Dispatcher {
     }
 
     /// Corrects what an experiment has had, once a crate's cost is known.
-    pub(super) fn correct_share(&self, experiment: u32, weight: f64, core_seconds: f64) {
-        self.state().shares.charge(experiment, weight, core_seconds - COST);
+    pub(super) fn correct_share(&self, experiment: u32, core_seconds: f64) {
+        self.state().shares.charge(experiment, core_seconds - COST);
     }
 
     /// Ends a job at the engine. Should this fail, it is delivered again, found to have ended, and skipped.
@@ -465,6 +474,7 @@ impl Dispatcher {
         state.desk.forget(experiment, generation);
         state.shares.leave(experiment);
         state.assigned.remove(&(experiment, generation));
+        state.costs.remove(&(experiment, generation));
         state.incapable.retain(|(_, of, when)| (*of, *when) != (experiment, generation));
         state.quiet.retain(|queue, _| (queue.experiment, queue.generation) != (experiment, generation));
     }
@@ -488,6 +498,22 @@ impl Dispatcher {
         Ok(assigned)
     }
 
+    /// What ops took before, by their crates.
+    async fn costs(&self, experiment: u32, generation: u32) -> Result<Arc<Costs>, Problem> {
+        if let Some(costs) = self.state().costs.get(&(experiment, generation)) {
+            return Ok(Arc::clone(costs));
+        }
+        let mut costs = Costs::new();
+        for recorded in self.0.database.with(|store| store.costs(|_| true)).await? {
+            let wall_ms = u64::try_from(recorded.wall.as_millis()).unwrap_or(u64::MAX);
+            let expected = Expected { wall_ms, peak: recorded.peak };
+            costs.entry(recorded.krate).or_default().insert(recorded.op, expected);
+        }
+        let costs = Arc::new(costs);
+        self.state().costs.insert((experiment, generation), Arc::clone(&costs));
+        Ok(costs)
+    }
+
     /// The state is whole between any two statements that could panic.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -495,6 +521,14 @@ impl Dispatcher {
 }
 
 impl State {
+    /// How much memory makes a crate one for the largest agents: above half of the smallest agent's. None: all agents
+    /// are equal.
+    pub(super) fn large(&self) -> Option<ByteSize> {
+        let memory = || self.agents.values().map(|(memory, _)| memory.as_u64()).filter(|memory| *memory > 0);
+        let (smallest, largest) = (memory().min()?, memory().max()?);
+        (smallest < largest).then_some(ByteSize(smallest / 2))
+    }
+
     /// Whether an agent has as much memory as any other that was heard of lately, so that it takes large crates.
     fn is_largest(&self, agent: &Agent) -> bool {
         const LATELY: Duration = Duration::from_secs(600);

@@ -14,6 +14,7 @@ pub mod leases;
 mod limits;
 mod listen;
 pub mod problem;
+mod queued;
 mod reports;
 pub mod state;
 pub mod token;

@@ -99,7 +99,7 @@ pub(super) async fn take(
     let receipt = dispatcher.let_go(job, number, handout).unwrap_or(receipt);
     dispatcher.end(&receipt).await;
     blob.into_iter().for_each(|digest| incoming.remove(digest));
-    dispatcher.correct_share(job.experiment, 1.0, cpu.as_secs_f64());
+    dispatcher.correct_share(job.experiment, cpu.as_secs_f64());
     dispatcher.wake();
     if is_first {
         Ok(Decision::Answered(Answer { accepted: true, why: None }))

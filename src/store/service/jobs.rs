@@ -219,18 +219,50 @@ impl Store {
         let unknown = || StoreError::Unknown { path: self.path.clone(), name: name.to_owned() };
         let (experiment, generation) = self.generation(name)?.ok_or_else(unknown)?;
         self.lay_out(experiment, generation, jobs)?;
+        // Without jobs there is only the report to make.
+        let state = if jobs.is_empty() { "reporting" } else { "running" };
         self.write("begin to hand out jobs", |transaction| {
-            transaction.execute("UPDATE experiments SET state = 'running' WHERE id = ?", [experiment])
+            transaction
+                .execute("UPDATE experiments SET state = ?, etag = etag + 1 WHERE id = ?", params![state, experiment])
         })?;
         Ok((experiment, generation))
     }
 
-    /// Ends the experiments that run and whose jobs have all ended, and returns their numbers, generations and names.
-    pub fn conclude_jobs(&mut self) -> Result<Vec<(u32, u32, String)>, StoreError> {
+    /// The experiments that are planned and wait: their numbers, generations and names.
+    pub fn queued(&self) -> Result<Vec<(u32, u32, String)>, StoreError> {
+        self.in_state("SELECT id, generation, name FROM experiments WHERE state = 'queued' AND NOT paused ORDER BY id")
+    }
+
+    /// The experiments that are being aborted.
+    pub fn aborting(&self) -> Result<Vec<(u32, u32, String)>, StoreError> {
+        self.in_state("SELECT id, generation, name FROM experiments WHERE state = 'aborting' ORDER BY id")
+    }
+
+    fn in_state(&self, query: &str) -> Result<Vec<(u32, u32, String)>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement = self.connection.prepare_cached(query)?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+        };
+        read().map_err(self.sql("list experiments"))
+    }
+
+    /// Notes that an experiment hands out nothing any more, since it was aborted.
+    pub fn aborted(&mut self, experiment: u32) -> Result<(), StoreError> {
         let now = epoch_millis(SystemTime::now());
+        self.write("end an experiment", |transaction| {
+            transaction.execute(
+                "UPDATE experiments SET state = 'aborted', ended = ?, etag = etag + 1 WHERE id = ? AND state = 'aborting'",
+                params![now, experiment],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Has the reports made of experiments that run and whose jobs have all ended, and returns their numbers, generations and names.
+    pub fn conclude_jobs(&mut self) -> Result<Vec<(u32, u32, String)>, StoreError> {
         self.write("end experiments", |transaction| {
             let mut statement = transaction.prepare_cached(
-                "UPDATE experiments SET state = 'done', ended = ?, etag = etag + 1
+                "UPDATE experiments SET state = 'reporting', etag = etag + 1
                  WHERE state IN ('running', 'confirming') AND EXISTS (
                          SELECT 1 FROM jobs j WHERE j.experiment = id AND j.generation = experiments.generation)
                      AND NOT EXISTS (
@@ -238,7 +270,7 @@ impl Store {
                              AND j.state = 'waiting')
                  RETURNING id, generation, name",
             )?;
-            statement.query_map([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
         })
     }
 
