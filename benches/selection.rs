@@ -1,6 +1,6 @@
 //! Selects and plans all crates of a registry of the default registry's size and more, from a dump in the real format.
 //!
-//! Fails when that takes more than a minute of CPU time or a GiB of memory: time by the clock says more about the other
+//! Fails when that takes more than a minute of CPU time or a GiB of memory: time by the clock depends more on the other
 //! programs of a busy host. The dump is made first, and its making doesn't count.
 //! `cargo bench --bench selection [-- CRATES]`
 

@@ -1,6 +1,6 @@
 //! maar's folder: the database, the caches, the reports, and the folders of the jobs now running.
 //!
-//! Several runs may share a home, but only one at a time may work on an experiment. What a run that died left
+//! Several runs may share a home, but only one at a time may work on an experiment. The files of a run that died
 //! behind is swept by the next one, and only that: every run holds a lock on its folder, which dies with it.
 
 use std::fs::{self, File, Permissions, TryLockError};
@@ -262,8 +262,8 @@ fn make(path: &Path) -> Result<(), HomeError> {
     fs::create_dir_all(path).map_err(|source| HomeError::Io { what: "make", path: path.to_owned(), source })
 }
 
-/// Keeps other users out of a folder, whatever the umask or an older maar made of it: a set-id file of a cell would be
-/// one on the host.
+/// Keeps other users out of a folder, against the umask or the mode that an older maar gave it: a set-id file of a cell
+/// would be one on the host.
 fn close(path: &Path) -> Result<(), HomeError> {
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|source| HomeError::Io {
         what: "close to other users",
@@ -281,7 +281,7 @@ fn lock_file(path: &Path) -> Result<File, HomeError> {
     })
 }
 
-/// Keeps other processes from sweeping, so that nobody removes a folder between its making and its locking.
+/// Keeps other processes from sweeping, so that none removes a folder between its making and its locking.
 fn gate(jobs: &Path) -> Result<File, HomeError> {
     let path = jobs.join(".lock");
     let gate = lock_file(&path)?;

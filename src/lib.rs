@@ -10,6 +10,7 @@ pub mod compare;
 #[cfg(feature = "server")]
 pub mod dispatch;
 pub mod exact;
+pub mod event;
 pub mod experiment;
 pub mod home;
 pub mod host;

@@ -1,7 +1,7 @@
-//! What the tests of a crate came to, one by one, and how that is read from what `cargo test` printed.
+//! The results of a crate's tests, one by one, read from the output of `cargo test`.
 //!
-//! A stable libtest prints no JSON, so its lines for people are read, and a crate can print such lines itself. Whether a
-//! command passed is therefore never read here: its exit decides that. A lie reaches no other crate.
+//! A stable libtest prints no JSON, so its lines for people are read, and a crate can print such lines itself. Whether
+//! a command passed is therefore never read here: its exit decides that. A lie reaches no other crate.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct Tests {
     pub cut: bool,
     /// Whether only some tests were asked for, to repeat them.
     pub selected: bool,
-    /// Whether failed tests are the whole reason for which cargo says that targets failed: no target crashed, lacks a
+    /// Whether failed tests alone explain cargo's list of failed targets: no target crashed, lacks a
     /// harness, or failed after its tests.
     pub accounted: bool,
 }
@@ -44,11 +44,11 @@ pub struct Target {
 pub struct Test {
     /// Its path, such as `tests::parses`, or that of a documentation test: `src/lib.rs - two (line 1)`.
     pub name: String,
-    /// What came of it.
+    /// Its result.
     pub result: TestResult,
 }
 
-/// What came of one test.
+/// The result of one test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -77,14 +77,14 @@ impl Tests {
         self.targets.iter().flat_map(|target| target.tests.iter().map(move |test| (target, test)))
     }
 
-    /// How many tests came to this.
+    /// The number of tests with this result.
     pub fn count(&self, result: TestResult) -> usize {
         self.iter().filter(|(_, test)| test.result == result).count()
     }
 }
 
 impl Target {
-    /// What the names of all targets of documentation tests begin with.
+    /// The prefix of the names of all targets of documentation tests.
     const DOC: &str = "doc-tests ";
 
     /// Whether it has the documentation tests.

@@ -74,7 +74,7 @@ pub enum Failure {
         more: usize,
     },
     /// A test target ended otherwise than a test harness does that counts its failed tests: it crashed, or has a
-    /// harness of its own.
+    /// custom harness.
     Target {
         /// Which, in words: "test target `conformance`".
         target: String,

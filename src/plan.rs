@@ -112,7 +112,7 @@ pub fn remaining(experiment: &Experiment, plan: &CratePlan, finished: &HashMap<F
             (Some(_), toolchain) => over = toolchain,
         }
     }
-    // Files in a job's folder don't outlive a run: whatever remains needs again what its own files were made by.
+    // Files in a job's folder don't outlive a run: the remaining steps need the steps again that made their files.
     for place in (0..steps.len()).rev() {
         let step = &steps[place];
         let needed = |later: usize| wanted[later] && step.toolchain.is_none_or(|of| steps[later].toolchain == Some(of));
@@ -130,7 +130,7 @@ pub fn earlier<'a>(plan: &'a CratePlan, step: &Step) -> impl Iterator<Item = &'a
     of_toolchain.take_while(move |earlier| earlier.fingerprint != fingerprint)
 }
 
-/// Whether later ops may see an op's changes of the crate's folder. Cargo's own files there can be made again.
+/// Whether later ops may see an op's changes to the crate's folder. Cargo's own files there can be made again.
 pub fn leaves_files(op: &Op) -> bool {
     match op {
         Op::Prepare | Op::Command(_) => true,

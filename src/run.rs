@@ -1,4 +1,4 @@
-//! The one seam: crates as work of the engine, and its events into the store and the progress.
+//! The one seam: crates as work of the engine, its results into the store and its events to their readers.
 //!
 //! A [`Bench`] is opened once by a process. A [`Session`] prepares one experiment on it, and [`drive`] runs the crates of
 //! an [`Intake`] and leaves their results with a [`Keeper`]. Decides nothing about crates: the plan orders the steps, the
@@ -30,11 +30,11 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio::sync::{mpsc, watch};
 
+use crate::event::RunEvent;
 use crate::experiment::{Experiment, Workers};
 use crate::ops::Stage;
 use crate::ops::removal::{self, Removers};
 use crate::pipeline::{self, Pool, Pressure, Summary};
-use crate::progress::{Progress, Update};
 use crate::stop::{Stop, Stopper};
 use crate::trace::Trace;
 use intake::Jobs;
@@ -91,16 +91,17 @@ impl Shape {
     }
 }
 
-/// Runs crates until the intake has no more, or a stop comes. The result of a step goes to the keeper as soon as it ends.
+/// Runs crates until the intake has no more, or a stop comes. The result of a step goes to the keeper as soon as it ends,
+/// and every change to `events`, which must not block.
 ///
 /// # Errors
 /// The keeper can't keep a result; then `stopper` is raised and running ops are ended. The pools can't be set up, or the
 /// trace can't be begun; nothing has run then.
-pub async fn drive<I: Intake, K: Keeper>(
+pub async fn drive<I: Intake, K: Keeper, E: FnMut(RunEvent)>(
     bench: &Arc<Bench>,
     shape: &Shape,
     (intake, keeper): (&I, &K),
-    (progress, trace): (&mut Progress, Option<Trace>),
+    (events, trace): (&mut E, Option<Trace>),
     (stopper, stop): (&Stopper, &Stop),
 ) -> Result<Ran, RunError> {
     let (pressure, pressed) = watch::channel(Pressure::Low);
@@ -112,31 +113,31 @@ pub async fn drive<I: Intake, K: Keeper>(
     };
     let tracer = trace.map(|trace| Tracer::new(trace, &config.pools)).transpose()?;
     let (removal, removers) = removal::start(shape.in_flight);
-    let (events, received) = mpsc::channel(EVENTS_AHEAD);
+    let (sender, received) = mpsc::channel(EVENTS_AHEAD);
     // Both end with the engine: the last job's folder is removed when no one can hand over another.
     let engine = async {
         let jobs = Jobs { intake, bench: Arc::clone(bench), removal };
-        pipeline::run(&config, &jobs, stop.clone(), events).await
+        pipeline::run(&config, &jobs, stop.clone(), sender).await
     };
-    let sink = Sink { keeper, progress: &mut *progress, tracer };
+    let sink = Sink { keeper, events: &mut *events, tracer };
     let (summary, (kept, tracer)) = tokio::select! {
         both = async { tokio::join!(engine, sink.take_all(received, stopper, stop)) } => both,
         () = pressure::watch(pressure) => unreachable!("it watches for ever"),
     };
-    let removal = removed(removers, progress).await;
+    let removal = removed(removers, events).await;
     kept?;
     Ok(Ran { summary: summary?, removal, tracer })
 }
 
 /// Waits for the removers, and prints a note where that takes a while.
-async fn removed(removers: Removers, progress: &mut Progress) -> Duration {
+async fn removed(removers: Removers, events: &mut impl FnMut(RunEvent)) -> Duration {
     const SOON: Duration = Duration::from_secs(2);
     let removal = removers.finish();
     tokio::pin!(removal);
     match tokio::time::timeout(SOON, &mut removal).await {
         Ok(spent) => spent,
         Err(_) => {
-            progress.update(Update::Note("removing the folders of the last crates".to_owned()));
+            events(RunEvent::note("removing the folders of the last crates"));
             removal.await
         }
     }
@@ -144,8 +145,8 @@ async fn removed(removers: Removers, progress: &mut Progress) -> Duration {
 
 impl Ran {
     /// Ends the trace, if there is one, with the totals of the run.
-    fn end_trace(&mut self, downloaded: ByteSize, progress: &mut Progress) {
+    fn end_trace(&mut self, downloaded: ByteSize, events: &mut impl FnMut(RunEvent)) {
         let Some(tracer) = self.tracer.take() else { return };
-        tracer.end(&self.summary, downloaded).unwrap_or_else(|error| progress.update(sink::trace_ended(&error)));
+        tracer.end(&self.summary, downloaded).unwrap_or_else(|error| events(sink::trace_ended(&error)));
     }
 }

@@ -30,7 +30,7 @@ async fn select(registry: &Registry, text: &str) -> Selected {
     registry.select(&selection).await.unwrap()
 }
 
-/// The resolved crate of a selection, as `NAME@VERSION` or as the reason why there is none.
+/// The resolved crate of a selection, as `NAME@VERSION` or as the error.
 async fn selected(registry: &Registry, text: &str) -> String {
     let selected = select(registry, text).await;
     match selected.origin {

@@ -21,6 +21,7 @@ use bytesize::ByteSize;
 use tokio::sync::Notify;
 
 use crate::cache;
+use crate::event::RunEvent;
 use crate::experiment::{DEFAULT_LIMITS, DEFAULT_OVERCOMMIT, SandboxKind, Workers};
 use crate::pipeline::Pool;
 use crate::printable::one_line;
@@ -140,7 +141,8 @@ pub async fn run(
         let renewal = tokio::spawn(renewal::renew(Arc::clone(&agent)));
         let courier = tokio::spawn(courier::send_all(Arc::clone(&agent)));
         let puller = tokio::spawn(puller);
-        let ran = run::drive(&bench, &shape, (&intake, &keeper), (&mut *progress, None), (stopper, stop)).await;
+        let mut events = |event: RunEvent| progress.update(event.into());
+        let ran = run::drive(&bench, &shape, (&intake, &keeper), (&mut events, None), (stopper, stop)).await;
         // Nothing runs any more: crates that came too late are given back with the rest.
         puller.abort();
         agent.say_goodbye().await;

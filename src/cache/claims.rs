@@ -1,8 +1,9 @@
 //! The units that this process is compiling now, so that an op that needs one of them waits for it instead of compiling
 //! it, too.
 //!
-//! Only saves work: other processes compile what they like, and a unit that is claimed may still not compile. No op waits
-//! while it holds a claim, so that no two can wait for each other. No op waits for longer than compiling alone would take.
+//! Only saves work: other processes compile what they like, and a unit that is claimed may still not compile. No op
+//! waits while it holds a claim, so that no two can wait for each other. No op waits for longer than compiling alone
+//! would take.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,7 @@ pub struct Claim {
     began: Instant,
 }
 
-/// How long claims were held for each unit that came of them, on the average of this process.
+/// The average time that this process held a claim, for each resulting unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     units: u32,
@@ -96,7 +97,7 @@ impl Claims {
         }
     }
 
-    /// How often others compiled some of these units in vain. An op that waited for one meanwhile need not try it, too.
+    /// How often others compiled some of these units in vain. An op that waited for such a unit need not try it, too.
     pub fn in_vain(&self, units: &BTreeSet<UnitKey>) -> usize {
         let state = self.shared.state();
         units.iter().filter_map(|unit| state.in_vain.get(unit)).sum()
@@ -188,7 +189,7 @@ mod tests {
         fast.came_to(&set(&["a", "b"]));
         // Ten seconds a unit.
         assert_eq!(claims.pace().alone(3), Pace::SHORTEST + Duration::from_secs(30) * Pace::SPREAD);
-        // What comes to nothing makes no wait longer.
+        // A failed claim doesn't lengthen a wait.
         let stuck = claim(&claims, &["c"]);
         tokio::time::advance(Duration::from_secs(3600)).await;
         stuck.came_to(&set(&[]));

@@ -1,4 +1,4 @@
-//! Says how large the layers of a home are, and keeps them under a budget: least recently used first.
+//! Measures the layers of a home, and keeps them under a budget: least recently used first.
 //!
 //! A layer goes after those that were compiled against it. Crates that are using one keep their links to its
 //! files, so that nothing is taken from under a cell.
@@ -28,13 +28,13 @@ pub struct Summary {
     pub layers: usize,
     /// How much space their files take.
     pub size: ByteSize,
-    /// When one of them was last used; none if there is none.
+    /// The last use of any of them; `None` without layers.
     pub last_used: Option<SystemTime>,
     /// What ops have made of them so far.
     pub tally: Tally,
 }
 
-/// What a collection did.
+/// The result of a collection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
     /// How many layers were removed.
@@ -75,14 +75,14 @@ pub fn summarise(cache: &Path) -> Result<Vec<Summary>, CacheError> {
     Ok(summaries)
 }
 
-/// Collects if there is more than `budget`; otherwise nobody has to wait for a lock.
+/// Collects if the layers take more than `budget`; otherwise no lock is needed.
 pub fn keep_within(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> {
     let size = ByteSize(summarise(cache)?.iter().map(|summary| summary.size.as_u64()).sum());
     if size > budget { collect(cache, budget) } else { Ok(Collected { left: size, ..Collected::default() }) }
 }
 
-/// Removes layers until the rest takes no more than `budget`, and whatever is of no use: what can't be read, what was
-/// compiled against layers that are gone, and notes that no run has read for long.
+/// Removes layers until the rest takes no more than `budget`, and useless ones: layers that can't be read, layers that
+/// were compiled against layers that are gone, and notes that no run has read for long.
 pub fn collect(cache: &Path, budget: ByteSize) -> Result<Collected, CacheError> {
     let mut locks = Vec::new();
     let mut stock = Stock::default();
@@ -129,11 +129,11 @@ impl Stock {
         self.layers.insert(place.clone(), (layer.size(), used));
     }
 
-    /// Those used least recently first, and each after all that was compiled against it: who uses that uses both, though
-    /// the times that were noted may differ by some minutes. So no more goes than has to.
+    /// Those used least recently first, and each after all that was compiled against it: who uses that uses both,
+    /// though the times that were noted may differ by some minutes. So no more goes than has to.
     fn oldest_first(&self) -> Vec<Place> {
         let mut places: Vec<&Place> = self.layers.keys().collect();
-        // What was compiled against a layer always has a larger number.
+        // A layer compiled against another always has the larger number.
         places.sort_by_key(|(_, id)| Reverse(*id));
         let mut last_used: BTreeMap<&Place, SystemTime> = BTreeMap::new();
         for place in &places {
@@ -147,13 +147,13 @@ impl Stock {
         places.into_iter().cloned().collect()
     }
 
-    /// What a process has compiled against a layer while another one removed that.
+    /// A layer that a process compiled against another one, which was removed in the meantime.
     fn unfounded(&self) -> Vec<Place> {
         let gone = self.dependents.iter().filter(|(need, _)| !self.layers.contains_key(need));
         gone.flat_map(|(_, dependents)| dependents).cloned().collect()
     }
 
-    /// Removes these, and what was compiled against them.
+    /// Removes these layers, and the layers compiled against them.
     fn remove(&mut self, mut going: Vec<Place>) -> Result<(), CacheError> {
         while let Some(place) = going.pop() {
             if let Some((size, _)) = self.layers.remove(&place) {

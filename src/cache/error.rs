@@ -1,15 +1,15 @@
-//! What can go wrong with layers. None of it is a crate's fault, and none of it keeps an op from running.
+//! Errors of layers. None is a crate's fault, and none keeps an op from running.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with layers.
+/// An error of layers.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// A file or folder couldn't be used.
     #[error("failed to {what} {path}: {source}")]
     Io {
-        /// What was attempted.
+        /// The operation.
         what: &'static str,
         /// On which file or folder.
         path: PathBuf,

@@ -1,8 +1,8 @@
 //! Reads the units that cargo has completed in a target folder: which files are whose.
 //!
 //! The folder was written by strangers, who are all dead by now. It is looked at through a [`Door`] only: links and
-//! devices make a unit useless. Of files, only cargo's fingerprints and rustc's lists of sources are read. Whether a unit
-//! may be shared is not decided here.
+//! devices make a unit useless. Of files, only cargo's fingerprints and rustc's lists of sources are read. Whether a
+//! unit may be shared is not decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -15,11 +15,11 @@ use crate::sandbox::{Door, Found};
 
 /// The folder below a target folder that the `dev` and `test` profiles use.
 pub(super) const PROFILE: &str = "debug";
-/// Where cargo notes what each unit was made from, a folder per unit, `PACKAGE-HASH`.
+/// The folder of cargo's fingerprints, with a folder per unit, `PACKAGE-HASH`.
 pub(super) const FINGERPRINTS: &str = ".fingerprint";
 /// Where cargo puts libraries, `NAME-HASH.*`.
 const DEPS: &str = "deps";
-/// Where cargo puts build scripts and what they write, a folder per unit.
+/// The folder of build scripts and their output, with a folder per unit.
 const BUILD: &str = "build";
 /// The names that cargo itself gives to files and folders of a target folder.
 const CARGOS_OWN: [&str; 3] = [PROFILE, "CACHEDIR.TAG", ".rustc_info.json"];
@@ -31,11 +31,12 @@ const EMPTY: [&str; 3] = ["tmp", "debug/examples", "debug/incremental"];
 
 /// How many files and folders one unit may have.
 const MAX_ITEMS: usize = 50_000;
-/// The largest file that is shared, in bytes, holes included: the layers have a budget, and what compilers write is smaller.
+/// The largest file that is shared, in bytes, holes included: the layers have a budget, and what compilers write is
+/// smaller.
 const MAX_FILE: u64 = 1 << 30;
 /// How deep folders may be nested.
 const MAX_DEPTH: usize = 64;
-/// How many names a folder of cargo's may hold: more than the largest workspaces have units.
+/// The largest number of names in one of cargo's folders: more than the largest workspaces have units.
 const MAX_NAMES: usize = 200_000;
 /// How large a fingerprint or a list of sources may be, in bytes; most have a few KiB.
 const MAX_TEXT: u64 = 4 << 20;
@@ -60,7 +61,7 @@ pub(super) struct UnitFile {
     pub(super) executable: bool,
 }
 
-/// What cargo noted of a unit: a number that stands for it, and the numbers of the units that it depends on.
+/// Cargo's fingerprint of a unit: its hash, and the hashes of the units that it depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Its own number.
@@ -139,8 +140,9 @@ fn units(door: &Door, target: &Path) -> Result<BTreeSet<String>, CacheError> {
     Ok(names_in(door, target, &Path::new(PROFILE).join(FINGERPRINTS))?.into_iter().collect())
 }
 
-/// The path of something in a target folder that is neither cargo's own nor of a unit that was made there: a build script
-/// wrote to a place that isn't its own, or changed a unit of `laid`, and a crate that reuses its units would miss that.
+/// The path of something in a target folder that is neither cargo's own nor of a unit that was made there: a build
+/// script wrote to a place that isn't its own, or changed a unit of `laid`, and a crate that reuses its units would
+/// miss that.
 pub(super) fn stranger(target: &Path, laid: &BTreeSet<&str>) -> Result<Option<PathBuf>, CacheError> {
     type IsKnown<'a> = &'a dyn Fn(&str) -> bool;
     let door = open(target)?;
@@ -236,8 +238,8 @@ fn completed(target: &Door, fingerprint: &Path) -> Option<String> {
     done.find(|done| is_written(done) && is_written(&format!("{done}.json"))).map(str::to_owned)
 }
 
-/// Whether a file is a list of the sources that rustc has read, and one of them is neither of the package nor of the target
-/// folder: a file of the crate under test, for example.
+/// Whether a file is a list of the sources that rustc has read, and one of them is neither of the package nor of the
+/// target folder: a file of the crate under test, for example.
 fn reads_elsewhere(target: &Door, deps: &Path, name: &str, package: &str) -> bool {
     if Path::new(name).extension().is_none_or(|extension| extension != "d") {
         return false;
@@ -254,7 +256,8 @@ fn reads_elsewhere(target: &Door, deps: &Path, name: &str, package: &str) -> boo
 /// Relative paths begin at the package's folder.
 fn is_of_unit(source: &Path, package: &str) -> bool {
     let is_package = |folder: &OsStr| folder.to_str().is_some_and(|folder| folder.starts_with(&format!("{package}-")));
-    // What must stay of the path: above a package's folder, which is a link, a `..` leads elsewhere than it says.
+    // The part of the path that must stay: above a package's folder, which is a link, `..` leads to another folder than
+    // the text suggests.
     let floor = match source.strip_prefix("/cargo/vendor") {
         Ok(below) if below.iter().next().is_some_and(is_package) => 3,
         Err(_) if source.starts_with("/crate/target") => 2,
@@ -274,7 +277,7 @@ fn is_of_unit(source: &Path, package: &str) -> bool {
     })
 }
 
-/// The names in a folder; none where there is no folder.
+/// The names in a folder; empty if the folder doesn't exist.
 fn names_in(door: &Door, at: &Path, folder: &Path) -> Result<Vec<String>, CacheError> {
     let names = door.names(folder, MAX_NAMES).map_err(CacheError::io("list", &at.join(folder)))?;
     Ok(names.unwrap_or_default())

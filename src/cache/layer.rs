@@ -1,7 +1,7 @@
-//! One layer on disk: `record.json` says what it holds and what it was made on, `files/` holds it.
+//! One layer on disk: `record.json` lists its units and the layers below it, `files/` holds the units.
 //!
 //! A layer is written beside its place and moved there whole; after that nothing in it changes but the time of its
-//! record, which says when it was last used.
+//! record, whose time is that of the last use.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes, Permissions};
@@ -58,7 +58,7 @@ impl Layer {
         self.key == unit.key && self.package == unit.package && self.code.is_subset(&unit.code)
     }
 
-    /// The disk space of its files, in bytes. Each takes whole blocks, and one for what the file system knows of it.
+    /// The disk space of its files, in bytes. Each takes whole blocks, and one for its inode.
     pub(super) fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size.next_multiple_of(BLOCK) + BLOCK).sum()
     }

@@ -68,16 +68,16 @@ pub struct Made {
     pub name: String,
 }
 
-/// What came of the units that a cell has completed.
+/// The result of harvesting the units that a cell has completed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// The units that have become layers.
     pub units: BTreeSet<UnitKey>,
-    /// Where the cell left a file that isn't of its own units: nothing was taken.
+    /// The path of a file that the cell left outside of its own units: nothing was taken.
     pub stranger: Option<PathBuf>,
 }
 
-/// The key in words; it also tells a folder of layers from anything else.
+/// The key in words; it also distinguishes a folder of layers from other folders.
 pub(super) const KEY: &str = "key.txt";
 const LOCK: &str = ".lock";
 /// The name of a layer until it is whole.
@@ -177,11 +177,11 @@ impl Layers {
         Ok(())
     }
 
-    /// Links into `dir`, an empty folder, the layers of a base that units of `wanted` need. Leaves out those that were made
-    /// where other packages than `code` could run code.
+    /// Links into `dir`, an empty folder, the layers of a base that units of `wanted` need. Leaves out those that were
+    /// made where other packages than `code` could run code.
     ///
-    /// Compiled build scripts lie in layers, and cargo runs one again, without a call of rustc, when its package wants it
-    /// to. A cell whose output becomes layers must see only build scripts that may run in it.
+    /// Compiled build scripts lie in layers, and cargo runs one again, without a call of rustc, when its package wants
+    /// it to. A cell whose output becomes layers must see only build scripts that may run in it.
     pub fn lay_for(
         &self,
         (code, wanted): (&Code, &BTreeSet<UnitKey>),
@@ -211,11 +211,12 @@ impl Layers {
     }
 
     /// Makes layers of units that were completed in `upper`, in a cell over the folder `lower` that
-    /// [`lay_for`](Self::lay_for) filled from `base` for `code`, and lays them. `made` has each unit after the units that it needs; `outside` are the
-    /// other folders that the cell could write to, with their paths in it; `units` are all units of the crate.
+    /// [`lay_for`](Self::lay_for) filled from `base` for `code`, and lays them. `made` has each unit after the units
+    /// that it needs; `outside` are the other folders that the cell could write to, with their paths in it; `units` are
+    /// all units of the crate.
     ///
-    /// Takes a unit only if its package has exactly this code and all units that it needs are laid. Takes nothing from a
-    /// cell that left a file anywhere but in the folders of its own units. `upper` is of no use afterwards.
+    /// Takes a unit only if its package has exactly this code and all units that it needs are laid. Takes nothing from
+    /// a cell that left a file outside the folders of its own units. `upper` is useless afterwards.
     pub fn take(
         &self,
         made: Vec<Made>,
@@ -266,7 +267,7 @@ impl Layers {
         harvest::fingerprint(upper, unit).or_else(|| harvest::fingerprint(&base.dir, unit))
     }
 
-    /// Notes that a crate uses what is laid.
+    /// Records that a crate uses the linked layers.
     pub fn note_uses(&self, base: &Base) {
         base.laid.keys().for_each(|id| note_use(&self.folder(*id)));
     }
@@ -274,7 +275,7 @@ impl Layers {
     fn add(&self, mut layer: Layer, upper: &Path, from: Option<Owner>) -> Result<Id, CacheError> {
         let id = next_id(&self.dir)?;
         let mut known = self.known();
-        // A clock that was set back must not make a layer older than what it was compiled against.
+        // A clock that was set back must not make a layer older than the layers below it.
         let needed = layer.needs.iter().filter_map(|need| known.layers.get(need)).map(|need| need.made).max();
         layer.made = needed.map_or(layer.made, |made| made.max(layer.made));
         let new = self.dir.join(NEW);
@@ -289,7 +290,7 @@ impl Layers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps other processes from adding. What one that died left half done is removed.
+    /// Keeps other processes from adding. Removes a half-made layer of a process that died.
     fn lock(&self) -> Result<File, CacheError> {
         let lock = lock(&self.dir)?;
         let new = self.dir.join(NEW);

@@ -55,7 +55,7 @@ pub enum Command {
     Shell(ShellArgs),
     /// Work out the time of a run with other workers, on another machine, over more crates
     Simulate(SimulateArgs),
-    /// Check what a run needs of this host, and print remedies
+    /// Check whether this host can run experiments, and print remedies
     Doctor(DoctorArgs),
     /// Work with the images that Docker containers are made from
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `maar doctor`: checks what a run needs of this host, with remedies.
+//! `maar doctor`: checks whether this host can run experiments, with remedies.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

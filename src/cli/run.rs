@@ -89,7 +89,9 @@ async fn drive(
     trace: Option<Trace>,
     stop: (&Stopper, &Stop),
 ) -> anyhow::Result<(Driven, Progress)> {
-    let mut progress = Progress::new(options.progress, begun.ahead());
+    let (crates, left) = (begun.planned().plans().len(), begun.planned().to_run());
+    let ahead = progress::Plan { pools: begun.shape().pools(), crates, already_done: crates - left };
+    let mut progress = Progress::new(options.progress, ahead);
     for note in begun.notes() {
         progress.update(Update::Note(note.clone()));
     }
@@ -97,7 +99,7 @@ async fn drive(
     if let (progress::Kind::Json, Some(reused)) = (options.progress, reused) {
         progress.update(Update::Note(reused.in_words()));
     }
-    match begun.drive(&mut progress, trace, stop).await {
+    match begun.drive(&mut |event| progress.update(Update::from(event)), trace, stop).await {
         Ok(driven) => Ok((driven, progress)),
         Err(error) => {
             progress.finish(None);

@@ -1,6 +1,6 @@
 //! `maar shell`: the cell that an op had, once more, for its user: same sources, lockfile, limits and environment.
 //!
-//! Nothing is kept: the crate is prepared in a folder of its own, and no result is touched.
+//! Nothing is kept: the crate is prepared in a separate folder, and no result is touched.
 
 use std::io::Write;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, Step};
 use crate::printable::one_line;
 use crate::registry::Access;
+use crate::report::terminal;
 use crate::run::{self, Bench};
 use crate::sandbox::Console;
 use crate::stop::{self, Stop};
@@ -127,7 +128,7 @@ impl Visit<'_> {
         signals::listen(stopper).context("failed to listen for signals")?;
         let bench = Bench::open(self.home.clone(), Access::Online)?;
         let sandbox = bench.sandbox(&self.experiment.sandbox).await?;
-        let registry = bench.registry(None)?;
+        let registry = bench.registry(self.experiment.as_of.clone())?;
         // Units that the cell compiles stay in it.
         let layers = Vec::new();
         let tools = bench.tools(&self.experiment, sandbox, registry, self.results.toolchains.clone(), layers);
@@ -218,15 +219,15 @@ impl Visit<'_> {
     }
 }
 
-/// Prints an op's output and its outcome.
+/// Prints an op's output, as `maar logs` does, and its outcome.
 fn print(done: &Done, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    out.write_all(&done.output.head)?;
+    terminal::write(&done.output.head, out)?;
     if done.output.dropped > 0 {
         writeln!(out, "\n== {} bytes were not kept", done.output.dropped)?;
     }
-    out.write_all(&done.output.tail)?;
+    terminal::write(&done.output.tail, out)?;
     let Some(outcome) = &done.outcome else { return Ok(Exit::Stopped) };
-    let reason = outcome.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = outcome.reason().map(|reason| format!(": {}", one_line(&reason))).unwrap_or_default();
     writeln!(out, "== {}{reason}", outcome.kind())?;
     Ok(match outcome.kind() {
         OutcomeKind::Passed | OutcomeKind::Skipped => Exit::Fine,

@@ -1,6 +1,6 @@
 //! The cost of an experiment's runs: time, CPU, the load of pools, the waits of ops. Pure.
 //!
-//! Counts what is planned now. Steps that a later run repeated count for that run only, as only its last result is
+//! Counts the current plan. Steps that a later run repeated count for that run only, as only its last result is
 //! kept.
 
 use std::collections::BTreeMap;

@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_crate_that_lies_about_its_tests_changes_no_failure_into_a_pass() {
-        // "All passed", and yet an exit code of its own.
+        // "All passed", and yet an unusual exit code.
         check(&["p a+"], &["f a+"], Regressed, "test@nightly: exit code 101 (not repeated)");
         check(&["f a+"], &["f a+"], TestFail, "test@stable: exit code 101");
         // A baseline that claims to have failed what passed hides its own regression, as a failure.

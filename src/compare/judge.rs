@@ -267,7 +267,7 @@ fn all_fine(line: &Line<'_>) -> Verdict {
 /// The verdict on a crate whose op of this stage failed.
 fn failed_in(stage: Stage) -> Verdict {
     match stage {
-        // Nobody can build what can't be prepared.
+        // A crate that can't be prepared can't be built.
         Stage::Fetch => Verdict::Broken,
         Stage::Build => Verdict::BuildFail,
         Stage::Test => Verdict::TestFail,
@@ -299,8 +299,8 @@ fn weigh(baseline: Option<OutcomeKind>, other: Option<OutcomeKind>, stage: Stage
         (Some(Failed), Some(Failed)) => (failed_in(stage), Baseline),
         (Some(Broken), Some(Failed | Broken)) => (Verdict::Broken, Baseline),
         (Some(Failed), Some(Broken)) => (Verdict::Broken, Other),
-        // "Nobody can build it", while the other side built it or was not asked: one of the two is mistaken, and
-        // which one can't be told.
+        // "It can't be built at all", while the other side built it or was not asked: one of the two is mistaken, and
+        // which one is unknown.
         (Some(Passed | Skipped), Some(Broken)) => (Verdict::Inconclusive, Other),
         (Some(Broken), Some(Passed | Skipped)) => (Verdict::Inconclusive, Baseline),
         // A failure with nothing to compare it with.

@@ -1,4 +1,4 @@
-//! Reads crater's `config.toml`, and writes what it says of crates as lines of a `maar.toml`.
+//! Reads crater's `config.toml`, and writes its settings of crates as lines of a `maar.toml`.
 //!
 //! The format: <https://github.com/rust-lang/crater/blob/master/config.toml>. What maar has no setting for stays as a
 //! comment, so that nothing is lost without a word.
@@ -13,7 +13,7 @@ use crate::printable::one_line;
 /// What crater may say of a crate.
 const SETTINGS: [&str; 5] = ["skip", "skip-tests", "quiet", "update-lockfile", "broken"];
 
-/// The lines of a `maar.toml` that say what a crater configuration says of crates. `file` is its name for messages.
+/// The settings of crates in a crater configuration, as lines of a `maar.toml`. `file` is its name for messages.
 ///
 /// # Errors
 /// All that is wrong with the file.

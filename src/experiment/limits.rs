@@ -13,16 +13,16 @@ use super::read::{Value, count, known_keys, parsed, place, table, wrong_type};
 use crate::nearest::did_you_mean;
 use crate::sandbox::{Cores, Limits};
 
-/// What an op may use where nobody says otherwise.
+/// The default limits of an op.
 pub const DEFAULT_LIMITS: Limits = Limits {
     cpus: 1.0,
     memory: ByteSize::gib(4),
-    // Far above what cargo, rustc and a test suite start, far below what would hurt the host.
+    // Far above the needs of cargo, rustc and a test suite, far below a number that would hurt the host.
     pids: 4096,
     timeout: Duration::from_secs(15 * 60),
     idle_timeout: Duration::from_secs(5 * 60),
     output: ByteSize::mib(16),
-    // Several times what the largest builds take.
+    // Several times the needs of the largest builds.
     disk: ByteSize::gib(20),
     cores: Cores::Shared,
 };
@@ -40,7 +40,7 @@ const OUTPUT: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::gib(1);
 /// With less, cargo can't even set out.
 const DISK: RangeInclusive<ByteSize> = ByteSize::mib(16)..=ByteSize::pib(1);
 
-/// How much room compiled dependencies take between runs where nobody says otherwise: some
+/// The default disk space of compiled dependencies between runs: some
 /// thousands of packages, of a few MiB each.
 pub const DEFAULT_CACHE_BUDGET: ByteSize = ByteSize::gib(20);
 /// With nothing, every run compiles everything once.
@@ -184,7 +184,7 @@ fn in_range<T: PartialOrd, D: Display>(
     Err(BadValue::new(format!("`{}` is out of range", text.escape_debug()), help))
 }
 
-/// Names the unit that may have been meant by the first that is none, or else says how such a value is written.
+/// Names the likely unit for the first unknown one, or else the form of such a value.
 fn bad_unit(text: &str, noun: &str, example: &str, units: &[&str]) -> BadValue {
     let is_of_number = |c: char| c.is_ascii_digit() || c == '.';
     let words = text.split_whitespace().map(|word| word.trim_start_matches(is_of_number));

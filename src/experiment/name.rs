@@ -1,4 +1,4 @@
-//! What an experiment is called: checked where the user says it, made from the file's name where not.
+//! The name of an experiment: checked if the user gives it, else made from the file's name.
 
 use std::path::Path;
 
@@ -23,9 +23,9 @@ pub fn check(name: &str) -> Result<String, BadValue> {
     Err(BadValue::new(format!("`{}` can't be the name of an experiment", shown.escape_debug()), help))
 }
 
-/// The name of a run without a file: the first crate, how many more there are, and a digest that tells apart what begins
-/// alike. The same crates have the same name, in whichever order; those of files only from the same folder. Exclusions come
-/// last, as the name is about what is run.
+/// The name of a run without a file: the first crate, how many more there are, and a digest that tells apart what
+/// begins alike. The same crates have the same name, in whichever order; those of files only from the same folder.
+/// Exclusions come last, as the name is about what is run.
 pub(super) fn of_selections(selections: &[String], folder: &Path) -> String {
     const FIRST: usize = 40;
     let mut sorted: Vec<&str> = selections.iter().map(String::as_str).collect();

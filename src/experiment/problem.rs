@@ -1,4 +1,4 @@
-//! What is wrong with an experiment, and how it is shown: like rustc, with the line and the place in it.
+//! The problems of an experiment file, shown like rustc's: with the line and the position in it.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub struct ExperimentError {
     file: String,
     /// The file's text.
     text: String,
-    /// What is wrong, in the order of the file; flags last.
+    /// The problems, in the order of the file; those of flags last.
     problems: Vec<Problem>,
 }
 
@@ -42,7 +42,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}", .help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
 pub struct BadValue {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
@@ -55,7 +55,7 @@ impl BadValue {
     }
 }
 
-/// What is wrong so far.
+/// The problems so far.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
@@ -98,10 +98,10 @@ impl fmt::Display for ExperimentError {
 }
 
 impl ExperimentError {
-    /// How many problems are shown; a file that has more is no experiment.
+    /// The largest number of problems that are shown; a file with more is not an experiment.
     const MAX_SHOWN: usize = 20;
 
-    /// What is wrong, in the order of the file.
+    /// The problems, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

@@ -24,7 +24,7 @@ pub(super) fn place<T>(spanned: &Spanned<T>) -> Place {
     Place::File(spanned.span())
 }
 
-/// Complains of every key that is none of `known`.
+/// Reports every key outside of `known`.
 pub(super) fn known_keys(table: &DeTable<'_>, known: &[&str], problems: &mut Problems) {
     for (key, _) in table {
         let name: &str = key.get_ref();
@@ -44,7 +44,7 @@ pub(super) fn text<'v>(value: &'v Value<'_>, expected: &str, problems: &mut Prob
     text
 }
 
-/// What a value's text means.
+/// The parsed text of a value.
 pub(super) fn parsed<T>(
     value: &Value<'_>,
     expected: &str,

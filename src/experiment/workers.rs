@@ -18,7 +18,7 @@ pub(super) const IN_FLIGHT: RangeInclusive<usize> = 1..=10_000;
 /// With more, memory is as good as not looked at; with less than a tenth, most hosts would run one op at a time.
 const OVERCOMMIT: RangeInclusive<f64> = 0.1..=100.0;
 /// The expected peaks are those of the whole of an op, which holds less most of the time, and ops rarely peak at once;
-/// but what a crate needs that never ran is a guess.
+/// but the needs of a crate that never ran are a guess.
 pub const DEFAULT_OVERCOMMIT: f64 = 1.0;
 
 /// Fetching waits for the network, not for the CPU.
@@ -54,7 +54,7 @@ impl WorkersPatch {
         Self { fetch: self.fetch.or(base.fetch), build: self.build.or(base.build), test: self.test.or(base.test) }
     }
 
-    /// `base`, with what this patch gives put in its place.
+    /// `base`, with the values of this patch in place of its own.
     pub fn over(self, base: Workers) -> Workers {
         Workers {
             fetch: self.fetch.unwrap_or(base.fetch),

@@ -1,15 +1,15 @@
 //! What `cargo test` printed → [`Tests`]. Pure.
 //!
 //! Lines of tests may have other output before, in and behind them: of children of a test, or of the threads of several
-//! tests at once. So the names of failed tests are also read from the list at the end of a target, and a target counts as
-//! complete only if as many results were found as it announced.
+//! tests at once. So the names of failed tests are also read from the list at the end of a target, and a target counts
+//! as complete only if as many results were found as it announced.
 
 use std::collections::HashMap;
 
 use super::{Target, TargetFlag, Test, TestResult, Tests};
 
-/// How many bytes of names are kept of one command: a crate with 10,000 tests has less than half of it. Failed tests get
-/// as much again.
+/// How many bytes of names are kept of one command: a crate with 10,000 tests has less than half of it. Failed tests
+/// get as much again.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// The longest name that is kept.
@@ -39,7 +39,7 @@ struct Reading {
     flag: Option<TargetFlag>,
     tests: Vec<Test>,
     places: HashMap<String, usize>,
-    /// Whether cargo says that it failed.
+    /// Whether cargo lists it as failed.
     has_failed: bool,
     /// Whether it ended otherwise than a harness with failed tests does.
     is_odd: bool,
@@ -67,7 +67,7 @@ struct Group {
     part: Part,
 }
 
-/// The parts of what a group prints.
+/// The parts of a group's output.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// A line for each test.
@@ -176,7 +176,7 @@ impl Reader {
     fn add(&mut self, name: String, result: TestResult) {
         let (Some(group), Some(target)) = (&mut self.group, self.targets.last_mut()) else { return };
         if let Some(&place) = target.places.get(&name) {
-            // The list at the end says again what a line said.
+            // The list at the end repeats an earlier line.
             target.tests[place].result = target.tests[place].result.max(result);
             return;
         }
@@ -219,8 +219,8 @@ impl Reader {
 }
 
 impl Reading {
-    /// Removes what a test printed as if it were a harness, such as trybuild: `test tests/ui/a.rs ... ok`. Only if the rest
-    /// are as many tests as the group announced, and named like functions. Returns how many are removed.
+    /// Removes output of a test that looks like a harness's, such as trybuild: `test tests/ui/a.rs ... ok`. Only if the
+    /// rest are as many tests as the group announced, and named like functions. Returns how many are removed.
     fn remove_strangers(&mut self, group: &Group) -> usize {
         let is_path = |name: &str| name.split("::").all(|part| !part.is_empty() && part.chars().all(is_of_name));
         let own = self.tests[group.first..].iter().filter(|test| is_path(&test.name)).count();
@@ -250,7 +250,7 @@ impl Reading {
 fn header(line: &str) -> Option<String> {
     const RUNNING: &str = "     Running ";
     const DOC: &str = "   Doc-tests ";
-    // What runs before it may have left a line without an end.
+    // An earlier program may have left a line without an end.
     if let Some((_, name)) = line.rsplit_once(DOC) {
         return Some(format!("{}{name}", Target::DOC));
     }
@@ -273,7 +273,7 @@ fn header(line: &str) -> Option<String> {
     })
 }
 
-/// What stands before the error by which cargo says that a target failed, and the flag that selects it.
+/// The text before cargo's error about a failed target, and the flag that selects the target.
 fn failed_target(line: &str) -> Option<(&str, &str)> {
     let (before, rest) = line
         .split_once("error: test failed, to rerun pass ")

@@ -1,6 +1,7 @@
 use super::*;
 
-/// What is read from a text, in short: `TARGET: ok NAME, FAILED NAME, ignored NAME`, `…` behind an incomplete target.
+/// The results that are read from a text, in short: `TARGET: ok NAME, FAILED NAME, ignored NAME`, `…` behind an
+/// incomplete target.
 fn shown(text: &str) -> Vec<String> {
     let tests = parse(text).unwrap_or_default();
     let word = |result| match result {
@@ -64,7 +65,7 @@ fn results_are_read_from_what_libtest_prints() {
             ),
             "unittests src/lib.rs: FAILED a",
         ),
-        // A result that noise swallowed is told from the summary.
+        // A result that noise swallowed is derived from the summary.
         (lib(2, "test a ... ok\ntest b ... noise\n", [2, 0, 0]), "unittests src/lib.rs: ok a, ok b"),
         // Some tests are harnesses themselves.
         (
@@ -86,7 +87,7 @@ fn results_are_read_from_what_libtest_prints() {
         (lib(3, "test a ... ok\n", [3, 0, 0]), "unittests src/lib.rs: ok a…"),
         (format!("{LIB}\nrunning 2 tests\ntest a ... ok\ntest b ... "), "unittests src/lib.rs: ok a…"),
         (format!("{LIB}hello\n"), "unittests src/lib.rs: …"),
-        // Results out of a group are nobody's.
+        // Results outside of a group belong to no target.
         (format!("test x ... ok\n{LIB}test y ... ok\n"), "unittests src/lib.rs: …"),
     ] {
         assert_eq!(shown(&text), [expected], "{text}");
@@ -156,7 +157,7 @@ fn a_failure_is_accounted_for_by_failed_tests_and_nothing_else() {
             ),
             false,
         ),
-        // Nobody says that a target failed.
+        // No line reports a failed target.
         (lib(1, one, [0, 1, 0]), false),
     ] {
         assert_eq!(parse(&text).unwrap().accounted, accounted, "{text}");

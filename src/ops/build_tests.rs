@@ -1,8 +1,8 @@
 //! `build` where `test` follows: do the package and its tests compile?
 //!
-//! Tests are built with the features that dev-dependencies turn on, which dependents don't have; building for both costs
-//! nearly twice as much. So the package is built for its dependents only where it doesn't build with its tests, to tell
-//! the one from the other. What breaks only without dev-dependencies is found by lists that have no `test`.
+//! Tests are built with the features that dev-dependencies turn on, which dependents don't have; building for both
+//! costs nearly twice as much. So the package is built for its dependents only where it doesn't build with its tests,
+//! to tell the one from the other. What breaks only without dev-dependencies is found by lists that have no `test`.
 
 use super::{Done, Op, Order, Tools, Workspace, cell};
 use crate::cache::Tally;
@@ -15,7 +15,7 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
     if with_tests.doubt.is_some() && order.after.is_none() {
         return with_tests;
     }
-    // A limit says nothing of either.
+    // A hit limit is not evidence about either.
     let why = match &with_tests.outcome {
         Some(Outcome::Failed(failure)) => failure.to_string(),
         Some(

@@ -1,6 +1,7 @@
 //! Removes what jobs have written, beside the workers: a hostile tree takes minutes, and a worker has better to do.
 //!
-//! As many folders as crates may be in progress can wait, so that the disk stays bounded; then jobs wait for their turn.
+//! As many folders as crates may be in progress can wait, so that the disk stays bounded; then jobs wait for their
+//! turn.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::sandbox::{User, remove_folder};
 
-/// How many folders are removed at one time: removing is the disk's work, and others want it too.
+/// The number of folders that are removed in parallel: removal occupies the disk, which others need too.
 const THREADS: usize = 2;
 
-/// A folder that nobody needs any more. Dropping it removes it with all that is in it, which can take minutes.
+/// A folder that is no longer needed. Dropping it removes it with its contents, which can take minutes.
 #[derive(Debug)]
 pub struct Doomed {
     pub(super) path: PathBuf,
@@ -29,12 +30,12 @@ impl Doomed {
 
 impl Drop for Doomed {
     fn drop(&mut self) {
-        // What can't be removed now is swept by the next run.
+        // The next run sweeps up folders that can't be removed now.
         let _ = remove_folder(&self.path);
     }
 }
 
-/// Takes what is to be removed: dropping a `T` does that. Clones go to the same threads.
+/// Takes values to be removed: dropping a `T` removes it. Clones go to the same threads.
 #[derive(Debug)]
 pub struct Removal<T> {
     queue: async_channel::Sender<T>,
@@ -63,7 +64,7 @@ pub fn start<T: Send + 'static>(most: usize) -> (Removal<T>, Removers) {
         threads.spawn_blocking(move || {
             while let Ok(next) = waiting.recv_blocking() {
                 let begun = Instant::now();
-                // A panic in there is the removal's own, and what it left is swept by the next run.
+                // A panic in there concerns this removal only, and the next run sweeps up its rest.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(next)));
                 *spent.lock().unwrap_or_else(PoisonError::into_inner) += begun.elapsed();
             }
@@ -73,20 +74,20 @@ pub fn start<T: Send + 'static>(most: usize) -> (Removal<T>, Removers) {
 }
 
 impl<T> Removal<T> {
-    /// One without threads: whoever hands something over removes it.
+    /// One without threads: the caller itself removes the value.
     pub fn at_once() -> Self {
         let (queue, _) = async_channel::bounded(1);
         Self { queue }
     }
 
-    /// One whose threads are busy for ever: what so many hand over waits at the other end.
+    /// One whose threads are always busy: so many values wait at the other end.
     #[cfg(test)]
     pub(super) fn stuck(most: usize) -> (Self, async_channel::Receiver<T>) {
         let (queue, waiting) = async_channel::bounded(most);
         (Self { queue }, waiting)
     }
 
-    /// Hands over what is to be removed, as soon as there is room in the queue.
+    /// Hands over a value to be removed, as soon as the queue has room.
     pub async fn take(&self, old: T) {
         // Without threads, dropping the error removes it here.
         let _ = self.queue.send(old).await;
@@ -94,8 +95,8 @@ impl<T> Removal<T> {
 }
 
 impl<T: Send + 'static> Removal<T> {
-    /// Hands over what is to be removed if there is room in the queue, else has it removed before this returns: who has
-    /// more to do must not wait for what others leave.
+    /// Hands over a value to be removed if the queue has room, else removes it before this returns: a caller with
+    /// more work must not wait for the removals of others.
     pub async fn offer(&self, old: T) {
         let Err(refused) = self.queue.try_send(old) else { return };
         // A panic in there is the removal's own.
@@ -117,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes as long to remove as somebody needs to say a word.
+    /// Its removal lasts until a message arrives.
     struct Slow {
         go: mpsc::Receiver<()>,
         removed: mpsc::Sender<()>,

@@ -1,6 +1,6 @@
-//! What the plan makes of `test` to repeat a difference: only the tests that differ.
+//! The plan's form of `test` that repeats a difference: only the tests that differ.
 //!
-//! Says nothing about a crate but whether these tests come out the same once more.
+//! Answers only whether these tests have the same results once more.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct Retest {
 }
 
 impl Retest {
-    /// Selects tests by the target and the name. `None`: `cargo test` can't be told to run these, or only by a command
+    /// Selects tests by the target and the name. `None`: `cargo test` can't run exactly these, or only by a command
     /// line that a crate could have chosen.
     pub fn new<'a>(tests: impl IntoIterator<Item = (Option<&'a TargetFlag>, &'a str)>) -> Option<Self> {
         let mut targets = Vec::new();

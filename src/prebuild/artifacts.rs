@@ -1,7 +1,7 @@
 //! Finds out which files of a target folder belong to which unit, from cargo's messages:
 //! <https://doc.rust-lang.org/cargo/reference/external-tools.html#json-messages>.
 //!
-//! A cell's code can forge messages, and so take another of its own units for one that it isn't. That code runs in the
+//! A cell's code can forge messages, and so make one of its own units look like another one. That code runs in the
 //! build of each crate that would be given the unit, as all units of a cell have the same code.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-/// The units in cargo's messages, whatever else is printed, for a target folder at `target`.
+/// The units in cargo's messages, between other output, for a target folder at `target`.
 pub fn artifacts(output: &str, target: &Path) -> Vec<Artifact> {
     let messages = output.lines().filter_map(|line| serde_json::from_str::<Message>(line.trim()).ok());
     messages.filter_map(|message| artifact(message, target)).collect()
@@ -86,9 +86,9 @@ fn artifact(message: Message, in_target: &Path) -> Option<Artifact> {
     Some(Artifact { face: Face { package_id, kind }, hash })
 }
 
-/// Finds the units of a command among what cargo found or made, each after those that it needs. `laid` are the units whose
-/// hashes are known. Units that look the same in messages are told apart by the units that they need or that need them, as
-/// far as those are known.
+/// Finds the units of a command among those that cargo found or made, each after those that it needs. `laid` are the
+/// units whose hashes are known. Units that look the same in messages are distinguished by the units that they need or
+/// that need them, as far as those are known.
 pub fn identify(
     dependencies: &Dependencies,
     artifacts: &[Artifact],

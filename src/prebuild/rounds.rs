@@ -27,7 +27,7 @@ enum State {
     Ahead,
     /// Other ops are compiling these units.
     Held(BTreeSet<UnitKey>),
-    /// A cell has compiled what it could, or others tried in vain.
+    /// A cell has compiled as many as it could, or others tried in vain.
     Tried,
 }
 
@@ -51,10 +51,10 @@ pub struct Round {
     pub packages: BTreeMap<String, BTreeSet<UnitKey>>,
 }
 
-/// What came of a round, or of a wait.
+/// The result of a round, or of a wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The cell ran: what it didn't complete can't be shared.
+    /// The cell ran: units that it didn't complete can't be shared.
     Compiled,
     /// The same, apart from these units, which other ops are compiling.
     Held(BTreeSet<UnitKey>),
@@ -104,7 +104,7 @@ impl Rounds {
         if held.is_empty() { Step::Done } else { Step::Wait(held) }
     }
 
-    /// Takes in what came of the round with this code.
+    /// Takes in the result of the round with this code.
     pub fn record(&mut self, code: &Code, outcome: Outcome) {
         let Some(group) = self.groups.iter_mut().find(|group| group.code == *code) else { return };
         group.state = match outcome {
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn rounds_follow_each_other_as_layers_come() {
-        // What has layers, the code sets that were tried, and what comes next.
+        // The units with layers, the code sets that were tried, and the next step.
         for (laid, tried, expected) in [
             ("", &[][..], "on-plain plain"),
             ("plain", &[], "on-plain"),
@@ -189,7 +189,7 @@ mod tests {
             ("plain on-plain macro", &[], "on-script script"),
             ("plain on-plain macro script", &[], "on-script"),
             ("plain on-plain macro script on-script", &[], "top"),
-            // What one round couldn't share keeps its users from being compiled, and no others.
+            // Units that one round couldn't share keep their users from being compiled, and no others.
             ("plain on-plain script", &["macro"], "on-script"),
             ("plain on-plain script", &["macro", "script"], "done"),
             ("plain on-plain macro script on-script top", &[], "done"),

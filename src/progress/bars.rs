@@ -1,4 +1,5 @@
-//! Puts the board on a terminal, from a thread of its own: a terminal that is slow, or held with Ctrl-S, holds nobody up.
+//! Puts the board on a terminal, from a thread of its own: a terminal that is slow, or held with Ctrl-S, delays nothing
+//! else.
 //!
 //! Lays out nothing: `frame.rs` does.
 
@@ -33,7 +34,7 @@ pub(super) struct Bars {
 #[derive(Debug)]
 struct Painter {
     thread: JoinHandle<()>,
-    /// Says nothing; the thread ends when it is gone.
+    /// Carries no messages; the thread ends when it is dropped.
     end: Sender<Infallible>,
 }
 
@@ -101,13 +102,13 @@ fn print_above(bar: &ProgressBar, lines: &[String], columns: usize) {
     }
 }
 
-/// A terminal that is gone has nobody to tell.
+/// A closed terminal has no reader.
 fn write(mut term: &Term, text: &str) {
     let _ = term.write_all(text.as_bytes()).and_then(|()| term.flush());
 }
 
-/// Keeps the terminal from writing `^C` behind the last line, until dropped. indicatif fills that line to the end of its
-/// row, so that the next frame would begin a row too low.
+/// Keeps the terminal from writing `^C` behind the last line, until dropped. indicatif fills that line to the end of
+/// its row, so that the next frame would begin a row too low.
 struct Silence {
     before: Option<Termios>,
 }

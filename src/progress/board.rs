@@ -1,4 +1,4 @@
-//! What the bars show: the state of a run, from updates. Lays out nothing, knows no terminal and reads no clock.
+//! The content of the bars: the state of a run, from updates. Has no layout, no terminal and no clock.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -7,12 +7,12 @@
 //! | `run-start` | `crates`, `already_done`: counts; `pools`: a list of `{"name", "workers"}` |
 //! | `started` | `crate`: `name@version`; `op`; `toolchain`: a string, or null for an op of all toolchains; `pool`: its name; `worker`: from 0 |
 //! | `finished` | those of `started`; `outcome`: `passed`, `failed`, `broken`, `inconclusive`, `skipped` or `error`, null if the op was stopped; `reason`: a string or null; `wall_ms` |
-//! | `verdict` | `crate`; `verdict`: as in reports, `pending` for a crate that a stop cut short; `reason`: a string or null; `ran`: false for a crate that had nothing to run, which is told at the beginning. Every crate has one |
+//! | `verdict` | `crate`; `verdict`: as in reports, `pending` for a crate that a stop cut short; `reason`: a string or null; `ran`: false for a crate that had nothing to run, which is reported at the beginning. Every crate has one |
 //! | `note` | `text` |
-//! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms`; `run`: what it took, as in `runs[]` of the JSON report, null if an error ended it |
+//! | `run-end` | `crates`, `done`: counts, `done` with those of earlier runs; `verdicts`: a count for each verdict that this run reached; `wall_ms`; `run`: its cost, as in `runs[]` of the JSON report, null if an error ended it |
 //!
-//! Without `run-end` the run was killed, or could not begin or end its records. Texts are as crates wrote them; what could
-//! act on a terminal is escaped as JSON allows.
+//! Without `run-end` the run was killed, or could not begin or end its records. Texts are as crates wrote them; what
+//! could act on a terminal is escaped as JSON allows.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// A writer of lines that falls silent after the first failure: without a reader there is nobody to tell.
+/// A writer of lines that falls silent after the first failure: it has lost its reader.
 #[derive(Debug)]
 pub(super) struct Lines<W>(Option<W>);
 

@@ -1,6 +1,6 @@
-//! Progress for whoever watches: bars for a terminal, plain lines for a log, JSON lines for a program.
+//! Progress of a run: bars for a terminal, plain lines for a log, JSON lines for a program.
 //!
-//! Shows what it is told. Decides nothing, keeps nothing, and never fails: a reader that went away is no error of the
+//! Shows updates. Decides nothing, keeps nothing, and never fails: a reader that went away is not an error of the
 //! run's.
 
 mod bars;
@@ -17,6 +17,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::{RunReport, Verdict};
+use crate::event::{EventKind, RunEvent, StepEvent};
 use crate::ops::Activity;
 use crate::outcome::OutcomeKind;
 use crate::pipeline::Pool;
@@ -61,7 +62,7 @@ pub struct Label {
     pub pool: usize,
     /// The worker's number in the pool, from 0.
     pub worker: usize,
-    /// What it is doing, from moment to moment.
+    /// Its current activity.
     pub activity: Activity,
 }
 
@@ -84,7 +85,7 @@ pub enum Update {
     Finished {
         /// Which.
         label: Label,
-        /// What came of it; none if it was stopped.
+        /// Its outcome; `None` if it was stopped.
         outcome: Option<OutcomeKind>,
         /// The outcome's reason.
         reason: Option<String>,
@@ -119,6 +120,31 @@ struct Elsewhere(Box<dyn FnMut(Update) + Send>);
 impl std::fmt::Debug for Elsewhere {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Elsewhere")
+    }
+}
+
+impl From<RunEvent> for Update {
+    fn from(event: RunEvent) -> Self {
+        let krate = event.krate.unwrap_or_default();
+        match event.kind {
+            EventKind::Queued(StepEvent { pool, .. }) => Self::Queued { pool },
+            EventKind::Dropped(StepEvent { pool, .. }) => Self::Dropped { pool },
+            EventKind::Started(step) => Self::Started(Label::of(krate, step)),
+            EventKind::Finished { step, outcome, reason, wall } => {
+                Self::Finished { label: Label::of(krate, step), outcome, reason, wall }
+            }
+            EventKind::Verdict { verdict, reason, ran: true } => Self::Verdict { krate, verdict, reason },
+            EventKind::Verdict { verdict, reason, ran: false } => Self::Known { krate, verdict, reason },
+            EventKind::Note { text } => Self::Note(text),
+        }
+    }
+}
+
+impl Label {
+    fn of(krate: String, step: StepEvent) -> Self {
+        let StepEvent { op, toolchain, attempt: _, pool, worker, activity } = step;
+        // Steps that run have a worker.
+        Self { krate, op, toolchain, pool, worker: worker.unwrap_or_default(), activity }
     }
 }
 
@@ -165,8 +191,8 @@ impl Progress {
         }
     }
 
-    /// Ends: takes the bars off the terminal, or says in JSON that the run is over and what it took, if it came to its end.
-    /// A mere drop does the former only.
+    /// Ends: takes the bars off the terminal, or prints the end of the run and its cost in JSON, if the run reached its
+    /// end. A mere drop does the former only.
     pub fn finish(self, run: Option<&RunReport>) {
         match self.0 {
             Shown::Json(json) => json.finish(run, SystemTime::now()),

@@ -26,12 +26,12 @@ impl Tally {
         self.verdicts.get(&verdict).copied().unwrap_or_default()
     }
 
-    /// What this run has finished; a pending crate is not.
+    /// The crates that this run has finished, without pending ones.
     pub(super) fn finished(&self) -> usize {
         self.verdicts.iter().filter(|(verdict, _)| **verdict != Verdict::Pending).map(|(_, count)| count).sum()
     }
 
-    /// What this run and earlier ones have finished.
+    /// The crates that this run and earlier ones have finished.
     pub(super) fn done(&self) -> usize {
         self.already_done + self.finished()
     }

@@ -1,6 +1,6 @@
 //! A moment of the past, as of which crates and their dependencies are resolved.
 //!
-//! What was yanked since then stays yanked: neither the index nor the dump tells when that happened.
+//! What was yanked since then stays yanked: neither the index nor the dump has the time of a yank.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct AsOf(String);
 
-/// A text that is no moment of the past.
+/// The text is not a moment of the past.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}`: expected a day of the past such as `2026-06-01`, or a time such as `2026-06-01T12:00:00Z`", .0.escape_debug())]
 pub struct BadAsOf(String);

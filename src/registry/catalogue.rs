@@ -1,8 +1,8 @@
-//! What the registry's database dump tells of all crates, in a compact form: popularity, dependents, keywords.
+//! The facts of the registry's database dump about all crates, in a compact form: popularity, dependents, keywords.
 //!
 //! A crate stands here with its newest version: the newest release that is not yanked, else the newest pre-release that
-//! is not. Of other versions only those are kept that the newest version of some crate depends on. Dependencies are those
-//! to compile and to run with, optional ones and those of other platforms included; dev-dependencies don't count.
+//! is not. Of other versions only those are kept that the newest version of some crate depends on. Dependencies are
+//! those to compile and to run with, optional ones and those of other platforms included; dev-dependencies don't count.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,7 +23,7 @@ mod tests;
 pub use dump::{DumpError, read};
 pub(super) use kept::{Dumps, EndsWith};
 
-/// What is known of all crates, as of one moment.
+/// The facts about all crates, as of one moment.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue {
     /// When the dump was taken, in seconds since 1970.
@@ -31,8 +31,8 @@ pub struct Catalogue {
     /// By name, in the order of [`canonical`].
     crates: Vec<Listed>,
     releases: Vec<Release>,
-    /// By the crate depended on, then by the dependent. A pair of crates is there once for each version that is not compatible
-    /// with the others.
+    /// By the crate depended on, then by the dependent. A pair of crates is there once for each version that is not
+    /// compatible with the others.
     edges: Vec<Edge>,
     categories: Vec<Tagged>,
     keywords: Vec<Tagged>,
@@ -89,7 +89,7 @@ impl Catalogue {
         self.crates.len()
     }
 
-    /// Whether there is no crate at all.
+    /// Whether the catalogue is empty.
     pub fn is_empty(&self) -> bool {
         self.crates.is_empty()
     }

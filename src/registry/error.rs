@@ -35,7 +35,7 @@ pub enum RegistryError {
     /// The cache lacks a file, and nothing is to be fetched.
     #[error("{url} is not in the cache, and --offline fetches nothing")]
     Offline {
-        /// What was asked for.
+        /// The object of the request.
         url: String,
     },
     /// The registry has no such file.
@@ -108,7 +108,7 @@ pub enum RegistryError {
     /// The registry's database dump can't be used.
     #[error(transparent)]
     Dump(Arc<DumpError>),
-    /// There is no database dump.
+    /// The registry has no database dump.
     #[error(
         "can't get the registry's database dump ({reason}): this selection needs one; download it and name it with \
          --dump FILE"
@@ -117,7 +117,7 @@ pub enum RegistryError {
         /// Why not.
         reason: String,
     },
-    /// A list on another host is none.
+    /// A list on another host is refused.
     #[error(transparent)]
     List(Arc<SelectError>),
     /// The index doesn't tell when a version was published.

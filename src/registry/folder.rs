@@ -1,6 +1,7 @@
-//! From a folder of the user's to a crate: its name and version, and the workspace that it is a member of.
+//! From a folder that the user names to a crate: its name and version, and the workspace that it is a member of.
 //!
-//! A workspace is copied whole, since cargo builds no member without it. Reads manifests only; what else is in the folder is
+//! A workspace is copied whole, since cargo builds no member without it. Reads manifests only; what else is in the
+//! folder is
 //! [`tree`]'s business.
 
 use std::fs::{self, File};
@@ -29,7 +30,7 @@ struct Manifest {
 #[derive(Deserialize)]
 struct PackageTable {
     name: CrateName,
-    /// A text, or a table that says that the workspace has it.
+    /// A text, or a table that refers to the workspace.
     version: Option<toml::Value>,
     /// Where its workspace is, if that is not the next one above.
     workspace: Option<PathBuf>,
@@ -49,8 +50,8 @@ struct WorkspacePackage {
     version: Option<Version>,
 }
 
-/// Selects the crate in a folder, whose workspace may be as far above as `top`, if that is given. A folder that can't be
-/// built is one broken crate, and no reason to keep the others from running.
+/// Selects the crate in a folder, whose workspace may be as far above as `top`, if that is given. A folder that can't
+/// be built is one broken crate, and no reason to keep the others from running.
 ///
 /// # Errors
 /// When the host is to blame.
@@ -58,7 +59,7 @@ pub(super) fn select(dir: &Path, top: Option<&Path>) -> Result<Selected, Registr
     at_path(dir, top).or_else(|error| unusable(dir, error))
 }
 
-/// A folder of the user's, by its manifest; its version is 0.0.0 where nothing gives one.
+/// A user's folder, by its manifest; its version is 0.0.0 where nothing gives one.
 fn at_path(dir: &Path, top: Option<&Path>) -> Result<Selected, RegistryError> {
     let path = dir.join("Cargo.toml");
     let bad = |reason: String| RegistryError::Manifest { path: path.clone(), reason };
@@ -94,8 +95,8 @@ fn selected(dir: &Path, name: CrateName, version: Option<Version>, root: &Path) 
     Ok(Selected { id, origin: Origin::Path { dir: root.to_owned(), digest, member } })
 }
 
-/// The workspace that cargo would find for a crate: the one that its manifest names, else the next one above that doesn't
-/// exclude it. `None` where that is not above the crate, or further up than `top`: it is then left out.
+/// The workspace that cargo would find for a crate: the one that its manifest names, else the next one above that
+/// doesn't exclude it. `None` where that is not above the crate, or further up than `top`: it is then left out.
 fn workspace_above(dir: &Path, named: Option<&Path>, top: Option<&Path>) -> Option<(PathBuf, WorkspaceTable)> {
     let read = |root: &Path| Some((root.to_owned(), Manifest::read(root).ok()?.workspace?));
     let may_reach = |root: &Path| top.is_none_or(|top| root.starts_with(top));
@@ -116,8 +117,8 @@ impl WorkspaceTable {
         self.package.as_ref()?.version.clone()
     }
 
-    /// Whether the workspace at `root` leaves out what is in `dir`, as cargo has it: an entry of `members` outweighs one of
-    /// `exclude`, and patterns are taken literally.
+    /// Whether the workspace at `root` leaves out what is in `dir`, as cargo has it: an entry of `members` outweighs
+    /// one of `exclude`, and patterns are taken literally.
     fn excludes(&self, dir: &Path, root: &Path) -> bool {
         let names = |paths: &[PathBuf]| paths.iter().any(|path| dir.starts_with(root.join(path)));
         names(&self.exclude) && !names(&self.members)
@@ -152,7 +153,7 @@ impl Manifest {
     }
 }
 
-/// What is wrong with a manifest, and in which line.
+/// The fault of a manifest, and its line.
 fn in_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
     let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
@@ -190,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with these files, and what is selected below it.
+    /// A folder with these files, and the crates that are selected below it.
     fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, impl Fn(&str, Option<&str>) -> String) {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in files {

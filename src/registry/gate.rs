@@ -1,6 +1,6 @@
 //! The gate between a command without a network and the world: an HTTP proxy, set in cargo's configuration.
 //!
-//! It serves the registry itself, at a name of its own, and opens tunnels to https hosts at public addresses. All else
+//! It serves the registry itself, at a reserved name, and opens tunnels to https hosts at public addresses. All else
 //! is refused, and each refusal is returned to the caller. The bytes in a tunnel are encrypted, and are not looked at.
 
 mod address;

@@ -1,7 +1,7 @@
 //! The sparse index: which versions of a crate there are.
 //!
 //! Every file is requested once per run, for all crates that need it, and kept on disk with its ETag for the next run.
-//! What a run has once seen it keeps, so that all crates of a run resolve against one state of the registry.
+//! It keeps each answer for the whole run, so that all crates of a run resolve against one state of the registry.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(super) struct Index {
     http: Arc<Http>,
     layout: SparseIndex,
     cache: PathBuf,
-    /// What was published later is not there.
+    /// Later versions are absent.
     as_of: Option<AsOf>,
     /// Where the tarballs are, by which offline the versions are chosen.
     tarballs: PathBuf,
@@ -104,7 +104,8 @@ impl Index {
         self.as_of.as_ref()
     }
 
-    /// The index file of a crate, byte for byte but for the lines of later versions; none if there is no such crate.
+    /// The index file of a crate, byte for byte but for the lines of later versions; `None` if the index lacks the
+    /// crate.
     pub(super) async fn raw(&self, name: &CrateName) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path_of(name);
         let Some(file) = self.file(&path).await? else { return Ok(None) };
@@ -124,8 +125,8 @@ impl Index {
         }))
     }
 
-    /// The lines of the versions whose tarballs are in the cache, so that cargo chooses among these, too. Where there are
-    /// none, all lines: of an optional package or one for another platform, no tarball may be needed.
+    /// The lines of the versions whose tarballs are in the cache, so that cargo chooses among these, too. Where there
+    /// are none, all lines: of an optional package or one for another platform, no tarball may be needed.
     fn cached_versions(&self, raw: Vec<u8>) -> Vec<u8> {
         let is_cached = |line: &&[u8]| {
             let line = serde_json::from_slice::<Line>(line).ok();
@@ -155,7 +156,7 @@ impl Index {
         }))
     }
 
-    /// All that the index says of one version; none if it doesn't say anything that is understood.
+    /// The index's entry for one version; `None` without an entry that can be parsed.
     pub(super) async fn line(&self, package: &Package) -> Result<Option<stand_in::Line>, RegistryError> {
         let raw = self.raw(&package.name).await?.unwrap_or_default();
         let lines = raw.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
@@ -174,7 +175,8 @@ impl Index {
         })
     }
 
-    /// Where a file would be at the root of the host that serves tarballs: of the default registry, the database dump is.
+    /// Where a file would be at the root of the host that serves tarballs: of the default registry, the database dump
+    /// is.
     pub(super) async fn dump_url(&self, name: &str) -> Result<String, RegistryError> {
         let config = self.config().await?;
         let url = reqwest::Url::parse(&config.dl).ok().and_then(|url| url.join(&format!("/{name}")).ok());

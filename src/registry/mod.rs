@@ -1,7 +1,7 @@
 //! The registry: which crates there are, and their sources.
 //!
 //! [`Registry`] is the whole of it: it selects crates, downloads tarballs and vendors the packages of a lockfile. Its
-//! [`Gate`] serves the index to cells, and decides what else of the network they reach. Knows nothing of ops, pools or
+//! [`Gate`] serves the index to cells, and decides what else of the network they reach. Has no part in ops, pools or
 //! sandboxes. Every future here may be dropped at any time: nothing half done is ever seen under its final name.
 
 mod as_of;
@@ -55,12 +55,12 @@ use self::select::{Query, Selection};
 use self::sources::Sources;
 pub use self::sources::{InDoubt, Vendored};
 
-/// What a registry is opened with.
+/// The settings of a registry.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the registry is.
     pub upstream: Upstream,
-    /// A folder of maar's own, made if absent; registries of several processes may share it.
+    /// A folder that only maar writes, made if absent; registries of several processes may share it.
     pub cache: PathBuf,
     /// Whether anything is fetched.
     pub access: Access,
@@ -143,11 +143,11 @@ impl Registry {
         resolve::versions(&self.0.index, name).await
     }
 
-    /// What the registry's database dump tells of all crates: of the user's own, else of the registry's, which is fetched
-    /// when there is none or an old one.
+    /// The facts of a database dump about all crates: the user's file, else the registry's dump, which is fetched
+    /// when it is missing or old.
     ///
     /// # Errors
-    /// When there is no dump, or a damaged or hostile one.
+    /// When the dump is missing, damaged or hostile.
     pub async fn catalogue(&self, dump: Option<&Path>, watch: &Watch) -> Result<Catalogue, RegistryError> {
         self.0.dumps.catalogue(&self.0.index, dump, self.0.index.as_of(), watch).await
     }
@@ -187,7 +187,8 @@ impl Registry {
         self.0.index.package(name, version).await
     }
 
-    /// Makes sure that the tarball of a package is in the cache, and says where. Its contents have been verified.
+    /// Fetches the tarball of a package into the cache, unless it is there, and returns its path. Its contents have
+    /// been verified.
     ///
     /// # Errors
     /// When it can't be downloaded, or is not the one that the checksum names.
@@ -198,7 +199,8 @@ impl Registry {
     /// Unpacks the sources of a package into `into`, which must not exist yet.
     ///
     /// # Errors
-    /// As [`Registry::tarball`], and when the tarball is hostile; `into` is then incomplete, and the caller's to remove.
+    /// As [`Registry::tarball`], and when the tarball is hostile; `into` is then incomplete, and the caller's to
+    /// remove.
     pub async fn unpack(&self, package: &Package, into: &Path, owner: Option<Owner>) -> Result<(), RegistryError> {
         let tarball = self.tarball(package).await?;
         let (package, into) = (package.to_string(), into.to_owned());
@@ -211,11 +213,11 @@ impl Registry {
 
     /// Makes `into`, a folder of links `NAME-VERSION` → `../sources/…`, one for every registry package of `lock`, whose
     /// targets are in [`Registry::sources_dir`]; `into` must not exist yet. With a link `sources` beside
-    /// it, `into` is a directory source of cargo's. A package that nobody can unpack has a stand-in there.
+    /// it, `into` is one of cargo's directory sources. A package that can't be unpacked has a stand-in there.
     ///
     /// # Errors
-    /// When a package can't be fetched; `into` is then incomplete, and the caller's to remove. Packages from elsewhere than
-    /// the registry are left out.
+    /// When a package can't be fetched; `into` is then incomplete, and the caller's to remove. Packages from elsewhere
+    /// than the registry are left out.
     pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<Vendored, RegistryError> {
         sources::vendor(self, lock, into).await
     }
@@ -236,7 +238,7 @@ impl Registry {
         Box::pin(sources::replace(self, lock, folder, vendor, None)).await
     }
 
-    /// The folder of the vendored package that a text of cargo's names last, such as `.../vendor/serde-1.0.0/Cargo.toml`.
+    /// The folder of the last vendored package in one of cargo's messages, such as `.../vendor/serde-1.0.0/Cargo.toml`.
     pub fn named_in(&self, lock: &Lockfile, text: &str) -> Option<String> {
         sources::named_in(lock, text)
     }

@@ -23,7 +23,7 @@ pub(super) enum NoAnswer {
     /// No crate has the keyword or category.
     #[error("no crate has the {kind} `{tag}`{}", hint(.near.as_deref()))]
     Tag { kind: &'static str, tag: String, near: Option<String> },
-    /// It is no question about the catalogue.
+    /// The selection does not ask the catalogue.
     #[error("the dump can't tell")]
     NotAsked,
 }
@@ -94,7 +94,8 @@ fn by_dependents(catalogue: &Catalogue) -> Vec<u32> {
     crates
 }
 
-/// The compatible versions that most crates depend on, each by its newest release. Old major versions count by themselves.
+/// The compatible versions that most crates depend on, each by its newest release. Old major versions count by
+/// themselves.
 fn most_used(catalogue: &Catalogue) -> Vec<u32> {
     let mut counts: HashMap<u32, u32> = HashMap::new();
     for edge in catalogue.edges() {
@@ -126,9 +127,9 @@ fn dependents(catalogue: &Catalogue, of: u32, requirement: Option<&VersionReq>) 
     dependents
 }
 
-/// The crates that depend on a crate through any number of others; the nearest first, then the most downloaded. A crate in
-/// between counts only where the version that is depended on is compatible with its newest one: of that one only are the
-/// dependencies known.
+/// The crates that depend on a crate through any number of others; the nearest first, then the most downloaded. A crate
+/// in between counts only where the version that is depended on is compatible with its newest one: of that one only are
+/// the dependencies known.
 fn transitive(catalogue: &Catalogue, of: u32, requirement: Option<&VersionReq>) -> Vec<u32> {
     let mut distance: HashMap<u32, u32> = HashMap::from([(of, 0)]);
     let mut queue: VecDeque<u32> = VecDeque::new();

@@ -1,4 +1,4 @@
-//! From what a user means to what the registry has.
+//! From a user's selection to versions that the registry has.
 //!
 //! That a crate or version doesn't exist is an answer, not an error.
 
@@ -61,7 +61,7 @@ pub(super) async fn versions(index: &Index, name: &CrateName) -> Result<Vec<Sele
     Ok(selected.collect())
 }
 
-/// The version that a selection means, or in words that there is none.
+/// The version that a selection means, or an error without one.
 fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, String> {
     let name = &entry.name;
     let unyanked = || entry.versions.iter().filter(|published| !published.yanked);
@@ -96,14 +96,15 @@ fn choose<'a>(entry: &'a Entry, selection: &Selection) -> Result<&'a Published, 
     }
 }
 
-/// The newest release; only where there is none, the newest pre-release.
+/// The newest release; only without releases, the newest pre-release.
 fn newest<'a>(versions: impl Iterator<Item = &'a Published>) -> Option<&'a Published> {
     versions.max_by_key(|published| (published.version.pre.is_empty(), &published.version))
 }
 
 async fn no_such_crate(index: &Index, name: &CrateName) -> Result<String, RegistryError> {
     let text = name.as_str();
-    // The usual mistake: registries take `_` and `-` for the same when a name is published, but not when it is asked for.
+    // The usual mistake: registries take `_` and `-` for the same when a name is published, but not when it is asked
+    // for.
     for guess in [text.replace('_', "-"), text.replace('-', "_")] {
         if guess != text
             && let Ok(guess) = guess.parse()

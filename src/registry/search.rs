@@ -1,6 +1,6 @@
 //! `where:REGEX`: which of the downloaded packages have sources that match.
 //!
-//! Looks only into tarballs that earlier runs fetched: it asks no network, and says nothing about other crates.
+//! Looks only into tarballs that earlier runs fetched: it uses no network, and other crates never match.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -35,7 +35,7 @@ pub(super) async fn selected(index: &Index, tarballs: &Path, pattern: &str) -> R
     let found = tokio::task::spawn_blocking(move || search(&tarballs, &pattern, &|| !dropped.load(Ordering::Relaxed)));
     let mut selected = Vec::new();
     for package in found.await?? {
-        // A tarball says itself what it is called, and may lie.
+        // The name in a tarball's manifest may be a lie.
         let known = match index.package(&package.name, &package.version).await {
             // Its file of the index is not in the cache.
             Err(RegistryError::Offline { .. }) => None,

@@ -1,8 +1,8 @@
 //! Selections: the crates that a user asks for, as data that prints back to what was parsed.
 //!
-//! A selection is one crate, a query that the registry resolves to many, or an exclusion. Reading one opens the list and
-//! lock files that it names, and asks no registry: whether a crate exists is found out later. `docs/selections.md` has
-//! every form.
+//! A selection is one crate, a query that the registry resolves to many, or an exclusion. Reading one opens the list
+//! and lock files that it names, and asks no registry: whether a crate exists is found out later. `docs/selections.md`
+//! has every form.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ pub enum Query {
     Random {
         /// How many.
         count: usize,
-        /// What the choice depends on; none: a seed of its own for each experiment.
+        /// The seed of the choice; `None`: each experiment draws one.
         seed: Option<u64>,
     },
     /// `rdeps:NAME[@REQ]` and `rdeps+:NAME[@REQ]`: the crates that depend on one.
@@ -205,12 +205,12 @@ impl fmt::Display for Query {
     }
 }
 
-/// Reads one selection. A list or a lockfile is read at once, and gives all of its own.
+/// Reads one selection. A list or a lockfile is read at once, and gives all of its entries.
 ///
 /// Paths are taken from `base`; those in a list, from the list's own folder.
 ///
 /// # Errors
-/// When the text is none of these, or a file that it names can't be read.
+/// When the text has none of these forms, or a file that it names can't be read.
 pub fn parse(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, SelectError> {
     let text = text.trim();
     if let Some(excluded) = text.strip_prefix('!') {
@@ -266,7 +266,7 @@ fn unknown(prefix: &str) -> SelectError {
     SelectError::Prefix { prefix: shortened(prefix), nearest: near }
 }
 
-/// What a message may quote of a text.
+/// The part of a text that a message may quote.
 fn shortened(text: &str) -> String {
     text.escape_debug().take(80).collect()
 }

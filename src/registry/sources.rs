@@ -28,11 +28,11 @@ use super::{stand_in, tree};
 use crate::krate::CrateName;
 use crate::outcome::Outcome;
 
-/// How many packages of one lockfile are fetched or unpacked at one time.
+/// The number of packages of one lockfile that are fetched or unpacked in parallel.
 const MAX_AT_ONCE: usize = 16;
-/// The form of what is unpacked; the first one, which had no number, dropped the times of files.
+/// The format of unpacked packages; the first format, which had no number, dropped the times of files.
 const FORM: u32 = 2;
-/// What cargo reads in every folder of a directory source.
+/// The file that cargo reads in every folder of a directory source.
 const CHECKSUM_FILE: &str = ".cargo-checksum.json";
 
 /// The store.
@@ -41,7 +41,7 @@ pub(super) struct Sources {
     dir: PathBuf,
     /// The folders that this run has seen to be whole, by name.
     whole: Flights<String, Loads>,
-    /// Unpacking is work for cores and disk: more at one time would only disturb what else is running.
+    /// Unpacking is work for cores and disk: more in parallel would only disturb running ops.
     unpacking: Semaphore,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Sources {
 #[derive(Serialize, Deserialize)]
 struct Seal {
     package: String,
-    /// Empty: the tarball was verified as a whole, and nobody can write here.
+    /// Empty: the tarball was verified as a whole, and only maar writes here.
     files: Empty,
     /// How many files and folders were there besides this file, and how many bytes, when the folder was published.
     items: usize,
@@ -98,10 +98,10 @@ impl Sources {
     }
 }
 
-/// What a lockfile's packages came to.
+/// The outcome for a lockfile's packages.
 #[derive(Debug, Default)]
 pub struct Vendored {
-    /// Those that nobody can unpack and that have a stand-in, with what they would make of a crate that needs them.
+    /// Packages with a stand-in, because they can't be unpacked, with the outcome of a crate that needs them.
     pub unusable: BTreeMap<String, Outcome>,
     /// Those whose manifest may not load.
     pub in_doubt: Vec<InDoubt>,
@@ -133,10 +133,10 @@ impl Vendored {
     }
 }
 
-/// What there is of a package.
+/// The form in which a package is present.
 enum Stored {
     Folder(String, Loads),
-    /// Nobody can unpack it, and it has a stand-in.
+    /// A stand-in, because it can't be unpacked.
     Nothing(RegistryError),
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) ->
     Ok(vendored)
 }
 
-/// Puts a stand-in, with the reason `why`, or the package itself in a folder of `vendor`, whatever is there.
+/// Puts a stand-in, with the reason `why`, or the package itself in a folder of `vendor`, and replaces an older entry.
 pub(super) async fn replace(
     registry: &Registry,
     lock: &Lockfile,
@@ -250,7 +250,7 @@ fn publish(store: &Path, tarball: &Path, package: &Package, dir: &Path) -> Resul
     unpack_package(tarball, &package.to_string(), &fresh, None)
         .map_err(|source| RegistryError::Unpack { package: package.to_string(), source: Arc::new(source) })?;
     let loads = seal(&fresh, package)?;
-    // What is in the way was left damaged by a power loss; or, if it is whole by now, another process was faster.
+    // A power loss left a damaged folder here; or, if the folder is whole by now, another process was faster.
     if dir.exists() && !is_whole(dir) {
         fs::rename(dir, temporary.path().join("damaged")).map_err(RegistryError::io("replace", dir))?;
     }
@@ -260,11 +260,11 @@ fn publish(store: &Path, tarball: &Path, package: &Package, dir: &Path) -> Resul
     }
 }
 
-/// Seals a new folder, and says which cargos load what is in it.
+/// Seals a new folder, and returns which cargos load its package.
 fn seal(dir: &Path, package: &Package) -> Result<Loads, RegistryError> {
     let path = dir.join(CHECKSUM_FILE);
     match fs::remove_file(&path) {
-        // A tarball may bring one of its own, which says nothing.
+        // A tarball may bring such a file, which proves nothing.
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {

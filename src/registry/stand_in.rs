@@ -1,8 +1,8 @@
-//! What stands in for a package that can't be used, in a directory source: cargo loads every package of such a source, and
-//! one that no build needs must not keep it from loading the others.
+//! What stands in for a package that can't be used, in a directory source: cargo loads every package of such a source,
+//! and one that no build needs must not keep it from loading the others.
 //!
-//! A stand-in has the name, version, dependencies and features that the index gives, from which the lockfile was made, so
-//! that cargo finds the lockfile up to date. It doesn't compile.
+//! A stand-in has the name, version, dependencies and features that the index gives, from which the lockfile was made,
+//! so that cargo finds the lockfile up to date. It doesn't compile.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use super::error::RegistryError;
 use super::place::{self, Kind};
 use crate::krate::CrateName;
 
-/// What the index says of one version, as far as a manifest has it:
+/// The index's entry for one version, as far as a manifest has its fields:
 /// <https://doc.rust-lang.org/cargo/reference/registry-index.html#json-schema>.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
@@ -53,7 +53,7 @@ fn yes() -> bool {
     true
 }
 
-/// Makes the folder of a stand-in, which must not exist yet. `why` is for whoever compiles it.
+/// Makes the folder of a stand-in, which must not exist yet. A build that compiles it prints `why`.
 pub(super) fn write(line: &Line, checksum: &str, dir: &Path, why: &str) -> Result<(), RegistryError> {
     let file = |name: &str, text: &str| {
         let path = dir.join(name);
@@ -81,7 +81,7 @@ fn manifest(line: &Line) -> Table {
     let mut manifest = Table::from_iter([("package".to_owned(), Value::Table(package))]);
     for dependency in deps {
         let table = match dependency.kind.as_deref() {
-            // A dependency's own tests are nobody's.
+            // The tests of a dependency are never built.
             Some("dev") => continue,
             Some("build") => "build-dependencies",
             Some(_) | None => "dependencies",

@@ -1,8 +1,8 @@
-//! A folder of the user's, as a crate under test: copied for a run, and digested to know it again.
+//! A user's folder, as a crate under test: copied for a run, and digested to know it again.
 //!
-//! `target` at the top is not part of it, nor are sockets, devices and links that lead out of it. A repository at the top,
-//! `.git`, is copied along unless it is too large; of the digest only the commit is part. Nothing outside the folder is
-//! ever read.
+//! `target` at the top is not part of it, nor are sockets, devices and links that lead out of it. A repository at the
+//! top, `.git`, is copied along unless it is too large; of the digest only the commit is part. Nothing outside the
+//! folder is ever read.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -49,7 +49,7 @@ pub enum TreeError {
     /// The host's file system fails.
     #[error("failed to {action} {}: {source}", .path.display())]
     Io {
-        /// What was tried: an infinitive.
+        /// The operation that failed: an infinitive.
         action: &'static str,
         /// With which file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum TreeError {
     },
 }
 
-/// What is in a folder, sorted, every folder before its contents.
+/// The entries of a folder, sorted, every folder before its contents.
 #[derive(Debug, Default)]
 struct Tree {
     items: Vec<Item>,
@@ -66,7 +66,7 @@ struct Tree {
     bytes: u64,
 }
 
-/// What is read of a folder.
+/// The parts of a folder that are read.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     /// How much its files may hold.
@@ -91,8 +91,8 @@ enum ItemKind {
 }
 
 /// Copies a folder to `into`, which must not exist yet, with the times of its files and folders: `make` compares them.
-/// A time in the future becomes the present, since cargo would build for ever. Gives the paths below it that were left out because they lead
-/// elsewhere or are no files.
+/// A time in the future becomes the present, since cargo would never stop building. Returns the paths below it that
+/// were left out because they lead elsewhere or aren't files.
 ///
 /// # Errors
 /// When the folder is too large, or a file can't be read or written; `into` is then incomplete, and the caller's to
@@ -119,7 +119,7 @@ pub fn copy_tree(from: &Path, into: &Path, owner: Option<Owner>) -> Result<Vec<P
             }
         }
     }
-    // Whatever is made in a folder sets its time; nothing is made in one any more.
+    // A new entry changes the time of its folder; no more entries are made from here on.
     for Item { path, modified, .. } in tree.items.iter().filter(|item| matches!(item.kind, ItemKind::Dir)) {
         let to = into.join(path);
         let set = File::open(&to).and_then(|dir| dir.set_modified((*modified).min(now)));
@@ -158,7 +158,8 @@ pub fn digest(dir: &Path) -> Result<Checksum, TreeError> {
     Ok(Checksum::from_hasher(hasher))
 }
 
-/// The commit that a repository at the top of a folder has checked out, as a text that is another one for another commit.
+/// The commit that a repository at the top of a folder has checked out, as a text that is another one for another
+/// commit.
 fn commit(dir: &Path) -> Option<String> {
     const MAX_REFS: u64 = 16 << 20;
     let read = |name: &str| {
@@ -182,7 +183,7 @@ fn commit(dir: &Path) -> Option<String> {
 
 /// How many files a folder has, and how many bytes they hold: enough to see that a power loss cut some of them short.
 pub(super) fn measure(dir: &Path) -> Result<(usize, u64), TreeError> {
-    // A tarball that is large itself may unpack to more than a folder of the user's may hold.
+    // A tarball that is large itself may unpack to more than a user's folder may hold.
     let tree = Tree::read(dir, ByteSize(u64::MAX))?;
     Ok((tree.items.len(), tree.bytes))
 }
@@ -270,7 +271,7 @@ impl Tree {
 
 /// Whether a link in a folder `depth` below the top stays below the top.
 ///
-/// All `..` must come first: they then climb real folders, and whatever other links the rest passes through stay inside
+/// All `..` must come first: they then climb real folders, and other links on the rest of the path stay inside
 /// as well.
 pub(super) fn stays_inside(target: &Path, depth: usize) -> bool {
     let climbs = target.components().take_while(|part| *part == Component::ParentDir).count();

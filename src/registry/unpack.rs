@@ -1,11 +1,11 @@
 //! Unpacks the tarball of a package, which may be hostile, into a new folder.
 //!
-//! Makes of a tarball what cargo makes of it: the last of two equal entries wins, an entry with `..` is passed over, an
+//! Unpacks a tarball as cargo does: the last of two equal entries wins, an entry with `..` is passed over, an
 //! entry of an unknown kind is a file, and files keep the archive's times, which `make` compares. Refuses what cargo
 //! refuses, and what could do harm: links out of the package, sparse files, absurd sizes, numbers and depths.
 //!
-//! Differs from cargo in what nobody's build depends on: modes become 0755 and 0644, and a time in the future becomes the
-//! present, since cargo would build for ever.
+//! Differs from cargo where no build can depend on it: modes become 0755 and 0644, and a time in the future becomes the
+//! present, since cargo would never stop building.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -38,7 +38,7 @@ const MAX_NAME: usize = 255;
 /// How deep folders may be: far deeper than in any package, and shallow enough for functions that call themselves.
 pub(super) const MAX_DEPTH: usize = 256;
 
-/// What every package has.
+/// The file that every package has.
 const MANIFEST: &str = "Cargo.toml";
 /// Cargo's own mark of a package that it has unpacked, which no tarball may bring along.
 const CARGOS_MARK: &str = ".cargo-ok";
@@ -46,10 +46,10 @@ const CARGOS_MARK: &str = ".cargo-ok";
 /// Why a tarball was not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// It is no gzipped tarball, or a damaged one.
+    /// It is not a gzipped tarball, or a damaged one.
     #[error("damaged, or no gzipped tarball: {reason}")]
     Malformed {
-        /// What the decoder says.
+        /// The decoder's error.
         reason: String,
     },
     /// An entry lies outside the one folder that the tarball may have.
@@ -83,10 +83,10 @@ pub enum UnpackError {
     Path {
         /// The entry.
         entry: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: &'static str,
     },
-    /// It holds no package: there is no manifest at its top.
+    /// It does not hold a package: its top folder has no manifest.
     #[error("has no {MANIFEST}")]
     NoManifest,
     /// It unpacks to too much.
@@ -111,7 +111,7 @@ pub enum UnpackError {
 /// As [`unpack`], of a package, which has a manifest.
 ///
 /// # Errors
-/// As [`unpack`], and when there is no manifest.
+/// As [`unpack`], and without a manifest.
 pub fn unpack_package(tarball: &Path, root: &str, into: &Path, owner: Option<Owner>) -> Result<(), UnpackError> {
     unpack(tarball, root, into, owner)?;
     // Followed, since no link leads out of the package.
@@ -119,7 +119,7 @@ pub fn unpack_package(tarball: &Path, root: &str, into: &Path, owner: Option<Own
     if is_there { Ok(()) } else { Err(UnpackError::NoManifest) }
 }
 
-/// Unpacks what is below `root/` (that is, `NAME-VERSION/`) in a tarball into `into`, which must not exist yet.
+/// Unpacks the entries below `root/` (that is, `NAME-VERSION/`) of a tarball into `into`, which must not exist yet.
 ///
 /// # Errors
 /// When the tarball is damaged or hostile or the host fails; `into` is then incomplete, and the caller's to remove.
@@ -196,7 +196,7 @@ impl Unpacking<'_> {
         let link = || record.link.clone().or_else(|| entry.link_name_bytes().map(|name| name.into_owned()));
         match entry.header().entry_type() {
             EntryType::Directory => self.dir(&path, &name),
-            // Tar's oldest format has no kind of its own for folders.
+            // Tar's oldest format has no entry type for folders.
             EntryType::Regular if name.ends_with(b"/") && entry.header().as_ustar().is_none() => self.dir(&path, &name),
             EntryType::GNUSparse => Err(UnpackError::Sparse { entry: shown(&name) }),
             EntryType::Symlink => self.symlink(&path, &name, &link().unwrap_or_default()),
@@ -277,7 +277,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// An error of making something: whatever is there already came from the same tarball, since the folder was new.
+/// An error of making an entry. The folder was new, so an existing entry came from the same tarball.
 fn clash(source: io::Error, path: PathBuf, name: &[u8]) -> UnpackError {
     match source.kind() {
         io::ErrorKind::AlreadyExists => UnpackError::Clash { entry: shown(name) },
@@ -301,8 +301,8 @@ fn copy<R: Read>(entry: &mut Entry<'_, R>, out: &mut File, path: &Path) -> Resul
     Ok(())
 }
 
-/// The path of an entry below the root; empty for the root itself. `None`: it has a `..` below the root, and cargo passes
-/// over it.
+/// The path of an entry below the root; empty for the root itself. `None`: it has a `..` below the root, and cargo
+/// passes over it.
 fn checked_path(name: &[u8], root: &str) -> Result<Option<PathBuf>, UnpackError> {
     let refuse = |reason| Err(UnpackError::Path { entry: shown(name), reason });
     if name.len() > MAX_PATH {

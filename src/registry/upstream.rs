@@ -86,7 +86,7 @@ pub enum UpstreamError {
     },
 }
 
-/// The parts of cargo's configuration that name the source of crates. Other keys are cargo's business.
+/// The parts of cargo's configuration that name the source of crates. Other keys are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct CargoConfig {
@@ -215,7 +215,7 @@ impl IndexUrl {
     }
 
     /// The start of the registry's own page about a crate, for the registry that cargo uses when nothing is configured.
-    /// No other index says where such pages are.
+    /// Other indexes don't give the address of such pages.
     pub fn crate_pages(&self) -> Option<String> {
         let host = crates_index::sparse::URL.strip_prefix("sparse+https://index.").filter(|_| *self == Self::default());
         host.map(|host| format!("https://{host}crates/"))

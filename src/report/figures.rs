@@ -1,10 +1,10 @@
-//! What a run took, in words: the same for the terminal and the page.
+//! The cost of a run, in words: the same for the terminal and the page.
 
 use crate::compare::RunReport;
 use crate::ops::Tally;
 use crate::printable::{bytes, duration, thousands};
 
-/// Removing folders is told of when it took at least one part in so many of the run.
+/// The removal of folders is mentioned when it took at least one part in so many of the run.
 const LONG_REMOVAL: u32 = 10;
 
 /// Label and text of each figure. A run that had nothing to do has no pools to speak of.
@@ -14,7 +14,7 @@ pub fn figures(run: &RunReport) -> Vec<(&'static str, String)> {
         took = format!("{took}, {} downloaded", bytes(downloaded));
     }
     let mut figures = vec![("took", took)];
-    // A share of the disk that nobody else had; in an ordinary run it isn't worth a line.
+    // The removal of folders used the disk alone; in an ordinary run it isn't worth a line.
     if let Some(removal) = run.removal.filter(|removal| *removal * LONG_REMOVAL >= run.wall && !removal.is_zero()) {
         figures.push(("removed", format!("folders of jobs in {}, beside all else", duration(removal))));
     }

@@ -1,7 +1,7 @@
-//! What a terminal would show of a log: lines of styled characters.
+//! A log as a terminal shows it: lines of styled characters.
 //!
 //! Understands colours and styles, and enough of a cursor for the lines that progress bars overwrite. Everything else
-//! that a terminal can be told, such as titles, links and moves to other lines, is dropped.
+//! that a terminal understands, such as titles, links and moves to other lines, is dropped.
 
 use std::io;
 
@@ -54,8 +54,8 @@ pub(super) fn lines(bytes: &[u8], emit: &mut dyn FnMut(&[Glyph])) {
     }
 }
 
-/// Writes the bytes as the lines that a terminal would show, with their colours and nothing else of what a crate may have
-/// told it: no titles, no moves of the cursor, nothing for the clipboard.
+/// Writes the bytes as the lines that a terminal would show, with their colours and no other control sequences that a
+/// crate may have printed: no titles, no moves of the cursor, nothing for the clipboard.
 ///
 /// # Errors
 /// When they can't be written.
@@ -133,7 +133,8 @@ impl Screen<'_> {
         self.column = 0;
     }
 
-    /// Erase in line, the `K` of [ECMA-48](https://ecma-international.org/publications-and-standards/standards/ecma-48/).
+    /// Erase in line, the `K` of
+    /// [ECMA-48](https://ecma-international.org/publications-and-standards/standards/ecma-48/).
     fn erase(&mut self, part: u16) {
         match part {
             0 => self.line.truncate(self.column),

@@ -1,4 +1,4 @@
-//! The closing table for a terminal: what needs a look first, then the counts.
+//! The closing table for a terminal: crates that need attention first, then the counts.
 //!
 //! Writes ANSI colours; give it a stream of anstream's, which takes them off where they are not wanted.
 
@@ -13,7 +13,7 @@ use crate::printable::{crates, one_line, thousands, truncate};
 /// How wide the table may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
-    /// As a terminal of so many columns, which cuts what is longer.
+    /// For a terminal of so many columns, which cuts longer lines.
     Columns(usize),
     /// As wide as it takes: a file keeps names and reasons whole.
     Whole,
@@ -67,7 +67,7 @@ fn rows_of(report: &Report, verdict: Verdict, count: usize) -> Vec<Row<'_>> {
     of_verdict.map(|krate| Row { name: krate.id().to_string(), verdict, krate: Some(krate) }).collect()
 }
 
-/// Whether crates with this verdict need nobody's attention.
+/// Whether crates with this verdict need no attention.
 fn is_quiet(verdict: Verdict) -> bool {
     match verdict {
         Verdict::Pending | Verdict::Skipped | Verdict::Pass => true,

@@ -1,7 +1,7 @@
-//! What the jobs of a run have to do: an experiment, and its crates one by one.
+//! The work of a run: an experiment, and its crates one by one.
 //!
-//! Plain data besides the tools. Whoever hands out crates fills it in: `maar run` from its own store, another source
-//! from what it was sent.
+//! Plain data besides the tools. An intake fills it in: that of `maar run` from its own store, an agent's from the
+//! server's answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::stop::Stop;
 pub struct Assignment {
     /// The experiment.
     pub experiment: Experiment,
-    /// What its ops work with, the toolchains among them.
+    /// The tools of its ops, the toolchains among them.
     pub tools: Tools,
     /// Ends the jobs of this experiment alone.
     pub stop: Stop,

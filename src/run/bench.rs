@@ -19,7 +19,7 @@ use crate::sandbox::probe::{self, Check, Status};
 use crate::sandbox::unconfined::Unconfined;
 use crate::toolchain::Toolchain;
 
-/// What every run of this process shares.
+/// The part of this host that every run of this process shares.
 #[derive(Debug)]
 pub struct Bench {
     home: Home,
@@ -123,7 +123,7 @@ impl Bench {
         }
     }
 
-    /// All that the ops of an experiment work with.
+    /// The tools for the ops of an experiment.
     pub fn tools(
         &self,
         experiment: &Experiment,

@@ -1,4 +1,4 @@
-//! Where a run gets its crates, and where it leaves what they come to: the seam that `maar run`, a server and an agent
+//! Where a run gets its crates, and where it leaves their results: the seam that `maar run`, a server and an agent
 //! fill differently.
 //!
 //! `maar run` takes crates from its own plan ([`Planned`](super::Planned)) and leaves results with the store's
@@ -45,7 +45,7 @@ pub struct Next {
     pub left: Left,
 }
 
-/// Takes what crates come to. One sink calls it, for one result after the other.
+/// Takes the results of crates. One sink calls it, for one result after the other.
 pub trait Keeper {
     /// Keeps the result of a step. May wait while others are on their way, and return before it is safe on a disk.
     ///

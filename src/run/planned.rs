@@ -8,7 +8,7 @@ use super::assignment::{Assignment, Earlier, Task};
 use super::intake::{Intake, Next};
 use super::repetition::{self, History};
 use super::share::Left;
-use crate::compare::Verdict;
+use crate::event::RunEvent;
 use crate::plan::{CratePlan, Fingerprint, Queue};
 use crate::schedule::{self, Expectations};
 use crate::store::{Store, StoreError};
@@ -74,14 +74,14 @@ impl Planned {
         self.earlier.left(experiment, tools.toolchains.len(), &self.plans[place])
     }
 
-    /// The verdicts of the crates that have nothing to run, with their reasons.
-    pub fn known(&self) -> impl Iterator<Item = (String, Verdict, Option<String>)> {
+    /// The verdicts of the crates that have nothing to run.
+    pub(super) fn known(&self) -> impl Iterator<Item = RunEvent> {
         let begin: HashSet<usize> = self.order.iter().copied().collect();
         (0..self.plans.len()).filter(move |place| !begin.contains(place)).map(|place| {
             let plan = &self.plans[place];
-            let toolchains = &self.assignment.tools.toolchains;
-            let (verdict, reason) = repetition::verdict(plan, &self.earlier, &History::default(), toolchains);
-            (plan.krate.id.to_string(), verdict, reason)
+            let Assignment { experiment, tools, .. } = &*self.assignment;
+            let verdict = repetition::verdict(plan, &self.earlier, &History::default(), &tools.toolchains);
+            RunEvent::verdict(&experiment.name, &plan.krate.id, verdict, false)
         })
     }
 

@@ -274,7 +274,7 @@ async fn retry(
 }
 
 /// Two selections may mean the same crate, which is then run once. Two different ones under one name and version could
-/// not be told apart.
+/// not be distinguished.
 fn without_repetitions(
     selected: impl Iterator<Item = (String, Selected)>,
 ) -> Result<Vec<(String, Selected)>, SessionError> {

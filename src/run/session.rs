@@ -17,13 +17,13 @@ use super::remarks::{SelectedBy, remarks};
 use super::select::{self, Choices, Chosen, LockfileOf};
 use super::{KeepError, Ran, Shape, drive, stored, upkeep};
 use crate::compare::Report;
+use crate::event::RunEvent;
 use crate::experiment::{Experiment, Loaded};
 use crate::home::ExperimentLock;
 use crate::krate::{CrateId, CrateName, Selected};
 use crate::outcome::Outcome;
 use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan, Fingerprint};
-use crate::progress::{self, Progress, Update};
 use crate::registry::lockfile::Lockfile;
 use crate::registry::{Registry, Watch};
 use crate::sandbox::Sandbox;
@@ -33,14 +33,14 @@ use crate::store::{AnsweredQuery, ExperimentRecord, RunCost, RunId, Store};
 use crate::toolchain::Toolchain;
 use crate::trace::Trace;
 
-/// What is asked of a session.
+/// The input of a session.
 #[derive(Debug)]
 pub struct Request {
     /// The experiment and its toolchains.
     pub loaded: Loaded,
     /// Where its crates were named.
     pub selected_by: SelectedBy,
-    /// What is taken from earlier runs.
+    /// How much of earlier runs is reused.
     pub reuse: Reuse,
     /// Whether every limit must be enforced.
     pub limits: Enforcement,
@@ -48,7 +48,7 @@ pub struct Request {
     pub dump: Option<PathBuf>,
 }
 
-/// What a run takes from earlier runs of the same experiment.
+/// How much a run reuses of earlier runs of the same experiment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reuse {
     /// Versions, lockfiles and results.
@@ -60,7 +60,7 @@ pub enum Reuse {
     Nothing,
 }
 
-/// What happens on a host that doesn't enforce every limit.
+/// Whether a host that doesn't enforce every limit will do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Enforcement {
     /// The session goes on, with a note.
@@ -172,7 +172,7 @@ impl Session {
         &self.expectations
     }
 
-    /// What the user should know of the host, the file and the selection.
+    /// Notes for the user on the host, the file and the selection.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -230,29 +230,24 @@ impl Begun {
         &self.store
     }
 
-    /// What the user should know of the host, the file and the selection.
+    /// Notes for the user on the host, the file and the selection.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// What lies ahead, for the progress.
-    pub fn ahead(&self) -> progress::Plan {
-        let crates = self.planned.plans().len();
-        let already_done = crates - self.planned.to_run();
-        progress::Plan { pools: self.shape().pools(), crates, already_done }
-    }
-
-    fn shape(&self) -> Shape {
+    /// How many ops it has under way at a time.
+    pub fn shape(&self) -> Shape {
         Shape::of(&self.planned.assignment().experiment)
     }
 
-    /// Runs the steps that no earlier run has settled, and keeps their results in the store.
+    /// Runs the steps that no earlier run has settled, and keeps their results in the store. `events` gets every change, the
+    /// verdicts of crates without remaining steps first, and must not block.
     ///
     /// # Errors
     /// A result can't be kept, or the pools or the trace can't be set up.
     pub async fn drive(
         self,
-        progress: &mut Progress,
+        events: &mut impl FnMut(RunEvent),
         trace: Option<Trace>,
         stop: (&Stopper, &Stop),
     ) -> Result<Driven, SessionError> {
@@ -261,23 +256,21 @@ impl Begun {
         let Assignment { experiment, tools, .. } = &**planned.assignment();
         bench.jobs().name(&experiment.name)?;
         let run = store.begin_run(&experiment.name, &experiment.workers.by_stage())?;
-        for (krate, verdict, reason) in planned.known() {
-            progress.update(Update::Known { krate, verdict, reason });
-        }
+        planned.known().for_each(&mut *events);
         let writer = store.writer()?;
         let (caching, budget, home) = (experiment.cache, experiment.cache_budget, bench.home());
         let ran = tokio::select! {
-            ran = drive(&bench, &shape, (&planned, &writer), (&mut *progress, trace), stop) => ran,
+            ran = drive(&bench, &shape, (&planned, &writer), (&mut *events, trace), stop) => ran,
             () = upkeep::collect_now_and_then(caching, budget, home) => unreachable!("it goes on for ever"),
         };
         if let Some(note) = upkeep::keep_within_budget(caching, budget, home) {
-            progress.update(Update::Note(note));
+            events(RunEvent::note(note));
         }
-        // First what could not be kept, which is why the run ended.
+        // A result that could not be kept comes first: it is why the run ended.
         writer.flush().await.map_err(|error| RunError::from(KeepError::new(error)))?;
         let mut ran = ran?;
         let downloaded = ByteSize(tools.registry.downloaded_bytes());
-        ran.end_trace(downloaded, progress);
+        ran.end_trace(downloaded, events);
         let name = experiment.name.clone();
         Ok(Driven { _lock: lock, store, name, run: Some(run), ran, downloaded })
     }

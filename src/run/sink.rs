@@ -1,4 +1,4 @@
-//! Events of the engine, passed on: results to the keeper, changes to the progress.
+//! Events of the engine, passed on: results to the keeper, and every change as a [`RunEvent`].
 
 use std::time::SystemTime;
 
@@ -10,18 +10,18 @@ use super::job::{Job, StepReport, Tag};
 use super::repetition::{self, History};
 use super::tracer::Tracer;
 use crate::compare::OpResult;
+use crate::event::{EventKind, RunEvent, StepEvent};
 use crate::ops::Done;
 use crate::outcome::Outcome;
 use crate::pipeline::{DropCause, Event, PoolId, Times};
-use crate::progress::{Label, Progress, Update};
 use crate::stop::{Stop, StopLevel, Stopper};
 use crate::store::Record;
 use crate::trace::TraceError;
 
 /// Where events go.
-pub(super) struct Sink<'a, K> {
+pub(super) struct Sink<'a, K, E> {
     pub(super) keeper: &'a K,
-    pub(super) progress: &'a mut Progress,
+    pub(super) events: &'a mut E,
     pub(super) tracer: Option<Tracer>,
 }
 
@@ -32,7 +32,7 @@ enum News {
     Event(Option<Event<Job>>),
 }
 
-impl<K: Keeper> Sink<'_, K> {
+impl<K: Keeper, E: FnMut(RunEvent)> Sink<'_, K, E> {
     /// Takes all events, to the end of the engine. When a result can't be kept, it raises the stopper.
     pub(super) async fn take_all(
         mut self,
@@ -51,7 +51,7 @@ impl<K: Keeper> Sink<'_, K> {
             match news {
                 News::Stop(risen) => {
                     level = risen;
-                    self.progress.update(Update::Note(in_words(level).to_owned()));
+                    (self.events)(RunEvent::note(in_words(level)));
                 }
                 News::Event(Some(event)) if result.is_ok() => {
                     result = self.take(event).await;
@@ -68,9 +68,9 @@ impl<K: Keeper> Sink<'_, K> {
 
     async fn take(&mut self, event: Event<Job>) -> Result<(), KeepError> {
         match event {
-            Event::Queued { pool, at, .. } => {
+            Event::Queued { tag, pool, at } => {
                 self.trace(|tracer| tracer.load(pool, at, |load| load.waiting += 1));
-                self.progress.update(Update::Queued { pool: pool.0 });
+                (self.events)(event_of(&tag, EventKind::Queued(step_of(&tag, pool, None))));
                 Ok(())
             }
             Event::Started { tag, pool, worker, at } => {
@@ -80,12 +80,11 @@ impl<K: Keeper> Sink<'_, K> {
                         load.busy += 1;
                     })
                 });
-                self.progress.update(Update::Started(label(&tag, pool, worker)));
+                (self.events)(event_of(&tag, EventKind::Started(step_of(&tag, pool, Some(worker)))));
                 Ok(())
             }
             Event::Finished { tag, pool, worker, times, report, last } => {
-                let label = label(&tag, pool, worker);
-                let ended = self.finished(&tag, label, times, report).await?;
+                let ended = self.finished(&tag, (pool, worker), times, report).await?;
                 match last {
                     false => Ok(()),
                     true => self.conclude(&tag, &ended.history, ended.end).await,
@@ -97,7 +96,7 @@ impl<K: Keeper> Sink<'_, K> {
                     // It was never queued.
                     DropCause::NoSuchPool => {}
                 }
-                self.progress.update(Update::Dropped { pool: pool.0 });
+                (self.events)(event_of(&tag, EventKind::Dropped(step_of(&tag, pool, None))));
                 self.conclude(&tag, &tag.history, CrateEnd::Cut).await
             }
         }
@@ -106,7 +105,7 @@ impl<K: Keeper> Sink<'_, K> {
     async fn finished(
         &mut self,
         tag: &Tag,
-        label: Label,
+        (pool, worker): (PoolId, usize),
         times: Times,
         report: Result<StepReport, String>,
     ) -> Result<Ended, KeepError> {
@@ -115,17 +114,14 @@ impl<K: Keeper> Sink<'_, K> {
             let done = Done::without_commands(Outcome::Error(format!("maar panicked: {message}")));
             StepReport { done, began: SystemTime::now() - wall, wall }
         });
+        let step = step_of(tag, pool, Some(worker));
         self.trace(|tracer| {
-            tracer.ended(&label, times, &done)?;
-            tracer.load(PoolId(label.pool), times.finished, |load| load.busy -= 1)
+            tracer.ended(&tag.task.plan.krate.id.to_string(), &step, worker, times, &done)?;
+            tracer.load(pool, times.finished, |load| load.busy -= 1)
         });
-        let worker = label.worker;
-        self.progress.update(Update::Finished {
-            label,
-            outcome: done.outcome.as_ref().map(Outcome::kind),
-            reason: done.outcome.as_ref().and_then(Outcome::reason),
-            wall,
-        });
+        let (outcome, reason) =
+            (done.outcome.as_ref().map(Outcome::kind), done.outcome.as_ref().and_then(Outcome::reason));
+        (self.events)(event_of(tag, EventKind::Finished { step, outcome, reason, wall }));
         let mut history = History::clone(&tag.history);
         // A stopped op has no result: the next run does it again.
         let Some(outcome) = done.outcome else { return Ok(Ended { history, end: CrateEnd::Cut }) };
@@ -161,7 +157,7 @@ impl<K: Keeper> Sink<'_, K> {
         let Some(tracer) = &mut self.tracer else { return };
         if let Err(error) = write(tracer) {
             self.tracer = None;
-            self.progress.update(trace_ended(&error));
+            (self.events)(trace_ended(&error));
         }
     }
 
@@ -169,9 +165,9 @@ impl<K: Keeper> Sink<'_, K> {
     async fn conclude(&mut self, tag: &Tag, history: &History, end: CrateEnd) -> Result<(), KeepError> {
         let task = &tag.task;
         let toolchains = &task.assignment.tools.toolchains;
-        let (verdict, reason) = repetition::verdict(&task.plan, &task.earlier, history, toolchains);
-        let krate = task.plan.krate.id.to_string();
-        self.progress.update(Update::Verdict { krate, verdict, reason });
+        let verdict = repetition::verdict(&task.plan, &task.earlier, history, toolchains);
+        let experiment = &task.assignment.experiment.name;
+        (self.events)(RunEvent::verdict(experiment, &task.plan.krate.id, verdict, true));
         self.keeper.end(task, end).await
     }
 }
@@ -192,18 +188,29 @@ fn in_words(level: StopLevel) -> &'static str {
     }
 }
 
-fn label(tag: &Tag, pool: PoolId, worker: usize) -> Label {
+/// An event of a crate, now.
+fn event_of(tag: &Tag, kind: EventKind) -> RunEvent {
     let task = &tag.task;
-    Label {
-        krate: task.plan.krate.id.to_string(),
+    RunEvent {
+        at: SystemTime::now(),
+        experiment: Some(task.assignment.experiment.name.clone()),
+        krate: Some(task.plan.krate.id.to_string()),
+        kind,
+    }
+}
+
+fn step_of(tag: &Tag, pool: PoolId, worker: Option<usize>) -> StepEvent {
+    let toolchains = &tag.task.assignment.tools.toolchains;
+    StepEvent {
         op: tag.step.op.name().to_string(),
-        toolchain: tag.step.toolchain.map(|index| task.assignment.tools.toolchains[index].spec.to_string()),
+        toolchain: tag.step.toolchain.map(|index| toolchains[index].spec.to_string()),
+        attempt: tag.step.attempt,
         pool: pool.0,
         worker,
         activity: tag.activity.clone(),
     }
 }
 
-pub(super) fn trace_ended(error: &TraceError) -> Update {
-    Update::Note(format!("the trace ends here: {error}"))
+pub(super) fn trace_ended(error: &TraceError) -> RunEvent {
+    RunEvent::note(format!("the trace ends here: {error}"))
 }

@@ -6,16 +6,15 @@ use std::sync::atomic::AtomicUsize;
 
 use super::job::tests::Play;
 use super::*;
-use crate::experiment::Workers;
+use crate::event::EventKind;
 use crate::ops::Op;
 use crate::outcome::{Outcome, OutcomeKind};
-use crate::progress::Kind;
 use crate::sandbox::End;
 use crate::sandbox::fake::exit;
 use crate::stop::{StopLevel, channel};
 use crate::store::Record;
 
-/// The crates that somebody hands over.
+/// Crates from a channel.
 struct Leases {
     tasks: async_channel::Receiver<Task>,
     left: Arc<AtomicUsize>,
@@ -28,7 +27,7 @@ impl Intake for Leases {
     }
 }
 
-/// What somebody is sent: a result of the crate with this number, or the crate's end.
+/// A message of the keeper: a result of the crate with this number, or the crate's end.
 #[derive(Debug, PartialEq)]
 enum Sent {
     Result(usize, String, OutcomeKind),
@@ -51,6 +50,16 @@ impl Keeper for Reports {
 
 /// Runs so many copies of the play's crate, the results of which go to `reports`.
 async fn ran(play: &Play, crates: usize, reports: async_channel::Sender<Sent>) -> (Result<Ran, RunError>, StopLevel) {
+    let (ran, level, _) = followed(play, crates, reports).await;
+    (ran, level)
+}
+
+/// The same with the run's events.
+async fn followed(
+    play: &Play,
+    crates: usize,
+    reports: async_channel::Sender<Sent>,
+) -> (Result<Ran, RunError>, StopLevel, Vec<RunEvent>) {
     let (sender, tasks) = async_channel::unbounded();
     for place in 0..crates {
         sender.send(Task { place, ..play.task() }).await.unwrap();
@@ -58,16 +67,16 @@ async fn ran(play: &Play, crates: usize, reports: async_channel::Sender<Sent>) -
     drop(sender);
     let (bench, left) = (play.bench(), Arc::new(AtomicUsize::new(crates)));
     let shape = Shape { workers: Workers { fetch: 1, build: 1, test: 1 }, in_flight: 2, overcommit: 1.0 };
-    let mut progress =
-        Progress::new(Kind::None, crate::progress::Plan { pools: shape.pools(), crates, already_done: 0 });
     let (stopper, stop) = channel();
     let (intake, keeper) = (Leases { tasks, left }, Reports(reports));
-    let ran = drive(&bench, &shape, (&intake, &keeper), (&mut progress, None), (&stopper, &stop)).await;
-    (ran, stop.level())
+    let mut events = Vec::new();
+    let mut follow = |event| events.push(event);
+    let ran = drive(&bench, &shape, (&intake, &keeper), (&mut follow, None), (&stopper, &stop)).await;
+    (ran, stop.level(), events)
 }
 
 fn of_crate(sent: &[Sent], wanted: usize) -> Vec<&Sent> {
-    sent.iter().filter(|Sent::Result(of, ..)| Sent::End(of, _) | *of == wanted).collect()
+    sent.iter().filter(|(Sent::Result(of, ..) | Sent::End(of, _))| *of == wanted).collect()
 }
 
 #[tokio::test]
@@ -131,5 +140,33 @@ async fn a_crate_without_remaining_steps_is_passed_over() {
     let intake = Leases { tasks, left: Arc::new(AtomicUsize::new(1)) };
     let (removal, _removers) = removal::start(1);
     let jobs = Jobs { intake: &intake, bench, removal };
-    assert!(crate::pipeline::Source::next(&jobs).await.is_none());
+    assert!(pipeline::Source::next(&jobs).await.is_none());
+}
+
+#[tokio::test]
+async fn every_change_of_a_run_is_an_event() {
+    let play = Play::new(&[Op::Check], |_, _, _| exit(End::Code(0), ""));
+    let (reports, _sent) = async_channel::unbounded();
+    let (_, _, events) = followed(&play, 1, reports).await;
+    let mut kinds = Vec::new();
+    for event in &events {
+        assert_eq!((event.experiment.as_deref(), event.krate.as_deref()), (Some("test"), Some("a@1.0.0")));
+        kinds.push(match &event.kind {
+            EventKind::Queued(step) => format!("queued {}", step.op),
+            EventKind::Started(step) => format!("started {}", step.op),
+            EventKind::Finished { step, outcome, .. } => format!("finished {}: {}", step.op, outcome.unwrap()),
+            EventKind::Verdict { verdict, ran, .. } => format!("{verdict}, ran: {ran}"),
+            EventKind::Dropped(_) | EventKind::Note { .. } => panic!("{event:?}"),
+        });
+    }
+    let expected = [
+        "queued prepare",
+        "started prepare",
+        "finished prepare: passed",
+        "queued check",
+        "started check",
+        "finished check: passed",
+        "pass, ran: true",
+    ];
+    assert_eq!(kinds, expected);
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio::time::Instant;
 
+use crate::event::StepEvent;
 use crate::ops::{Done, Tally};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::pipeline::{Pool, PoolId, Summary, Times};
-use crate::progress::Label;
 use crate::trace::{Args, Load, PoolTotals, Span, Totals, Trace, TraceError};
 
 /// A trace, and what has to be remembered from event to event.
@@ -41,20 +41,27 @@ impl Tracer {
     }
 
     /// An op has ended.
-    pub(super) fn ended(&mut self, label: &Label, times: Times, done: &Done) -> Result<(), TraceError> {
+    pub(super) fn ended(
+        &mut self,
+        krate: &str,
+        step: &StepEvent,
+        worker: usize,
+        times: Times,
+        done: &Done,
+    ) -> Result<(), TraceError> {
         let Done { outcome, usage, dependencies, .. } = done;
         self.cpu = self.cpu.saturating_add(usage.cpu);
         self.units = self.units.plus(*dependencies);
         let reason = outcome.as_ref().and_then(Outcome::reason);
         self.trace.span(&Span {
-            pool: label.pool,
-            worker: label.worker,
+            pool: step.pool,
+            worker,
             from: self.since(times.started),
             wall: times.finished - times.started,
             args: Args {
-                krate: &label.krate,
-                op: &label.op,
-                toolchain: label.toolchain.as_deref(),
+                krate,
+                op: &step.op,
+                toolchain: step.toolchain.as_deref(),
                 outcome: outcome.as_ref().map(Outcome::kind).map_or("stopped", OutcomeKind::as_str),
                 reason: reason.as_deref(),
                 waited_ms: millis(times.started - times.queued),

@@ -94,7 +94,7 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // There is no place to report this, least of all on this terminal.
+        // This error can't be reported anywhere, least of all on this terminal.
         let _ = termios::tcsetattr(self.tty.get_ref(), SetArg::TCSADRAIN, &self.before);
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! The kernel has no such limit for a folder, so that this is a sample: file systems are asked often how much is free,
 //! which costs next to nothing, and the folders are counted when that has changed by a good part of the limit. A
-//! command can exceed the limit by what it writes meanwhile. Folders that are moved about while they are counted are
-//! counted again, and deleted files count as long as a process holds them open. A command that fails while a file
-//! system is short of space, whoever filled it, has not failed by itself. Without root's rights, folders that their
-//! owner has closed are not seen; their space is free when the command ends.
+//! command can exceed the limit by its writes between two counts. Folders that are moved about while they are counted
+//! are counted again, and deleted files count as long as a process holds them open. A command that fails while a file
+//! system is short of space has not failed by itself, no matter which process filled the disk. Without root's rights,
+//! folders that their owner has closed are not seen; their space is free when the command ends.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often folders that move during the count are counted before the loss of free space decides.
 const COUNTS: usize = 3;
 
-/// How long counting can be put off where nothing seems to change: somebody else may be making room.
+/// How long counting can be put off where nothing seems to change: another process may be freeing space.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
 
 /// Counting rests this many times as long as it took, so that it costs next to nothing on folders of any size; unless
-/// as much as the whole limit is gone meanwhile.
+/// as much as the whole limit is lost in that time.
 const REST: u32 = 20;
 
 /// Folders are counted when this part of the limit has gone from their file system.
@@ -42,7 +42,7 @@ const LEAST: u64 = 4096;
 /// A file system with less than this left counts as full: cargo and rustc give up a little before the last byte.
 const FULL: ByteSize = ByteSize::mib(16);
 
-/// So does one that would be full after so many more looks at the fastest loss of space that was seen: whoever filled
+/// So does one that would be full after so many more looks at the fastest loss of space so far: the process that filled
 /// it may have made room again before the next look.
 const LOOKS_AHEAD: u64 = 2;
 
@@ -79,7 +79,7 @@ static DISKS: Mutex<BTreeMap<u64, Shortage>> = Mutex::new(BTreeMap::new());
 const MEMORY: Duration = Duration::from_secs(10);
 /// How long before a command begins a shortage still concerns it.
 const BEFORE: Duration = Duration::from_secs(1);
-/// How long somebody waits for a shortage to end. Whoever fills a disk for longer than this goes on doing so.
+/// The longest wait for a shortage to end. A longer shortage is likely to last.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often they look.
 const WAITING_LOOK: Duration = Duration::from_millis(250);
@@ -153,8 +153,8 @@ impl Allowance {
         }
     }
 
-    /// Whether the folders hold more than they may, after a command has failed: counted at any rate, for what others
-    /// free at the same time hides what the command took.
+    /// Whether the folders hold more than they may, after a command has failed. Counts in any case, because space that
+    /// others free at the same time hides the command's use.
     pub(super) async fn is_exceeded(&mut self) -> bool {
         self.count().await
     }
@@ -173,7 +173,7 @@ impl Allowance {
     async fn count(&mut self) -> bool {
         let (folders, processes, limit) = (self.folders.clone(), self.processes.clone(), self.limit);
         self.free = free(&folders);
-        // Nobody is over a limit that could not be counted, unless it was them who saw to that.
+        // A command that could not be counted is not over its limit, unless the command itself prevented the count.
         match tokio::task::spawn_blocking(move || count(&folders, &processes, limit)).await {
             Ok(Count::Over) => true,
             Ok(Count::Unknown) => self.free_at_first.saturating_sub(self.free) >= self.limit,

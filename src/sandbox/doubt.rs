@@ -41,7 +41,7 @@ const PROCESSES: [&str; 2] = ["Resource temporarily unavailable", "Cannot fork"]
 /// Cargo's message about a program that was killed, as the kernel does when the host runs out of memory.
 const KILLED: [&str; 1] = ["(signal: 9, SIGKILL"];
 
-/// Signals that the kernel sends a program for what the program itself has done or asked for.
+/// Signals that the kernel sends a program because of the program's own actions or requests.
 const OF_ITS_OWN: [i32; 11] = [
     libc::SIGABRT,
     libc::SIGALRM,
@@ -62,7 +62,7 @@ pub fn is_crash(signal: i32) -> bool {
 }
 
 impl Doubt {
-    /// Finds a reason to doubt that a command failed by itself. `counts`: whether a controller counts what it limits.
+    /// Finds a reason to doubt that a command failed by itself. `counts`: whether a controller counts its resource.
     pub(super) fn of(signs: &Signs<'_>, counts: impl Fn(Controller) -> bool) -> Option<Self> {
         match signs.end {
             End::OutOfDisk => Some(Self::ShortDisk),
@@ -96,7 +96,7 @@ impl Signs<'_> {
     }
 
     fn guess(&self, counts: impl Fn(Controller) -> bool) -> Option<Doubt> {
-        // A request for as much again as a process holds is refused while it holds half of what it may.
+        // A request for as much again as a process holds is refused while it holds half of its limit.
         let is_large = || self.largest.is_some_and(|largest| largest.as_u64() > self.memory_limit.as_u64() / 2);
         if !counts(Controller::Memory) && (is_large() || self.printed(&MEMORY)) {
             Some(Doubt::Memory)

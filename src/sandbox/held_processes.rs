@@ -1,6 +1,6 @@
 //! How many processes and threads a command has, sampled, for a second run on a host where no controller counts them.
 //!
-//! There the kernel only refuses, and nobody learns of it. So the run after a suspected refusal may start more than its
+//! There the kernel only refuses, without a record. So the run after a suspected refusal may start more than its
 //! limit, up to [`ROOM`], and is ended when it has more than its limit. A peak between two looks is not seen.
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub(super) struct ProcessWatch {
     /// The number of the helper, whose descendants the command's processes are.
     pub(super) helper: u32,
-    /// What may be there, with those that keep the command.
+    /// The limit, including the processes that keep the command.
     pub(super) limit: u64,
 }
 

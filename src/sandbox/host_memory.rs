@@ -1,11 +1,12 @@
-//! Whether the host, rather than a limit, ran out of memory while a command ran, where no controller counts that for it.
+//! Whether the host, rather than a limit, ran out of memory while a command ran, where no controller counts that for
+//! it.
 
 use std::fs;
 
 /// The host's count of killed processes when a command began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HostKills {
-    /// `None`: somebody counts the command's own.
+    /// `None`: a controller counts the command's own memory.
     before: Option<u64>,
 }
 

@@ -18,6 +18,7 @@ use super::disk::Allowance;
 use super::doubt::{Doubt, Signs};
 use super::held_memory::MemoryWatch;
 use super::held_processes::{ProcessWatch, ROOM};
+use super::held_replies::RepliesWatch;
 use super::helper::protocol::{self, ARGV0, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use super::host_memory::HostKills;
 use super::outlet;
@@ -145,6 +146,7 @@ impl Launcher {
         let memory = memory.map(|helper| MemoryWatch { helper, limit: limits.memory });
         let measured = helper.filter(|_| measures_processes);
         let measured = measured.map(|helper| ProcessWatch { helper, limit: processes });
+        let replies = has_own_user.then(|| RepliesWatch { who: who.clone(), limit: limits.memory });
         let mut disk = Allowance::new(&writes_to, who, limits.disk);
         let cpu = CpuMeter::new(&group, helper);
         let host = HostKills::begin(counts_memory);
@@ -158,6 +160,7 @@ impl Launcher {
             live,
             disk: &mut disk,
             memory,
+            replies,
             processes: measured,
             limits,
             stop,
@@ -201,7 +204,7 @@ impl Launcher {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(slave))
             .stderr(outlet.map_or_else(Stdio::null, Stdio::from))
-            // Ctrl-C at the terminal is for maar alone, which tells its helpers.
+            // Ctrl-C at the terminal reaches maar alone, which stops its helpers.
             .process_group(0);
         let child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
         Ok((ours, child))
@@ -219,7 +222,8 @@ pub(super) struct Counts {
     pub(super) ooms: u64,
     /// Whether it ever had as much memory as it may.
     pub(super) reached: bool,
-    /// How many processes of the whole host were killed for lack of memory meanwhile, where nobody counts its own.
+    /// The number of processes on the whole host that were killed for lack of memory in that time, where no controller
+    /// counts the command's own.
     pub(super) ooms_of_host: u64,
     /// How many processes or threads it was refused.
     pub(super) refused: u64,

@@ -18,7 +18,7 @@ const LONGEST: ByteSize = ByteSize::mib(8);
 pub struct Live {
     /// The file, in a folder that no cell sees.
     pub path: PathBuf,
-    /// The file's first line: what runs. Without a line break.
+    /// The file's first line: the running command. Without a line break.
     pub heading: String,
 }
 

@@ -16,6 +16,7 @@ pub mod fake;
 mod files;
 mod held_memory;
 mod held_processes;
+mod held_replies;
 mod helper;
 mod host_memory;
 mod id_map;
@@ -195,8 +196,8 @@ pub enum Cores {
     /// On any, with others.
     #[default]
     Shared,
-    /// On as many whole ones as [`Limits::cpus`] needs, which no other command of the sandbox gets meanwhile: `nproc`
-    /// says how many these are.
+    /// On as many whole ones as [`Limits::cpus`] needs, which no other command of the sandbox gets in that time:
+    /// `nproc` prints their number.
     Own,
 }
 
@@ -209,7 +210,7 @@ impl Limits {
 
     /// How much a command may print, kept or not, before it is ended.
     ///
-    /// Output is held in maar's own memory. Where all of it is kept, a command may fill as much of that as of its own.
+    /// maar holds output in its own memory. Where all output is kept, its limit is the command's memory limit.
     pub fn most_printed(&self) -> ByteSize {
         if self.output == Self::ALL_OUTPUT { self.memory.max(MAX_PRINTED) } else { self.output.max(MAX_PRINTED) }
     }
@@ -258,7 +259,7 @@ pub enum End {
     HostOutOfMemory,
     /// It was refused a process or thread because it had [`Limits::pids`], and did not succeed.
     OutOfProcesses,
-    /// Its folders came to hold more than [`Limits::disk`], and it did not succeed.
+    /// Its folders held more than [`Limits::disk`], and it did not succeed.
     OverDisk,
     /// The host's disk was full, and it did not succeed.
     OutOfDisk,
@@ -318,8 +319,8 @@ impl Sandbox {
         }
     }
 
-    /// Gives up what is kept for further cells with this scratch folder. Whoever removes the folders of its mounts
-    /// calls it before.
+    /// Gives up the resources for further cells with this scratch folder. A caller that removes the folders of its
+    /// mounts calls it before.
     ///
     /// # Errors
     /// When it can't be given up.
@@ -345,7 +346,7 @@ impl Sandbox {
 }
 
 impl Cell {
-    /// The path by which commands find what the spec mounts at `at`, or below it.
+    /// The path by which commands find the spec's mount at `at`, or files below it.
     pub fn path(&self, at: &Path) -> PathBuf {
         match self {
             Self::Native(_) | Self::Docker(_) => at.to_owned(),
@@ -355,7 +356,7 @@ impl Cell {
         }
     }
 
-    /// Where commands find what is mounted at `at`, if they see the host's folders above it.
+    /// The path of the mount at `at` for commands that see the host's folders above it.
     pub fn shows_folders_above(&self, at: &Path) -> Option<PathBuf> {
         match self {
             Self::Native(_) | Self::Docker(_) => None,
@@ -421,7 +422,7 @@ impl Cell {
         }
     }
 
-    /// Removes what the cell left on the host besides the files that commands wrote. Dropping does too, silently.
+    /// Removes the cell's traces on the host, besides the files that commands wrote. Dropping does too, silently.
     ///
     /// # Errors
     /// When something of it can't be removed.
@@ -465,9 +466,9 @@ impl Spec {
         Ok(())
     }
 
-    /// How large each of its private folders in memory may grow, in bytes. They report to nobody that they are full.
+    /// The maximum size of each private folder in memory, in bytes. The kernel doesn't report that one is full.
     fn private_space(&self) -> u64 {
-        /// Where only what is measured ends a command, there is room for more than its limit.
+        /// Where only a measurement ends a command, the folders have room for more than its limit.
         const ROOM: u64 = 4;
         let memory = self.limits.memory.as_u64();
         if self.after == Some(Doubt::Memory) { memory.saturating_mul(ROOM) } else { memory }

@@ -31,7 +31,7 @@ pub struct Native {
     users: Users,
 }
 
-/// A cell that is namespaces, made anew for each command from the same spec.
+/// A cell made of namespaces, which are created for each command from the same spec.
 #[derive(Debug)]
 pub struct NativeCell {
     sandbox: Native,
@@ -53,7 +53,7 @@ impl Native {
         Self { launcher: Launcher::new(config.helper), users: Users::find(config.locks.as_deref()) }
     }
 
-    /// As [`new`](Self::new), but with no cgroups, as on a host that has none: shows what they cost.
+    /// As [`new`](Self::new), but without cgroups, as on a host that lacks them: shows their cost.
     pub fn without_cgroups(config: Config) -> Self {
         Self { launcher: Launcher::with(Cgroups::none(), config.helper), users: Users::find(config.locks.as_deref()) }
     }
@@ -74,7 +74,7 @@ impl Native {
     }
 
     pub(super) async fn open(&self, mut spec: Spec) -> Result<NativeCell, SandboxError> {
-        // The kernel lets only root's overlays rename a folder that lies below: there is none below a copy.
+        // The kernel lets only root's overlays rename a folder of a lower layer: a copy has no lower layer.
         if !id_map::is_initial() || matches!(self.users.identity(&spec.user), Identity::Rootless(_)) {
             for mount in &mut spec.mounts {
                 copy_if_small(mount, &spec.scratch).await?;
@@ -145,7 +145,7 @@ impl NativeCell {
         let failed = |doing, path: PathBuf| move |source| SandboxError::Path { doing, path, source };
         for mount in &self.spec.mounts {
             let (MountKind::Overlay { work, .. } | MountKind::Copy { work, .. }) = &mount.what else { continue };
-            // overlayfs makes folders that nobody may enter, not even an owner who wants to remove them.
+            // overlayfs makes folders without any permission, so that not even their owner can remove them.
             for entry in fs::read_dir(work).map_err(failed("read", work.clone()))?.flatten() {
                 let path = entry.path();
                 remove_folder(&path).map_err(failed("remove", path))?;

@@ -88,7 +88,7 @@ fn empty(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
         if name == c"." || name == c".." {
             continue;
         }
-        // Most file systems say what an entry is, which spares asking for each folder to be removed as a file.
+        // Most file systems give the type of an entry, which saves one failed removal for each folder.
         if entry.file_type() == Some(Type::Directory) {
             folders.push(name.to_owned());
             continue;

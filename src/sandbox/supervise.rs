@@ -14,6 +14,7 @@ use super::disk::Allowance;
 use super::error::Remains;
 use super::held_memory::MemoryWatch;
 use super::held_processes::ProcessWatch;
+use super::held_replies::RepliesWatch;
 use super::helper::protocol::{self, MAX_REPORT, Report};
 use super::live::{Copying, Live};
 use super::process_tree;
@@ -42,7 +43,7 @@ pub(super) struct Watched<'a> {
     pub(super) pty: Pty,
     /// The socket to the helper: closing it has everything killed.
     pub(super) control: UnixStream,
-    /// The helper, where it is a child of ours.
+    /// The helper, where it is maar's child.
     pub(super) child: Option<Child>,
     pub(super) cpu: CpuMeter<'a>,
     /// The group to kill where the command is to die.
@@ -54,6 +55,8 @@ pub(super) struct Watched<'a> {
     pub(super) disk: &'a mut Allowance,
     /// Its memory allowance, where no controller counts memory.
     pub(super) memory: Option<MemoryWatch>,
+    /// Its allowance of messages in netlink sockets, where it has its own network namespace.
+    pub(super) replies: Option<RepliesWatch>,
     /// How many processes it may have, where that is measured.
     pub(super) processes: Option<ProcessWatch>,
     pub(super) limits: &'a Limits,
@@ -107,6 +110,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         live,
         disk,
         memory,
+        replies,
         processes,
         limits,
         stop,
@@ -136,7 +140,12 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             None => std::future::pending().await,
         }
     });
-
+    let mut replies_exceeded = std::pin::pin!(async {
+        match replies {
+            Some(replies) => replies.exceeded().await,
+            None => std::future::pending().await,
+        }
+    });
     let mut processes_exceeded = std::pin::pin!(async {
         match processes {
             Some(processes) => processes.exceeded().await,
@@ -154,6 +163,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
             () = &mut timeout => Event::TimedOut,
             () = &mut disk_exceeded => Event::OverDisk,
             () = &mut memory_exceeded => Event::OverMemory,
+            () = &mut replies_exceeded => Event::OverMemory,
             () = &mut processes_exceeded => Event::OverProcesses,
             did = used(console.as_deref_mut(), &mut keys) => Event::Used(did),
             read = pty.read(&mut buffer), if is_open => Event::Printed(read),
@@ -213,7 +223,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
         let _ = child.wait().await;
     }
     let wall = started.elapsed();
-    // Whoever wrote is dead, so that what is left is little and soon read.
+    // All writers are dead, so the rest is short and soon read.
     while let Read::Bytes(count) = pty.read_now(&mut buffer) {
         capture.push(&buffer[..count]);
         copying.push(&buffer[..count]);
@@ -225,7 +235,7 @@ pub(super) async fn watch(watched: Watched<'_>) -> Result<Observed, SandboxError
     Ok(Observed { report, killed_for, output: capture.finish(), wall })
 }
 
-/// Waits for the user's next key, without end if there is no user.
+/// Waits for the user's next key, without end if no user is there.
 async fn used(console: Option<&mut Console>, keys: &mut [u8]) -> Did {
     match console {
         Some(console) => console.next(keys).await,
@@ -264,7 +274,7 @@ impl Activity {
         Self { printed: None, last: now, looked: now, cpu: Duration::ZERO }
     }
 
-    /// Takes note of what was done since the last look.
+    /// Records the activity since the last look.
     fn is_idle(&mut self, now: Instant, cpu: Duration, timeout: Duration) -> bool {
         // The time of dead processes may be missing from a sample: less than before is not idle.
         let used = cpu.abs_diff(self.cpu);
@@ -282,7 +292,7 @@ impl Activity {
 mod tests {
     use super::*;
 
-    /// Looks once a second at what was printed and how many milliseconds of CPU were used; idle after three seconds.
+    /// Looks once a second at output and milliseconds of CPU time; idle after three seconds.
     fn check(looks: &[(bool, u64)], idle_at: Option<usize>) {
         let mut now = Instant::now();
         let mut activity = Activity::new(now);

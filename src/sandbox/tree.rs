@@ -27,7 +27,7 @@ struct Level {
     folder: Option<OwnedFd>,
 }
 
-/// How many levels stay open: more than packages and target folders have, and few enough for many walks at one time.
+/// How many levels stay open: more than packages and target folders have, and few enough for many walks in parallel.
 const OPEN: usize = 24;
 
 /// A folder and nothing else, not even a link to one.
@@ -180,7 +180,7 @@ mod tests {
             fs::create_dir(&open).unwrap();
             fs::write(open.join("file"), "").unwrap();
             fs::create_dir(&shut).unwrap();
-            // An ordinary user can list it, and can't reach what it lists.
+            // An ordinary user can list it, and can't reach its entries.
             set(&shut, 0o444);
         }
         let mut files = 0;

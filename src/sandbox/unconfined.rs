@@ -1,8 +1,8 @@
 //! No sandbox: commands run on the host as maar's own user. For trusted crates only.
 //!
 //! Limits, output and the death of every process are as in a cell. Files are not kept apart: an overlay is a copy, and
-//! the home folder a new one below the cell's own. Nor is the network: an outlet is a port of the host's loopback, and
-//! nothing makes a command use it.
+//! the home folder a new one below the cell's own. Nor is the network: an outlet is a port on the host's loopback
+//! interface, and nothing makes a command use it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,7 +1,7 @@
 //! Files that have no name any more and still take space, because a process holds them open.
 //!
-//! No walk through folders finds them. A process can be asked only while it runs, and a file that it has mapped and closed is
-//! not found.
+//! No walk through folders finds them. A process can be asked only while it runs, and a file that it has mapped and
+//! closed is not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,14 +13,15 @@ use super::process_tree;
 /// The processes that are asked.
 #[derive(Debug, Clone)]
 pub(super) enum Processes {
-    /// Those that a file of the kernel's lists, one number a line.
+    /// Those in a list of the kernel, one number a line.
     Listed(PathBuf),
     /// The descendants of this one.
     Below(u32),
 }
 
 impl Processes {
-    fn numbers(&self) -> Vec<u32> {
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> Vec<u32> {
         match self {
             Self::Listed(list) => {
                 let text = fs::read_to_string(list).unwrap_or_default();

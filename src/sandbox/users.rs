@@ -43,7 +43,7 @@ pub(super) struct Users(Arc<Pool>);
 enum Pool {
     /// maar's own user, which can't become another.
     Own(Owner),
-    /// Root has these ids to give. Each job gets one of `sharers` parts of the kernel's limits for a user.
+    /// Root has these ids. Each job gets one of `sharers` parts of the kernel's limits for a user.
     Many { ids: RangeInclusive<u32>, sharers: u64, locks: PathBuf, next: AtomicU32 },
     /// Root has one id to give, for this reason.
     One { id: u32, reason: String },
@@ -139,7 +139,8 @@ impl Users {
         }
     }
 
-    /// Who root in a cell is to the host: the owner of the cell's own folders, whom no process is. `None`: no id is free.
+    /// Who root in a cell is to the host: the owner of the cell's own folders, whom no process is. `None`: no id is
+    /// free.
     pub(super) fn roots(&self) -> Option<Owner> {
         match &*self.0 {
             Pool::Many { ids, .. } => Some(both(*ids.end())),

@@ -38,7 +38,7 @@ impl Recording {
     /// Takes the crates of which at least one op has run.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the recording is missing.
     pub fn of(results: &Results) -> Result<Self, SimulateError> {
         let crates = results.crates.iter().map(|krate| {
             let ran = krate.steps.iter().filter_map(|(step, result)| Some((step, result.as_ref()?)));

@@ -50,7 +50,7 @@ pub fn best_split(
             break;
         }
     }
-    // A run with fewer workers is now and then no longer, though one with a few more is; and a worker of one stage can
+    // A run with fewer workers is sometimes no longer, though one with a few more is; and a worker of one stage can
     // stand in for two of others. So all smaller splits close by are tried, too.
     while let Some(smaller) = neighbours(best).map(|near| Ok((near, wall(near)? <= bound))).find(is_enough) {
         best = smaller?.0;

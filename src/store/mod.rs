@@ -62,7 +62,7 @@ impl Store {
         }
     }
 
-    /// Starts the thread that keeps results, on a connection of its own.
+    /// Starts the thread that writes results, with its own connection.
     pub fn writer(&self) -> Result<Writer, StoreError> {
         Writer::start(Self::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
     }

@@ -79,7 +79,7 @@ impl Store {
 
     /// Deletes the experiment and all that is kept of it.
     ///
-    /// Errors with [`StoreError::Unknown`] if there is none of that name.
+    /// Errors with [`StoreError::Unknown`] without an experiment of that name.
     pub fn delete(&mut self, name: &str) -> Result<(), StoreError> {
         let deleted = self.write("delete an experiment", |transaction| {
             transaction.execute("DELETE FROM experiments WHERE name = ?", [name])

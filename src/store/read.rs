@@ -277,8 +277,8 @@ impl Store {
         packed.map(|(head, tail, dropped)| Ok(Output { head: unpack(head)?, tail: unpack(tail)?, dropped })).transpose()
     }
 
-    /// What the latest run of an experiment was told, as JSON; none if there is no such experiment or an older maar ran
-    /// it.
+    /// The settings of the latest run of an experiment, as JSON; `None` for an unknown experiment or if an older maar
+    /// ran it.
     pub fn settings(&self, name: &str) -> Result<Option<String>, StoreError> {
         let settings = self
             .connection

@@ -39,7 +39,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The URI of a database that nobody changes: <https://sqlite.org/uri.html>.
+/// The URI of a database that doesn't change: <https://sqlite.org/uri.html>.
 fn unchanging(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! How experiments were run: when, with how many workers, and what was downloaded.
+//! The runs of experiments: time, number of workers, and downloaded bytes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -30,7 +30,7 @@ pub struct RunId(i64);
 impl Store {
     /// Notes that a run of the experiment begins now.
     ///
-    /// Errors with [`StoreError::Unknown`] if there is none of that name.
+    /// Errors with [`StoreError::Unknown`] without an experiment of that name.
     pub fn begin_run(&mut self, name: &str, workers: &BTreeMap<Stage, usize>) -> Result<RunId, StoreError> {
         let workers = super::plan::json(workers).map_err(self.sql("begin a run"))?;
         let begun = self.write("begin a run", |transaction| {

@@ -193,7 +193,7 @@ async fn a_repetition_is_kept_beside_what_it_repeats_until_that_runs_anew() {
     assert_eq!(store.attempts("sample").unwrap(), [(again.step.fingerprint, attempts)].into());
     assert_eq!(store.log("sample", again.step.log_id()).unwrap(), Some(again.output.clone()));
 
-    // What passed once is no reason to leave later ops alone.
+    // An earlier pass does not excuse later ops.
     let mut failed = first[1].clone();
     failed.step.attempt = 3;
     append_all(&writer, vec![failed]).await;
@@ -298,7 +298,7 @@ async fn a_process_that_is_killed_leaves_everything_committed_readable() {
     begin(&mut store, "sample", &crates);
     let writer = store.writer().unwrap();
     append_all(&writer, records("sample", &crates)).await;
-    // What a kill leaves behind: the files as they are while the writer lives, the last page half written.
+    // The files after a kill: as they are while the writer lives, the last page half written.
     let crashed = home.folder.path().join("crashed.db");
     std::fs::copy(home.db(), &crashed).unwrap();
     let mut log = std::fs::read(home.db().with_extension("db-wal")).unwrap();

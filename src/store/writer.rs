@@ -111,7 +111,7 @@ impl Drop for Writer {
     }
 }
 
-/// The receiving side. Its end, be it a panic, ends the wait of whoever asked for a flush: messages left in a channel
+/// The receiving side. Its end, be it a panic, ends each wait for a flush: messages left in a channel
 /// would live as long as the sending side.
 struct Inbox(Receiver<Message>);
 
@@ -198,14 +198,14 @@ impl<'t> Inserts<'t> {
         })
     }
 
-    /// Errors with `QueryReturnedNoRows` when there is no such experiment.
+    /// Errors with `QueryReturnedNoRows` for an unknown experiment.
     pub(super) fn insert(&mut self, record: &Record) -> rusqlite::Result<()> {
         let Record { step, krate, result, output, .. } = record;
         let now = epoch_millis(SystemTime::now());
         let experiment: i64 = self.touch.query_row(params![now, record.experiment], |row| row.get(0))?;
         let outcome = json(&result.outcome)?;
         let tests = result.tests.as_deref().map(json).transpose()?;
-        // A repetition is of the attempts before it. When one of those runs anew, it says nothing any more.
+        // A repetition is of the attempts before it. When one of those runs again, the repetition is void.
         self.outdated.execute(params![experiment, step.fingerprint.to_string(), step.attempt])?;
         let id: i64 = self.result.query_row(
             params![

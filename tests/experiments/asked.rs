@@ -1,4 +1,4 @@
-//! What a run tells of what it was asked for: exit codes, names, the age of results, and what the user hardly meant.
+//! The answers of a run about its own request: exit codes, names, the age of results, and likely mistakes of the user.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Ops whose failure may be somebody else's doing run once more, in the same run.
+//! Ops that another process may have made fail run once more, in the same run.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Editing op lists: what has a result isn't run again, whichever list it was run for.
+//! Editing op lists: an op with a result isn't run again, whichever list it was run for.
 
 use crate::cases::two_toolchains;
 use crate::support::fixture::Fixture;

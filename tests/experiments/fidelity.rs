@@ -20,7 +20,7 @@ const VARIABLES: [(&str, &str); 4] = [
 
 const LIB: &str = "[package]\nname = \"NAME\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
 
-/// Writes a crate of the world: files by their paths, with `LIB` for a manifest where there is none.
+/// Writes a crate of the world: files by their paths, with `LIB` as the default manifest.
 fn krate(world: &World, name: &str, files: &[(&str, &str)]) {
     if !files.iter().any(|(path, _)| *path == "Cargo.toml") {
         world.write(&format!("{name}/Cargo.toml"), &LIB.replace("NAME", name));

@@ -1,5 +1,5 @@
-//! Packages and crates by chance, hostile ones among them: with layers and without, every crate has the same verdict, and
-//! nothing of a hostile package or of a crate is found in a layer.
+//! Packages and crates by chance, hostile ones among them: with layers and without, every crate has the same verdict,
+//! and nothing of a hostile package or of a crate is found in a layer.
 //!
 //! The seed is printed. `MAAR_SEED=N` repeats a graph, and `MAAR_GRAPHS=N` tries so many.
 
@@ -30,7 +30,7 @@ impl Chance {
     }
 }
 
-/// What a package does while it is built.
+/// The actions of a package while it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,

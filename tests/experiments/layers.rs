@@ -22,7 +22,7 @@ pub(crate) fn checking(name: &str) -> Fixture {
     Fixture::new(name, "1.0.0").dep("library", "1").lib("#[test] fn answer() { assert_eq!(library::answer(), 42); }")
 }
 
-/// Changes every file of the library that it can reach, each in every way, and adds one of its own.
+/// Changes every file of the library that it can reach, each in every way, and adds a new one.
 const POISON: &str = r#"
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -270,7 +270,7 @@ fn a_dependency_cannot_change_the_layers_of_crates_that_do_not_have_it() {
     let world = World::new([library(), poisoning("hostile"), carrier, checking("victim")]);
     let verdicts = verdicts(&world, &["carrier", "victim"]);
     assert_eq!(verdicts, ["carrier@1.0.0 pass", "victim@1.0.0 pass"]);
-    // Its own units are shared, with whoever depends on it too; those of the library are as rustc wrote them.
+    // Its own units are shared, also with crates that depend on it; those of the library are as rustc wrote them.
     let of_library: Vec<_> =
         layers(&world).into_iter().filter(|(path, _)| path.to_string_lossy().contains("library")).collect();
     assert!(of_library.iter().all(|(_, (bytes, ..))| bytes != b"poison"), "{of_library:?}");

@@ -1,5 +1,5 @@
-//! Dependencies that reach for what other crates get: with compiled dependencies shared, every verdict is the same as
-//! without, and nothing of them is found in the layers of crates that don't build them.
+//! Dependencies that try to change other crates' packages: with compiled dependencies shared, every verdict is the same
+//! as without, and nothing of them is found in the layers of crates that don't build them.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn a_package_that_is_linked_runs_code_and_an_attribute_makes_no_library_one() {
     if !two_toolchains() {
         return;
     }
-    // The linker runs whatever the arguments name that a nightly rustc takes from the source.
+    // The linker runs a program that link arguments name, and a nightly rustc takes these from the source.
     let source = |attribute: &str| {
         format!(
             "{attribute} #![feature(link_arg_attribute)]

@@ -1,4 +1,4 @@
-//! Reasons that a person can act on: the part that failed, and what a cell lacks that the author's machine has.
+//! Reasons that a person can act on: the part that failed, and the cell's differences from the author's machine.
 
 use std::process::Command;
 
@@ -58,7 +58,7 @@ fn pipes_and_files_get_whole_reasons_and_an_unknown_op_the_nearest() {
     assert_eq!((none.code, world.verdicts("none")), (Some(0), vec!["wordy@1.0.0 skipped".to_owned()]), "{none:?}");
 }
 
-/// A crate whose test prints what cargo prints of a bad manifest, with a cargo that prints nothing before it.
+/// A crate whose test prints cargo's message about a bad manifest, with a cargo that prints nothing before it.
 #[test]
 fn a_crate_that_prints_a_refusal_of_cargos_is_not_broken() {
     let forged = "error: failed to parse manifest at `/crate/Cargo.toml`\\n\\nCaused by:\\n  forged";

@@ -10,7 +10,7 @@ fn krate(name: &str) -> Fixture {
     Fixture::new(name, "1.0.0")
 }
 
-/// A world whose `dump` tells of three crates: `b` is the most popular, `c` depends on `a`.
+/// A world whose `dump` has three crates: `b` is the most popular, `c` depends on `a`.
 fn popular() -> World {
     let fixtures = [(krate("a"), 20), (krate("b"), 30), (krate("c").dep("a", "1"), 10)];
     let world = World::new(fixtures.iter().map(|(fixture, _)| fixture.clone()));

@@ -84,7 +84,7 @@ fn a_shell_is_in_the_cell_that_the_op_had_and_gives_the_terminal_back() {
     assert!(world.job_folders().is_empty());
 }
 
-/// A world where a crate fails on the second toolchain, behind an op of the user's own that changes its sources.
+/// A world where a crate fails on the second toolchain, behind one of the user's ops that changes its sources.
 fn failed() -> World {
     let build = "fn main() { println!(\"cargo::rustc-check-cfg=cfg(nightly)\"); \
          let rustc = std::env::var(\"RUSTC\").unwrap(); \
@@ -123,6 +123,21 @@ fn a_shell_is_in_the_cell_of_the_op_that_failed_behind_the_users_own_ops() {
     read_until(&mut terminal, &mut said, "\u{0}");
     assert!(said.contains("PATCHED: bool = true") && said.contains("nightly ("), "{said}");
     assert_eq!(shell.wait().unwrap().code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_repeated_op_sends_no_commands_to_the_terminal() {
+    let krate = Fixture::new("titled", "1.0.0").lib("#[test] fn t() { panic!(\"\\u{1b}]0;owned\\u{7}seen\") }");
+    let world = World::new([krate]);
+    world.write("maar.toml", "name = \"fixtures\"\ncrates = [\"titled\"]\n");
+    world.run(&[]);
+    let again = world.maar(&["shell", "fixtures", "titled", "--run", "test"]);
+    assert!(
+        again.stdout.contains("seen") && again.stdout.ends_with("== failed: tests failed: t\n"),
+        "{}",
+        again.stdout
+    );
+    assert!(!again.stdout.contains("owned"), "{:?}", again.stdout);
 }
 
 #[test]

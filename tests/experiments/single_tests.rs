@@ -1,4 +1,5 @@
-//! Tests of crates one by one: which failures are regressions, how they are repeated, and what a lie about them does.
+//! Tests of crates one by one: which failures are regressions, how they are repeated, and the effect of a lie about
+//! them.
 
 use std::sync::LazyLock;
 
@@ -38,7 +39,7 @@ fn crates() -> Vec<Fixture> {
         )
     };
     vec![
-        // As indoc, and many others that test what a compiler says.
+        // As indoc, and many others that test a compiler's messages.
         krate("compares-errors")
             .lib("/// ```\n/// ```\npub fn documented() {}\n#[test] fn fine() {}")
             .file("tests/ui.rs", "#[test] #[cfg_attr(not(nightly), ignore)] fn ui() { panic!() }"),
@@ -103,7 +104,7 @@ fn a_regression_is_a_test_that_passed_and_now_fails() {
             "breaks-with-a-dependency@1.0.0 regressed: test@nightly: tests failed: breaks",
             "crashes@1.0.0 regressed: test@nightly: tests of the library: killed by SIGABRT",
             "leaves-files@1.0.0 regressed: test@nightly: tests failed: b",
-            // Whatever they print, their exit codes decide.
+            // Their exit codes decide, not their output.
             "says-it-passed@1.0.0 test-fail: test@stable: tests failed: fake",
             "blames-its-baseline@1.0.0 test-fail: test@nightly: tests failed: fake (no test failed each time on nightly and \
              passed on stable)",
@@ -130,7 +131,7 @@ fn only_the_tests_that_differ_are_repeated_from_what_was_compiled_unless_that_is
     let (_, again) = log.split_once("attempt 2").unwrap();
     assert!(again.contains("--lib --jobs") && again.contains("-- --exact breaks\n"), "{again}");
     assert!(!again.contains("Compiling") && !again.contains("test fails"), "{again}");
-    // With a shared dependency in it, the binary is no evidence.
+    // With a shared dependency in it, the binary is not evidence.
     assert_eq!(repeated(ran, "breaks-with-a-dependency"), ["test stable", "test nightly"]);
     let log = world.log(&["breaks-with-a-dependency", "--op", "test", "-t", "nightly"]);
     let (_, again) = log.split_once("attempt 2").unwrap();

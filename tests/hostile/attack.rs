@@ -72,6 +72,7 @@ fn main() {
         "headless" => headless(&argument),
         "shared" => shared(),
         "tcp" => tcp(),
+        "netlink" => netlink(),
         "threads" => threads(),
         "files" => files(),
         "memory" => memory(),
@@ -172,6 +173,30 @@ fn tcp() {
         held.push((one, other));
     }
     println!("filled {}", filled >> 20);
+}
+
+/// Has the kernel answer into sockets that are never read, until there are no more sockets; then sleeps. Prints the
+/// number of megabytes when it may hold no more.
+fn netlink() {
+    const AF_NETLINK: c_int = 16;
+    const SOCK_RAW_NONBLOCK: c_int = 3 | 0o4000;
+    // struct nlmsghdr with RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, and struct rtgenmsg, padded.
+    let mut request = [0u8; 20];
+    request[0] = 20;
+    request[4] = 18;
+    request[5..8].copy_from_slice(&[0, 1, 3]);
+    let mut answers = 0u64;
+    loop {
+        let socket = unsafe { socket(AF_NETLINK, SOCK_RAW_NONBLOCK, 0) };
+        if socket < 0 {
+            println!("{answers} answers wait, then: {}", Error::last_os_error());
+            std::thread::sleep(Duration::from_secs(1000));
+        }
+        // A socket that is full drops what doesn't fit in.
+        for _ in 0..100 {
+            answers += u64::from(unsafe { write(socket, request.as_ptr().cast(), request.len()) } > 0);
+        }
+    }
 }
 
 /// Forks until the limit, and all its children spin and go on trying.

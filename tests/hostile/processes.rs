@@ -12,7 +12,7 @@ fn a_fork_bomb_ends_with_its_time() {
 
 #[test]
 fn a_bomb_that_spins_ends_with_its_time_and_dies_in_time() {
-    // Where nobody limits its CPU time, thousands that spin slow down all tests that run beside it.
+    // Without a limit of CPU time, thousands of spinning processes slow down all tests that run beside it.
     let Some(attack) = attack("exec /attack bomb").enforced("cpu") else { return };
     attack
         .seconds(3)

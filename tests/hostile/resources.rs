@@ -26,6 +26,11 @@ fn memory_runs_out_wherever_it_is_taken() {
 }
 
 #[test]
+fn answers_that_wait_in_sockets_of_the_kernel_are_memory() {
+    attack("ulimit -n $(ulimit -Hn); exec /attack netlink").ends(End::OutOfMemory);
+}
+
+#[test]
 fn folders_in_memory_are_memory() {
     for folder in ["/tmp", "/var/tmp", "/dev/shm", "/home/maar"] {
         out_of_memory(&format!("head -c 500M /dev/zero > {folder}/a; exit 1"));

@@ -1,4 +1,4 @@
-//! A disk that runs short, by whoever's doing, and folders that won't stay where they are counted.
+//! A disk that runs short, and folders that move while they are counted.
 
 use bytesize::ByteSize;
 use maar::sandbox::native::{Config, Native};
@@ -11,7 +11,7 @@ use crate::rootless::AGAIN;
 
 #[test]
 fn folders_that_are_moved_about_count_all_the_same() {
-    // Whatever is counted next is moved to where counting has been.
+    // Moves folders from parts not yet counted to parts already counted.
     attack(
         "mkdir -p a b; ln -s / l; (while :; do mv a/x b/x; mv b/x a/x; done) 2>/dev/null &
          mkdir a/x; i=0; while :; do i=$((i+1)); for d in a b; do head -c 4M /dev/zero > $d/x/$i; done; done 2>/dev/null",
@@ -28,18 +28,18 @@ fn memory_is_limited_as_a_whole_where_no_controller_counts_it() {
     for script in [
         "exec /attack memfd",
         "head -c 500M /dev/zero > /dev/shm/a; sleep 60",
-        // Mapped by each, and nobody else's.
+        // Mapped by each process, private to it.
         "for i in 1 2 3 4; do /attack shared & done; wait; sleep 60",
         "exec /attack headless memory",
         "for i in 1 2 3 4; do head -c 90M /dev/zero | tail -c 89M >/tmp/$i & done; wait; sleep 60",
-        // Each holds what it may by itself, all together more.
+        // Each holds less than its own limit, all together more.
         "for i in 1 2 3 4 5; do (head -c 80M /dev/zero | tail -c 79M | (sleep 30; cat >/dev/null)) & done; wait",
     ] {
         attack(script)
             .seconds(60)
             .with(|bench| {
                 bench.sandbox = Sandbox::Native(Native::without_cgroups(Config { helper: helper(), locks: None }));
-                // What a file in memory may hold by itself is more than what is written between two looks.
+                // The limit of one file in memory is more than the bytes written between two looks.
                 bench.spec.limits.disk = ByteSize::gib(6);
             })
             .ends(End::OutOfMemory);
@@ -113,7 +113,7 @@ fn a_neighbour_of_who_fills_the_disk_does_not_fail_by_itself() {
         let mut spec = bench.spec.clone();
         spec.scratch = scratch;
         spec.mounts = vec![Mount { at: "/work".into(), what: MountKind::Writable(own) }];
-        // The disk is full before anybody is over a limit.
+        // The disk is full before any command is over a limit.
         spec.limits.disk = ByteSize::gib(1);
         spec.limits.memory = ByteSize::gib(1);
         spec

@@ -89,7 +89,7 @@ fn nothing_of_the_host_is_seen_that_was_not_shown() {
         End::Code(0),
         "dev/shm:\n\nhome:\nmaar\n\nmnt:\n\nopt:\n\nrun/lock:\n\nsrv:\n\ntmp:\n\nvar/cache:\n\nvar/local:\n\nvar/log:\n\nvar/tmp:\n",
     );
-    // What is shown of these folders is named one by one.
+    // The visible parts of these folders are named one by one.
     bench.check(
         "cd /; find sys -mindepth 3 -maxdepth 3 | sort; ls -1A sys run var/lib | grep -v -e dpkg -e rpm",
         End::Code(0),

@@ -1,7 +1,7 @@
-//! A cell beside a plain user's shell on the same host: whatever differs must be on a list, with its reason.
+//! A cell beside a plain user's shell on the same host: each difference must be on a list, with its reason.
 //!
-//! Compared are files that a minimal Debian has, devices, limits, the process's own attributes and every system call. The
-//! environment of ops is compared where there are ops: `fidelity` in `tests/experiments`.
+//! Compared are files that a minimal Debian has, devices, limits, the process's own attributes and every system call.
+//! The environment of ops is compared where there are ops: `fidelity` in `tests/experiments`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,16 +13,16 @@ use maar::sandbox::{End, Mount, MountKind};
 
 use crate::bench::{block_on, is_root, native};
 
-/// Asks the test below to print what it sees instead of comparing.
+/// Asks the test below to print its findings instead of comparing.
 const ASKED: &str = "MAAR_TEST_PLAIN_PROBE";
 
 /// Who the plain user is, where the tests run as root: a user that no host has.
 const USER: u32 = 54_323;
 
-/// What each line of a probe begins with, between whatever the test harness prints.
+/// The first characters of each line of a probe, which separate it from the test harness's output.
 const MARK: &str = "seen: ";
 
-/// What may differ, and why. A name that ends in `*` stands for all that begin so.
+/// The allowed differences, and their reasons. A name that ends in `*` stands for all that begin so.
 const DIFFERENCES: &[(&str, &str)] = &[
     // Files.
     (
@@ -253,7 +253,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// What a probe printed: names and values.
+/// The output of a probe: names and values.
 fn seen(printed: &str) -> BTreeMap<String, String> {
     let lines = printed.lines().filter_map(|line| line.trim_end().strip_prefix(MARK)?.split_once(" = "));
     lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -281,7 +281,7 @@ fn probe() -> String {
         let (name, values) = line.split_at(26);
         say(&format!("limit {}", name.trim()), &values.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
     }
-    // What tells one process from another says nothing.
+    // Values that differ between any two processes are ignored.
     const OWN: [&str; 21] = [
         "Name",
         "State",
@@ -365,8 +365,8 @@ fn file(path: &Path) -> Option<String> {
     Some(format!("{what}, mode {:o}, owner {owner}", metadata.mode() & 0o7777))
 }
 
-/// Makes a system call with arguments that mean nothing, in a process of its own: whether it is there and allowed. `None`:
-/// not to be tried.
+/// Makes a system call with arguments that mean nothing, in a separate process: whether it exists and is allowed.
+/// `None`: not to be tried.
 #[cfg(target_arch = "x86_64")]
 fn call(number: libc::c_long) -> Option<String> {
     // The first writes all disks, and the second would leave a queue behind.
@@ -385,7 +385,7 @@ fn call(number: libc::c_long) -> Option<String> {
         assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
         status
     };
-    // Any other end says that the kernel has looked at the arguments.
+    // Any other end means that the kernel has looked at the arguments.
     Some(match libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)) {
         Some(libc::ENOSYS) => "ENOSYS".to_owned(),
         Some(libc::EPERM) => "EPERM".to_owned(),

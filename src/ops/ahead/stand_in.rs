@@ -1,4 +1,4 @@
-//! What cargo finds as `rustc` in cells that compile ahead: a script that refuses all packages but a few.
+//! The `rustc` that cargo finds in cells that compile ahead: a script that refuses all packages but a few.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,13 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{AheadError, at};
 use crate::ops::cell::{TOOLCHAIN, VENDOR};
 
-/// What the stand-in for rustc may compile, beside it.
+/// The list of packages that the stand-in for rustc may compile, beside it.
 const ALLOWED: &str = "allowed";
 
-/// What the stand-in for rustc prints of a package that it refuses, before the package's folder.
+/// The words before the folder of a package that the stand-in for rustc refuses.
 pub(super) const REFUSED: &str = "maar-refused: ";
 
-/// Writes what cargo finds as `rustc`, which compiles nothing before [`allow`] says what.
+/// Writes the stand-in for `rustc`, which compiles nothing before [`allow`] names packages.
 ///
 /// It looks like the same file in all cells, so that cargo knows it again.
 pub(super) fn write(dir: &Path) -> Result<(), AheadError> {
@@ -35,7 +35,7 @@ pub(super) fn write(dir: &Path) -> Result<(), AheadError> {
 
 /// Has the stand-in answer questions, and compile these packages and no others.
 ///
-/// Cargo itself says which package it is about, in a variable that is not set when it asks for versions.
+/// Cargo names the package in a variable, which is not set when cargo asks for the version.
 pub(super) fn allow<'a>(dir: &Path, packages: impl Iterator<Item = &'a str>) -> Result<(), AheadError> {
     let path = dir.join(ALLOWED);
     let mut patterns = String::from("''");

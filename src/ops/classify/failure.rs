@@ -1,6 +1,6 @@
 //! The facts about a failed build or test: which part, which tests, which target, and the first error.
 //!
-//! Reads cargo's, rustc's and libtest's text between whatever else stands there. It finds words for a failure and never
+//! Reads cargo's, rustc's and libtest's text between other output. It finds words for a failure and never
 //! decides whether there is one.
 
 use super::printed::{cargo_error, cause, lines, message, quoted_after, shorten};
@@ -8,7 +8,7 @@ use crate::outcome::{Failure, Part, ProcessEnd};
 
 /// Why a command of the build or test stage failed.
 pub(super) fn failure(code: i32, text: &str) -> Failure {
-    // Failed tests come first: the output of a failing doctest may look like an error of the crate's own build, but
+    // Failed tests come first: the output of a failing doctest may look like a build error of the crate itself, but
     // no test has run where the build failed.
     failed_tests(text)
         .or_else(|| build_script(text))
@@ -52,7 +52,7 @@ fn build_script(text: &str) -> Option<Failure> {
     Some(Failure::BuildScript { package, why: complaint(&below) })
 }
 
-/// What a build script complained of: a tool or library that it names, else its panic, else how it ended.
+/// The complaint of a build script: a tool or library that it names, else its panic, else how it ended.
 fn complaint(printed: &[&str]) -> Option<String> {
     /// How the crates that look for tools and libraries begin the line that names it.
     const NAMES_IT: [&str; 4] =
@@ -159,7 +159,7 @@ fn error_codes(text: &str) -> Vec<String> {
     codes
 }
 
-/// The first error in the compiler's words; of a failed link, what the linker lacks.
+/// The first error in the compiler's words; for a failed link, the linker's missing input.
 fn first_error(text: &str) -> Option<String> {
     let (place, (code, said)) =
         lines(text).enumerate().find_map(|(place, line)| diagnostic(line).map(|found| (place, found)))?;
@@ -174,7 +174,7 @@ fn first_error(text: &str) -> Option<String> {
     Some(shorten(&code.map_or(said.clone(), |code| format!("{code}: {said}"))))
 }
 
-/// What a linker lacks, from a line of GNU ld's, gold's, lld's or mold's.
+/// A linker's missing input, from a message of GNU ld, gold, lld or mold.
 fn linker_error(line: &str) -> Option<&str> {
     const LACKS: [&str; 6] = [
         "unable to find library ",
@@ -218,7 +218,8 @@ fn in_words(flags: &str) -> String {
     }
 }
 
-/// How a process ended, as cargo prints it: `… (exit status: 1)` or `… (signal: 11, SIGSEGV: invalid memory reference)`.
+/// How a process ended, as cargo prints it: `… (exit status: 1)` or `… (signal: 11, SIGSEGV: invalid memory
+/// reference)`.
 fn process_end(line: &str) -> Option<ProcessEnd> {
     let number = |phrase: &str| {
         let (_, rest) = line.rsplit_once(phrase)?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::printable::one_line;
 use crate::sandbox::Output;
 
-/// The longest piece of a reason, in characters, whatever a crate put there.
+/// The longest piece of a reason, in characters, against endless names of a crate.
 const LONGEST: usize = 300;
 
 /// The output of a command without colours and other escape sequences.
@@ -38,7 +38,7 @@ pub(super) fn shorten(text: &str) -> String {
     }
 }
 
-/// The message in a line of cargo's, without its level and without the indentation of a cause.
+/// The message in a line from cargo, without its level and without the indentation of a cause.
 pub(super) fn message(line: &str) -> &str {
     let line = line.trim_start();
     line.strip_prefix("warning: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line)
@@ -64,7 +64,7 @@ pub(super) fn cargo_error(text: &str) -> Option<String> {
     Some(format!("{}{separator} {}", shorten(first), shorten(&point)))
 }
 
-/// Of the lines below an error of cargo's, the one that a person needs to act.
+/// The line below a cargo error that a person needs in order to act.
 fn point(first: &str, below: &[&str]) -> Option<String> {
     /// Words of such lines: of clashing `links`, missing features, versions that don't fit, yanked ones.
     const POINTS: [&str; 6] = [
@@ -89,7 +89,7 @@ fn point(first: &str, below: &[&str]) -> Option<String> {
     }
 }
 
-/// The innermost of cargo's `Caused by:` paragraphs, its first line.
+/// The first line of cargo's innermost `Caused by:` paragraph.
 pub(super) fn cause(text: &str) -> Option<String> {
     let (_, innermost) = text.rsplit_once("Caused by:")?;
     lines(innermost).map(str::trim).find(|line| !line.is_empty()).map(shorten)

@@ -9,9 +9,9 @@ const BAD_MANIFEST: &str = "failed to parse manifest at `";
 
 /// Judges a failed cargo of `prepare`.
 pub(super) fn failure(text: &str) -> Outcome {
-    /// What cargo guesses, above the cause, whenever git fails over HTTP.
+    /// Cargo's guess, above the cause, for every failure of git over HTTP.
     const HINT_OF_GIT: &str = "network failure seems to have happened";
-    /// As libgit2 says it: a server that answers so was reached.
+    /// libgit2's words: a server with this answer was reached.
     const NO_SUCH_REPOSITORY: &str = "unexpected http status code: 404";
     const NETWORK: [&str; 6] = [
         "spurious network error",
@@ -28,7 +28,7 @@ pub(super) fn failure(text: &str) -> Outcome {
         "No space left on device",
         "Too many open files",
     ];
-    // Only where a line of cargo's begins: further on, it quotes names and paths that the crate chose.
+    // Only at the beginning of a line: further on, cargo quotes names and paths that the crate chose.
     let said = |phrases: &[&str]| lines(text).rev().find(|line| phrases.iter().any(|phrase| begins(line, phrase)));
     if let Some(line) = said(&NETWORK)
         && said(&[NO_SUCH_REPOSITORY]).is_none()
@@ -92,8 +92,8 @@ pub(super) fn refused_manifest(text: &str) -> Option<String> {
     Some(dependency.map_or(cause.clone(), |name| format!("of dependency {}: {cause}", shorten(name))))
 }
 
-/// The reason for a failed command in what was denied to it: by the gate, or because nothing in its cell speaks the
-/// URL's protocol.
+/// The reason for a failed command, if a denied request explains it: denied by the gate, or because nothing in its cell
+/// speaks the URL's protocol.
 pub(super) fn denied(denials: &[Denial], text: &str) -> Option<Outcome> {
     let refused = denials.iter().find(|denial| matches!(denial, Denial::Refused { .. }));
     let refused = refused.map(Denial::to_string).or_else(|| {

@@ -1,4 +1,4 @@
-//! Endings and texts as cargo, rustc and libtest print them, with the reasons that come of them.
+//! Endings and texts as cargo, rustc and libtest print them, with the resulting reasons.
 
 use std::time::Duration;
 
@@ -231,7 +231,7 @@ fn an_unreachable_registry_is_never_the_crates_fault() {
     assert_eq!(reason_of_resolution(text), "inconclusive: network: download of config.json failed");
 }
 
-/// Reasons of compile errors: what cargo and rustc print, and what comes of it.
+/// Reasons of compile errors: the output of cargo and rustc, and the reason.
 #[test]
 fn a_compile_error_names_its_part() {
     const OWN: &str = "   Compiling c v0.1.0 (/crate)\n";
@@ -249,7 +249,7 @@ fn a_compile_error_names_its_part() {
             "dependency dep v0.1.0 (https://git.example/dep#0123abcd) does not compile: E0425: cannot find value `x`",
         ),
         (
-            // A dependency of the same name: which of the two it is can't be told, and the crate is the safer guess.
+            // A dependency of the same name: the message doesn't name which, and the crate is the safer guess.
             format!(
                 "   Compiling c v0.0.1\n{OWN}error: x\nerror: could not compile `c` (lib) due to 1 previous error\n"
             ),

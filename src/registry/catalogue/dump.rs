@@ -1,8 +1,9 @@
 //! The registry's database dump: a gzipped tar of CSV files, read as a stream, twice.
 //!
-//! Tables come in no particular order, and that of dependencies, by far the longest, before that of versions. So the first
-//! pass reads crates, versions and tags, and the second one only rows that are about the versions that count. Memory grows
-//! with the number of versions, not with the size of the dump. Format: <https://crates.io/data-access>, "Database dumps".
+//! Tables come in no particular order, and that of dependencies, by far the longest, before that of versions. So the
+//! first pass reads crates, versions and tags, and the second one only rows that are about the versions that count.
+//! Memory grows with the number of versions, not with the size of the dump. Format: <https://crates.io/data-access>,
+//! "Database dumps".
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,7 +37,7 @@ const POPULAR_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How the table of dependencies writes a dev-dependency.
 const DEV: &[u8] = b"2";
 
-/// Why a file is no dump.
+/// Why a file is not a dump.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     /// The file can't be opened.
@@ -52,7 +53,7 @@ pub enum DumpError {
     Archive {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's error.
         source: io::Error,
     },
     /// A table can't be read.
@@ -86,16 +87,16 @@ pub enum DumpError {
         file: String,
         /// Counted from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
 }
 
-/// Reads a dump, as of a moment if one is given. `progress` gets the share that is read, from 0 to 1, and returns whether
-/// to go on.
+/// Reads a dump, as of a moment if one is given. `progress` gets the share that is read, from 0 to 1, and returns
+/// whether to go on.
 ///
 /// # Errors
-/// When the file is no dump, or larger than one could be.
+/// When the file is not a dump, or larger than a dump can be.
 pub fn read(path: &Path, as_of: Option<&AsOf>, progress: &dyn Fn(f64) -> bool) -> Result<Catalogue, DumpError> {
     let mut first = FirstPass { as_of, ..FirstPass::default() };
     each_file(path, &|share| progress(share / 2.0), &mut |file, entry| first.take(file, entry))?;
@@ -129,7 +130,7 @@ fn each_file(path: &Path, progress: &dyn Fn(f64) -> bool, take: &mut Take<'_>) -
     Ok(())
 }
 
-/// Counts what is read of a file, and ends reading when nobody wants the rest.
+/// Counts the bytes that are read of a file, and ends reading when the rest isn't needed.
 struct Counted<'p> {
     file: File,
     read: u64,
@@ -148,7 +149,7 @@ impl Read for Counted<'_> {
     }
 }
 
-/// What the first pass collects, by the dump's own numbers.
+/// The result of the first pass, by the dump's ids.
 #[derive(Default)]
 struct FirstPass<'a> {
     as_of: Option<&'a AsOf>,
@@ -289,7 +290,7 @@ fn boolean(field: &[u8]) -> Result<bool, String> {
     }
 }
 
-/// What the second pass adds, by places.
+/// The additions of the second pass, by position.
 struct SecondPass {
     taken: u64,
     /// The first day, as text, whose downloads count.
@@ -301,7 +302,7 @@ struct SecondPass {
     /// Where the versions of each crate begin; one more for the end.
     begins: Vec<usize>,
     version_places: HashMap<u64, u32>,
-    /// What each requirement that was seen leads to, by crate and text.
+    /// The versions that each requirement matches, by crate and text.
     reached: HashMap<(u32, Box<[u8]>), Option<u32>>,
     edges: Vec<Edge>,
     categories: Vec<Tagged>,
@@ -454,7 +455,8 @@ impl SecondPass {
         for edge in &mut self.edges {
             edge.on = new[&edge.on];
         }
-        // A crate may depend on another several times, to build and to run with: of compatible versions the newest counts.
+        // A crate may depend on another several times, to build and to run with: of compatible versions the newest
+        // counts.
         self.edges.sort_unstable_by_key(|edge| (on(edge), edge.dependent, edge.on));
         self.edges.dedup_by_key(|edge| (releases[edge.on as usize].line, edge.dependent));
         let catalogue = Catalogue {

@@ -1,6 +1,6 @@
-//! Where dumps come from and are kept: the registry's own, fetched now and then, or a file of the user's.
+//! The origin and the cache of dumps: the registry's dump, fetched when the cached one is old, or a user's file.
 //!
-//! What a dump comes to is kept beside it, so that only the first query of a new dump takes its time.
+//! The catalogue of a dump is kept beside it, so that only the first query of a new dump takes its time.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -23,11 +23,12 @@ use crate::registry::{Access, Watch};
 
 /// The largest dump that is fetched; that of the default registry has 1.2 GB.
 const MAX_DUMP: ByteSize = ByteSize::gib(16);
-/// How old the registry's dump may get before it is fetched again. It is made once a day, and popularity changes slowly.
+/// How old the registry's dump may get before it is fetched again. It is made once a day, and popularity changes
+/// slowly.
 const FRESH_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many catalogues are kept: that of the dump, and those as of other days.
 const KEPT: usize = 4;
-/// What a kept catalogue begins with: a newer format has another number.
+/// The first bytes of a kept catalogue: a newer format has another number.
 const MAGIC: &[u8] = b"maar catalogue 1\n";
 /// The name of the dump at the root of the host that serves tarballs, as the default registry has it.
 const NAME: &str = "db-dump.tar.gz";
@@ -73,7 +74,7 @@ impl Dumps {
         tokio::task::spawn_blocking(move || open(&dir, &path, as_of.as_ref(), &watch, &dropped)).await?
     }
 
-    /// The registry's own dump, fetched if there is none or an old one.
+    /// The registry's dump, fetched if the cached one is missing or old.
     async fn of_registry(&self, index: &Index, watch: &Watch) -> Result<PathBuf, RegistryError> {
         let url = index.dump_url(NAME).await?;
         let path = self.dir.join(format!("{}.tar.gz", Checksum::of(&url).short()));
@@ -84,7 +85,7 @@ impl Dumps {
         if age.is_some_and(|age| age < FRESH_FOR) {
             return Ok(path);
         }
-        // The note on a query tells the age of the dump.
+        // The note on a query includes the age of the dump.
         match (self.http.access(), age) {
             (Access::Online, _) => {}
             (Access::Offline, Some(_)) => return Ok(path),
@@ -149,7 +150,7 @@ fn open(
     Ok(catalogue)
 }
 
-/// What a kept catalogue depends on: the very dump, and the moment.
+/// The inputs of a kept catalogue: the dump's digest, and the moment.
 fn key(path: &Path, as_of: Option<&AsOf>) -> Result<String, RegistryError> {
     let metadata = fs::metadata(path).map_err(RegistryError::io("open the dump", path))?;
     let moment = as_of.map(ToString::to_string).unwrap_or_default();
@@ -201,7 +202,7 @@ mod tests {
         Dump::of([Krate::new("a", &["1.0.0"])]).write(&path);
         let open = |as_of: Option<&AsOf>| open(dir.path(), &path, as_of, &watch(), &AtomicBool::new(false));
         let catalogue = open(None).unwrap();
-        // Only what was kept can answer now.
+        // Only the kept catalogue can answer now.
         let kept = dir.path().join(format!("{}.catalogue", key(&path, None).unwrap()));
         let bytes = fs::read(&kept).unwrap();
         assert_eq!(load(&kept).unwrap(), catalogue);

@@ -57,7 +57,7 @@ pub(super) fn number(field: &[u8]) -> Result<u64, String> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("`{}` is not a number", quoted(field)))
 }
 
-/// What a message may quote of a field.
+/// The part of a field that a message may quote.
 pub(super) fn quoted(field: &[u8]) -> String {
     String::from_utf8_lossy(field).escape_debug().take(80).collect()
 }

@@ -1,4 +1,4 @@
-//! Dumps of our own making, in the real format: what is read of them, and that hostile ones are refused.
+//! Dumps that the tests make, in the real format: reading them, and refusing hostile ones.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -196,7 +196,7 @@ fn queries_are_answered_in_order() {
         ("rdeps:rand@0.7", "old@1.0.0 older@1.0.0 oldest@1.0.0"),
         ("rdeps:rand@0.8.6", "new@3.0.0 older@1.0.0"),
         ("rdeps:serde", "rand@0.8.6"),
-        // Those on rand 0.7 don't count: what that depended on is not known.
+        // Those on rand 0.7 don't count: its dependencies are not known.
         ("rdeps+:serde", "rand@0.8.6 new@3.0.0 older@1.0.0"),
         ("rdeps+:rand", "old@1.0.0 new@3.0.0 older@1.0.0 oldest@1.0.0 leaf@1.0.0"),
         ("rdeps:leaf", ""),

@@ -24,15 +24,15 @@ pub enum SelectError {
     Name {
         /// Why.
         source: BadCrateName,
-        /// What the user may have meant, and how that is written.
+        /// The likely meaning, and its spelling.
         meant: Option<String>,
     },
     /// What follows the `@` is neither a version nor a requirement.
     #[error("`{text}` is neither a version such as `1.2.3` nor a requirement such as `1` or `^1.2`: {source}")]
     Version {
-        /// What is there.
+        /// The text in its place.
         text: String,
-        /// What is wrong with it.
+        /// Its fault.
         source: semver::Error,
     },
     /// Nothing follows a colon.
@@ -41,7 +41,7 @@ pub enum SelectError {
         /// The word before the colon.
         prefix: &'static str,
     },
-    /// A number of crates is none.
+    /// The number of crates is not a number.
     #[error("`{prefix}:{text}`: expected a number of crates from 1 to 10000000, such as `{prefix}:100`")]
     Count {
         /// The word before the colon.
@@ -49,10 +49,10 @@ pub enum SelectError {
         /// What follows it.
         text: String,
     },
-    /// A seed is no number.
+    /// The seed is not a number.
     #[error("invalid seed `{text}`: expected a whole number, such as `random:100@7`")]
     Seed {
-        /// What is there.
+        /// The text in its place.
         text: String,
     },
     /// A keyword, category or experiment has characters that none of them has.
@@ -63,12 +63,12 @@ pub enum SelectError {
         /// What follows it.
         text: String,
     },
-    /// A regular expression is none.
+    /// The regular expression is invalid.
     #[error("`where:{pattern}`: {reason}")]
     Pattern {
         /// The expression.
         pattern: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
     /// An exclusion is of something else than a crate.
@@ -111,10 +111,11 @@ pub enum SelectError {
         /// The folder that it must be in.
         folder: PathBuf,
     },
-    /// A list of another host names a file of this one, or an experiment file that nobody named names another host.
+    /// A list of another host names a file of this one, or an experiment file that the command line doesn't name refers
+    /// to another host.
     #[error("`{what}` leads to another host or back to this one: put the crates into a list of your own")]
     Elsewhere {
-        /// What is named.
+        /// The name in it.
         what: String,
     },
     /// A line of a list selects nothing.
@@ -129,7 +130,7 @@ pub enum SelectError {
     },
 }
 
-/// What a prefix needs.
+/// The operand of a prefix.
 fn needed(prefix: &str) -> &'static str {
     match prefix {
         "path" | "lock" => "a path",

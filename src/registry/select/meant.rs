@@ -1,4 +1,4 @@
-//! What a user meant by a text that is no selection, as other tools write crates and folders.
+//! The likely meaning of a text that is not a selection, as other tools write crates and folders.
 
 use semver::VersionReq;
 
@@ -7,7 +7,7 @@ use crate::krate::CrateName;
 /// How a selection is written that others write like this: a folder without its prefix, a version without its `@`,
 /// several crates in one.
 pub(super) fn meant(text: &str) -> Option<String> {
-    /// Longer texts are no selections of anybody's.
+    /// No selection is longer.
     const LONGEST: usize = 1024;
     if text.len() > LONGEST {
         return None;

@@ -1,4 +1,4 @@
-//! What selections parse to, what they print, and what their errors say.
+//! Parsing and printing of selections, and the text of their errors.
 
 use proptest::prelude::*;
 

@@ -9,7 +9,7 @@ use super::*;
 
 const ROOT: &str = "a-1.0.0";
 
-/// A tarball under construction: entries byte by byte, since tar's builder refuses what must be tested.
+/// A tarball under construction: entries byte by byte, since tar's builder refuses the entries under test.
 #[derive(Default)]
 struct Tarball(Vec<u8>);
 

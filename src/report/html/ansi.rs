@@ -1,4 +1,4 @@
-//! A log as HTML: what a terminal would show, in flat spans whose classes are in style.css.
+//! A log as HTML: as a terminal shows it, in flat spans whose classes are in style.css.
 
 use std::fmt::Write as _;
 
@@ -57,7 +57,7 @@ fn look(style: Style) -> (String, String) {
         ("i ", style.italic),
         ("u ", style.underline),
         ("s ", style.strike),
-        // With colours, swapping them says enough.
+        // With colours, swapping them is enough.
         ("r ", style.reverse && (foreground, background) == (Color::Default, Color::Default)),
     ] {
         if on {

@@ -1,4 +1,4 @@
-//! What of a log a page shows: all of a small one, the beginning and the end of a large one.
+//! The part of a log that a page shows: all of a small one, the beginning and the end of a large one.
 
 use crate::sandbox::Output;
 
@@ -22,7 +22,7 @@ pub(super) fn excerpt(log: &Output) -> Excerpt<'_> {
         return Excerpt { head: &log.head, left_out: log.dropped, tail: &log.tail };
     }
     let head = first(&log.head, HEAD);
-    // Without a tail of its own, the end of the head is the end of the log.
+    // Without a separate tail, the end of the head is the end of the log.
     let tail = last(if log.tail.is_empty() { &log.head[head.len()..] } else { &log.tail }, TAIL);
     Excerpt { head, left_out: log.dropped + (kept - head.len() - tail.len()) as u64, tail }
 }

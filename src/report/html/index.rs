@@ -1,4 +1,4 @@
-//! The first page: what the experiment comes to, and the table of crates.
+//! The first page: the result of the experiment, and the table of crates.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn headline(report: &Report) -> Markup {
             strong.fine { (fine) }
             " in " (crates(total))
         } @else if bad == 0 {
-            // Crates that could not be tested, or failed on both sides, are no good news.
+            // Crates that could not be tested, or failed on both sides, are not good news.
             strong { (fine) }
             ", but only " (thousands(passed)) " of " (crates(asked)) " passed"
         } @else {
@@ -98,7 +98,7 @@ fn verdicts(report: &Report) -> Markup {
     }
 }
 
-/// The places of the crates in the order of the table: by verdict, what needs a look first.
+/// The places of the crates in the order of the table: by verdict, those that need attention first.
 pub(super) fn order(report: &Report) -> Vec<usize> {
     let mut order: Vec<usize> = (0..report.crates.len()).collect();
     order.sort_by_key(|place| report.crates[*place].verdict);

@@ -1,4 +1,4 @@
-//! A crate's page: its verdict, what every op cost, and the logs, the telling ones first.
+//! A crate's page: its verdict, the cost of each op, and the logs, the deciding ones first.
 
 use std::path::Path;
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl Page<'_> {
         }
     }
 
-    /// Writes the lockfile beside the page, and returns its name; none if there is none.
+    /// Writes the lockfile beside the page, and returns its name; `None` without a lockfile.
     fn lockfile(
         &self,
         runs: &[Run<'_>],
@@ -209,7 +209,7 @@ fn logs_in_order(report: &Report, krate: &CrateReport, runs: &[Run<'_>], shown: 
     }
 }
 
-/// What the logs that decided show.
+/// The text of the logs that decided the verdict.
 fn evidence_heading(runs: &[&Run<'_>]) -> &'static str {
     match runs {
         [first, rest @ ..] if rest.iter().any(|run| run.op.standing.kind() != first.op.standing.kind()) => {

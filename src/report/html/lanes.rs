@@ -1,14 +1,14 @@
 //! Lays a run out in time: a lane of bars for every worker, and the load of its pool. Pure; draws nothing.
 //!
-//! The time axis is a row of columns. Bars too short to be told apart share one, so that a lane has no more bars than
-//! columns, however many ops the run had.
+//! The time axis is a row of columns. Bars too short to be distinguished share one, so that a lane has no more bars
+//! than columns, however many ops the run had.
 
 use std::time::Duration;
 
 use crate::compare::Span;
 use crate::outcome::OutcomeKind;
 
-/// One op, or several that are too short and too close to be told apart.
+/// One op, or several that are too short and too close to be distinguished.
 #[derive(Debug, PartialEq)]
 pub(super) struct Bar<'s> {
     /// Where it begins, in columns.
@@ -25,7 +25,7 @@ pub(super) struct Bar<'s> {
     pub(super) worst: OutcomeKind,
 }
 
-/// What a pool did in one column of time, on average.
+/// The average load of a pool in one column of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Load {
     /// How many of its workers were busy.
@@ -41,7 +41,7 @@ pub(super) fn bars<'s>(spans: &'s [Span], wall: Duration, columns: usize) -> Vec
     for span in spans {
         let (from, to) = (place(span.from), place(span.from.saturating_add(span.wall)));
         match bars.last_mut() {
-            // Merged where neither ends in a column of its own.
+            // Merged where neither ends in a separate column.
             Some(last) if from.floor() <= last.to.floor() && (to.floor() <= last.to.floor() || is_short(last)) => {
                 last.to = last.to.max(to);
                 last.ops += 1;

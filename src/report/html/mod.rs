@@ -1,7 +1,7 @@
 //! The report as a folder of static pages that opens from disk: no network, no server, scripts only to filter and sort.
 //!
-//! `index.html` has the summary and the table of crates, `crates/` a page for each, `timeline.html` how it ran. All text is escaped, and a content
-//! security policy forbids what escaping might have missed.
+//! `index.html` has the summary and the table of crates, `crates/` a page for each, `timeline.html` how it ran. All
+//! text is escaped, and a content security policy forbids what escaping might have missed.
 
 mod ansi;
 mod excerpt;
@@ -25,7 +25,7 @@ use crate::store::StoreError;
 /// A file of every report, by which a folder is known as one.
 const MARKER: &str = ".maar-report";
 
-/// What a report shows besides the results.
+/// The parts of a report besides the results.
 pub struct Attachments<'a> {
     /// Where logs come from.
     pub logs: &'a Logs<'a>,
@@ -66,7 +66,7 @@ pub fn write(report: &Report, attachments: &Attachments<'_>, folder: &Path) -> R
     Ok(folder.join("index.html"))
 }
 
-/// Puts `draft` in the place of `folder`, and what was there at `old`.
+/// Puts `draft` in the place of `folder`, and moves the former folder to `old`.
 fn publish(draft: &Path, folder: &Path, old: &Path) -> io::Result<()> {
     if !folder.exists() {
         return fs::rename(draft, folder);

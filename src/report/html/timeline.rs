@@ -1,6 +1,6 @@
 //! The page of how an experiment was run: for each run its figures, a lane for every worker, the load of every pool.
 //!
-//! Drawn with inline SVG that stretches with the page; whatever is text stays outside of it, and so isn't stretched.
+//! Drawn with inline SVG that stretches with the page; text stays outside of it, and so isn't stretched.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::outcome::OutcomeKind;
 use crate::printable::{duration, thousands};
 use crate::report::figures::{figures, percent};
 
-/// The most bars that all runs are drawn with, unless they had very many workers: browsers stay quick, and the page some
-/// MB.
+/// The most bars that all runs are drawn with, unless they had very many workers: browsers stay quick, and the page
+/// some MB.
 const BARS: usize = 20_000;
 /// How finely the load of a pool is drawn.
 const LOAD_COLUMNS: usize = 200;
@@ -51,7 +51,7 @@ fn section(context: &Context<'_>, run: &RunReport) -> Markup {
         section.run {
             h2 { "Run of " @if let Some(started) = run.started { (page::time(started)) } }
             dl.facts {
-                // The rest of the figures is said of each pool.
+                // The other figures are given for each pool.
                 @for (label, text) in figures(run).into_iter().take(2) { div { dt { (label) } dd { (text) } } }
             }
             @for pool in run.pools.iter().filter(|pool| pool.workers > 0) { (pool_of(context, run, pool)) }

@@ -1,6 +1,6 @@
 //! Control groups: the limits of a command as a whole, and its cost.
 //!
-//! Every command has a group of its own, so that peaks and counts are its own too. Groups are nested below maar's, or
+//! Every command has its own group, and so its own peaks and counts. Groups are nested below maar's, or
 //! below the root where a systemd host leaves root no other place. cgroups-rs writes the limits; finding and making
 //! the groups is done here, because the crate enables every controller on the way down from the host's root and keeps
 //! its failures to itself.

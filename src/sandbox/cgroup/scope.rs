@@ -31,7 +31,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// A unit's property by name.
 type Property<'a> = (&'a str, Value<'a>);
 
-/// Why there is no scope.
+/// Why no scope could be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoScope {
     /// The host has no systemd that works for this user. That is not an error.
@@ -47,7 +47,7 @@ pub(super) enum NoScope {
     NotMoved { scope: String },
 }
 
-/// Moves this process to a scope of its own and returns the folder of that group.
+/// Moves this process to a new scope and returns the folder of that group.
 ///
 /// Root asks the manager of the system, others their own. The limits of the former group are left behind, as
 /// with `systemd-run --scope`.

@@ -22,7 +22,7 @@ pub(super) struct Undo {
 }
 
 /// Makes a folder for groups below maar's own group or, where that has other processes too, below one that systemd
-/// gives; below the root where there is no systemd, for root only: other users may not write there.
+/// gives; below the root without systemd, for root only: other users may not write there.
 pub(super) fn make(hierarchy: &Hierarchy, name: &str) -> Result<Place, String> {
     let root = id_map::caller().is_root().then_some(hierarchy.mounted.as_path());
     // Another sandbox of this process may have made room already.

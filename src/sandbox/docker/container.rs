@@ -18,6 +18,7 @@ use super::{DockerError, Shared, request};
 use crate::sandbox::cgroup::{Controller, Entrances, Group};
 use crate::sandbox::disk::Allowance;
 use crate::sandbox::doubt::Signs;
+use crate::sandbox::held_replies::RepliesWatch;
 use crate::sandbox::helper::protocol::{self, Ended, Input, Isolation, Job, MAX_JOB, Report, Rlimits};
 use crate::sandbox::host_memory::HostKills;
 use crate::sandbox::launch::{Counts, end_of, not_begun, refuses_memory};
@@ -145,7 +146,9 @@ impl Container {
 
         let cpu = CpuMeter::Processes { helper: self.steward.pid };
         let writes_to: Vec<&Path> = spec.written_folders().collect();
-        let mut disk = Allowance::new(&writes_to, Processes::Below(self.steward.pid), limits.disk);
+        let who = Processes::Below(self.steward.pid);
+        let replies = RepliesWatch { who: who.clone(), limit: limits.memory };
+        let mut disk = Allowance::new(&writes_to, who, limits.disk);
         // The steward lives in the container's group and kills the command itself; the group only speeds that up.
         let (child, kills) = (None, Some(&self.group));
         let watch = supervise::watch(Watched {
@@ -158,6 +161,7 @@ impl Container {
             live: spec.live.as_ref(),
             disk: &mut disk,
             memory: None,
+            replies: Some(replies),
             processes: None,
             limits,
             stop,
@@ -195,7 +199,7 @@ impl Container {
         drop(steward);
         let removed = WaitContainerOptionsBuilder::new().condition("removed").build();
         let mut gone = pin!(shared.daemon.client.wait_container(&id, Some(removed)));
-        // Its exit code, an answer that there is no such container, and a broken connection end the wait alike.
+        // Its exit code, the answer that the container doesn't exist, and a broken connection end the wait alike.
         if tokio::time::timeout(REMOVAL, gone.next()).await.is_err() {
             shared.daemon.remove(&id).await?;
         }

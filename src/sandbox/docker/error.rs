@@ -71,7 +71,7 @@ pub enum DockerError {
     Image(io::Error),
 }
 
-/// How to get an image from elsewhere, if its name tells from where: an unqualified one may be anybody's.
+/// The command that pulls an image, if its name includes a registry: an unqualified name may belong to a stranger.
 fn pulling(image: &Image) -> String {
     let registry = image.as_str().split_once('/').map(|(first, _)| first);
     match registry.filter(|first| first.contains(['.', ':']) || *first == "localhost") {

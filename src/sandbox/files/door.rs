@@ -73,7 +73,7 @@ impl Door {
     }
 
     /// The names in a folder below this one, `.` for itself; bytes that are not UTF-8 become U+FFFD, so that nothing is
-    /// found under such a name. `None`: there is no such folder, or a link in its place.
+    /// found under such a name. `None`: the folder doesn't exist, or a link is in its place.
     ///
     /// # Errors
     /// When it holds more than `max` names or can't be read.
@@ -128,7 +128,7 @@ impl Door {
             return Err(io::Error::other("it is not a regular file"));
         }
         renameat(&around, name, AT_FDCWD, to)?;
-        // What was moved must be what was opened, and is changed as such.
+        // The moved entry must be the opened one, and is changed through its descriptor.
         let moved = to.symlink_metadata()?;
         if (moved.dev(), moved.ino()) != (metadata.dev(), metadata.ino()) {
             return Err(io::Error::other("it was replaced while it was moved"));
@@ -137,7 +137,7 @@ impl Door {
         file.set_times(times)
     }
 
-    /// Removes what is at a path below the folder, with all that is in it; nothing there is removed already. A link is
+    /// Removes the entry at a path below the folder, with its contents; an absent entry counts as removed. A link is
     /// removed itself, and behind one on the way there is nothing.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Door {
         owner.map_or(Ok(()), |Owner { uid, gid }| fchown(&folder, Some(uid), Some(gid)))
     }
 
-    /// Opens what is at a path, without following a link and without leaving the folder.
+    /// Opens the entry at a path, without following a link and without leaving the folder.
     fn reach(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve =
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;

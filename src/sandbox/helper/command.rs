@@ -73,11 +73,11 @@ fn limit(rlimits: Rlimits) -> nix::Result<()> {
         let (_, most) = getrlimit(resource)?;
         setrlimit(resource, soft.min(most), hard.min(most))
     };
-    // One byte is no core file, and the only limit that also stops a program of the host that the kernel pipes cores to:
+    // A core file can't have one byte, and no other limit also stops a host program that the kernel pipes cores to:
     // core(5), `do_coredump` of the kernel.
     set(Resource::RLIMIT_CORE, 1, 1)?;
     set(Resource::RLIMIT_NOFILE, 1024, 65_536)?;
-    // A file may have holes of any size: what it takes is counted, and the disk is limited as a whole.
+    // A file may have holes of any size: its disk blocks are counted, and the disk is limited as a whole.
     set(Resource::RLIMIT_FSIZE, libc::RLIM_INFINITY, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY)?;
     set(Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20)?;

@@ -1,8 +1,9 @@
-//! What the root of a cell holds besides programs, mounts and devices: accounts, `/etc`, and folders that every system has.
+//! The contents of a cell's root besides programs, mounts and devices: accounts, `/etc`, and folders that every system
+//! has.
 //!
-//! A program must find what a plain user's shell shows it, so that nothing fails here that works elsewhere: the test
-//! `plain` of the suite `sandbox` compares them. Accounts, the name of the machine and its number are the same on every
-//! host. Nothing here is a secret, and nothing tells one host from another of the same distribution.
+//! A program must find the same files as in a plain user's shell, so that nothing fails here that works elsewhere: the
+//! test `plain` of the suite `sandbox` compares them. Accounts, the name of the machine and its number are the same on
+//! every host. Nothing here is a secret, and all hosts of one distribution look the same.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -15,8 +16,9 @@ use super::rootfs::SYSTEM;
 use crate::sandbox::error::{Fault, Step};
 use crate::sandbox::{HOME, HOSTNAME};
 
-/// What programs need of the host's `/etc`: how to link, whom to trust, what time it is, which system this is. No keys, no
-/// accounts, and none of the files where people keep tokens, such as `/etc/environment` or `/etc/gitconfig`.
+/// The parts of the host's `/etc` that programs need: how to link, whom to trust, what time it is, which system this
+/// is. No keys, no accounts, and none of the files where people keep tokens, such as `/etc/environment` or
+/// `/etc/gitconfig`.
 pub(crate) const ETC: [&str; 40] = [
     "/etc/alternatives",
     "/etc/bash.bashrc",
@@ -60,8 +62,8 @@ pub(crate) const ETC: [&str; 40] = [
     "/etc/xattr.conf",
 ];
 
-/// What is shown of other folders of the host: which packages are installed, and how many cores and how much memory of
-/// which kind there are, as the C library and allocators ask.
+/// The visible parts of other folders of the host: which packages are installed, and how many cores and how much memory
+/// of which kind there are, as the C library and allocators ask.
 const SHOWN: [&str; 5] = [
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
@@ -70,7 +72,7 @@ const SHOWN: [&str; 5] = [
     "/var/lib/rpm",
 ];
 
-/// Folders that every system has. There is nothing in them: what a host has there is its users' own.
+/// Folders that every system has. They are empty: a host's files there belong to its users.
 const FOLDERS: [&str; 15] = [
     "/boot",
     "/media",
@@ -99,7 +101,7 @@ pub(crate) const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns
 /// The number of the machine, of machine-id(5): the same for all, as its name is.
 const MACHINE_ID: &str = "6d616172000000000000000000000000\n";
 
-/// Without a network nobody answers, and whoever asks learns that at once.
+/// Without a network no server answers, and a request fails at once.
 const RESOLV_CONF: &str = "nameserver 127.0.0.1\n";
 
 /// `/etc/passwd`, where `uid` is the user that commands are: the accounts are Debian's.
@@ -197,7 +199,7 @@ pub(super) fn furnish(root: &Root) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Shows a file or folder of the host's at the same path, unchangeable, if the host has it. A link into a system folder
+/// Shows one of the host's files or folders at the same path, read-only, if it exists. A link into a system folder
 /// stays a link: programs read where `/etc/localtime` leads.
 pub(super) fn show(root: &Root, path: &Path) -> Result<(), Fault> {
     if let Ok(target) = std::fs::read_link(path)

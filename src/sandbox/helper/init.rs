@@ -1,6 +1,6 @@
 //! The inner half of a cell: process 1 of its pid namespace.
 //!
-//! Builds the inside, gives up every privilege, forks the command, reaps whatever is orphaned, and exits with the
+//! Builds the inside, gives up every privilege, forks the command, reaps orphans, and exits with the
 //! command: the kernel then kills all that is left.
 
 use std::io::Read;

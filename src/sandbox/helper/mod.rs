@@ -37,10 +37,10 @@ use super::cgroup::Entrances;
 use super::error::{Fault, SandboxError, Step};
 use super::{Network, outlet};
 
-/// What the helper's exit code is when it could not even report; nobody reads it but a debugger.
+/// The helper's exit code when it could not even report; only a debugger reads it.
 const NO_REPORT: i32 = 70;
 
-/// Serves as a helper and never returns, if that is what this process was started for.
+/// Serves as a helper and never returns, if this process was started as one.
 ///
 /// The first thing that `main` does: a helper must have no threads.
 pub fn helper_main_if_asked() {
@@ -54,7 +54,7 @@ pub fn helper_main_if_asked() {
     exit(if serve().is_ok() { 0 } else { NO_REPORT })
 }
 
-/// Refuses this thread, and whatever it starts, the system calls that cells are refused; for good.
+/// Refuses this thread and its children, for good, the system calls that cells are refused.
 ///
 /// # Errors
 /// When the kernel has no filters.
@@ -118,7 +118,7 @@ fn pin(cores: &[usize]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// What a helper was started with.
+/// The descriptors that a helper was started with.
 struct Streams {
     /// The socket to maar.
     control: UnixStream,
@@ -129,9 +129,9 @@ struct Streams {
 }
 
 impl Streams {
-    /// Takes over the standard streams, closes whatever else was inherited, and leaves `/dev/null` in their place.
+    /// Takes over the standard streams, closes all other inherited descriptors, and leaves `/dev/null` in their place.
     fn take() -> io::Result<Self> {
-        // SAFETY: nothing in this process has opened a descriptor yet, so none that anybody owns is closed.
+        // SAFETY: nothing in this process has opened a descriptor yet, so no owned descriptor is closed.
         if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -152,7 +152,7 @@ fn is_socket(fd: &OwnedFd) -> nix::Result<bool> {
 /// Listens where the command will find the outlet, if it has one, and hands the listener to maar.
 fn open_outlet(network: Network, outlet: Option<OwnedFd>) -> Result<(), Fault> {
     match (network, outlet) {
-        // Nobody serves it: without a sandbox maar listens itself.
+        // No helper serves it: without a sandbox maar itself listens.
         (Network::Loopback, _) | (Network::Outlet, None) => Ok(()),
         (Network::Outlet, Some(socket)) => {
             outlet::open(&socket).map_err(|error| Fault::new(Step::Outlet, errno_of(&error)))
@@ -199,7 +199,7 @@ enum Wait {
     Poll,
 }
 
-/// Reaps one child, or any. `None`: they all still run. `Err(ECHILD)`: there is none.
+/// Reaps one child, or any. `None`: they all still run. `Err(ECHILD)`: this process has no children.
 ///
 /// nix's own function fails on real-time signals, which any command may die of.
 fn reap(which: Option<Pid>, wait: Wait) -> nix::Result<Option<(Pid, Ended)>> {
@@ -220,7 +220,7 @@ fn reap(which: Option<Pid>, wait: Wait) -> nix::Result<Option<(Pid, Ended)>> {
 
 /// Forks.
 fn fork() -> Result<ForkResult, Fault> {
-    // SAFETY: helpers are single-threaded, so the child may do whatever the parent may.
+    // SAFETY: helpers are single-threaded, so the child may do the same as the parent.
     unsafe { nix::unistd::fork() }.map_err(|errno| Fault::new(Step::Fork, errno))
 }
 
@@ -253,9 +253,9 @@ fn fork_into(cgroups: &Entrances) -> Result<ForkResult, Fault> {
     }
 }
 
-/// Ends this process without running anything else: what a parent would do at exit is not a child's to do.
+/// Ends this process without running anything else: a child must not repeat its parent's work at exit.
 fn exit(code: i32) -> ! {
-    // SAFETY: ends the process whatever state it is in.
+    // SAFETY: ends the process in any state.
     unsafe { libc::_exit(code) }
 }
 
@@ -268,22 +268,22 @@ fn tell_kernel(path: impl AsRef<Path>, text: &str) -> nix::Result<()> {
     std::fs::write(path, text).map_err(|error| errno_of(&error))
 }
 
-/// Makes descriptors above 2 close on exec, whoever opened them.
+/// Makes all descriptors above 2 close on exec.
 fn close_on_exec() -> nix::Result<()> {
     // SAFETY: only sets flags.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Errno::result(result).map(drop)
 }
 
-/// Owns a descriptor that a system call has just returned, or says why there is none.
+/// Owns a descriptor that a system call has just returned, or returns its error.
 fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = Errno::result(result)?;
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the caller passes what a system call returned for us alone to own.
+    // SAFETY: the caller passes the result of a system call, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The path by which the kernel finds what a descriptor of this process refers to.
+/// The path by which the kernel finds the file of one of this process's descriptors.
 fn path_of(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }

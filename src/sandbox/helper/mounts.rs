@@ -76,7 +76,7 @@ impl Tree {
         Self::new(c"overlay", &parameters, PLAIN)
     }
 
-    /// A folder as a file system of its own, so that nothing inside shows where the host has it: an overlay without an
+    /// A folder as a separate file system, so that nothing inside shows where the host has it: an overlay without an
     /// upper folder, which must have a second one below, here an `empty` one.
     pub(super) fn view_of(folder: &Path, empty: &OwnedFd, marks: Marks, attributes: u64) -> nix::Result<Self> {
         let folder = open_folder(folder)?;
@@ -87,13 +87,13 @@ impl Tree {
         Self::new(c"overlay", &parameters, attributes)
     }
 
-    /// A copy of what is mounted at and below a path of the host's.
+    /// A copy of the mounts at and below a host path.
     pub(super) fn copy_of(path: &Path) -> nix::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
         open_tree(libc::AT_FDCWD, &path, libc::AT_RECURSIVE.cast_unsigned())
     }
 
-    /// A copy of what is mounted at and below a file or folder.
+    /// A copy of the mounts at and below a file or folder.
     pub(super) fn copy_of_open(place: &impl AsFd) -> nix::Result<Self> {
         let flags = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
         open_tree(place.as_fd().as_raw_fd(), c"", flags.cast_unsigned())
@@ -147,7 +147,7 @@ pub(super) fn seal(mount: &OwnedFd) -> nix::Result<()> {
     set_attributes(mount, libc::MOUNT_ATTR_RDONLY, 0)
 }
 
-/// Opens a folder of the host's as a place, not for reading.
+/// Opens a host folder as a location (`O_PATH`), not for reading.
 pub(super) fn open_folder(path: &Path) -> nix::Result<OwnedFd> {
     nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }

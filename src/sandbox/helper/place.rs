@@ -113,7 +113,7 @@ fn make(folder: &OwnedFd, name: &OsStr, kind: Kind) -> nix::Result<()> {
     own_as_around(folder, name)
 }
 
-/// Gives what has a name in a folder to the owner of the folder.
+/// Changes the owner of a folder's entry to the owner of the folder.
 fn own_as_around(folder: &OwnedFd, name: &OsStr) -> nix::Result<()> {
     let around = fstat(folder)?;
     let (uid, gid) = (Uid::from_raw(around.st_uid), Gid::from_raw(around.st_gid));

@@ -68,7 +68,7 @@ pub(crate) enum Isolation {
 pub(crate) struct Namespaces {
     /// Who the command is to the host.
     pub(crate) identity: Identity,
-    /// Who root is to the host, inside; `None`: nobody is.
+    /// The host's id for root inside; `None`: root inside has no id on the host.
     pub(crate) roots: Option<Owner>,
     /// An existing, empty folder to mount the cell's root on.
     pub(crate) root: PathBuf,

@@ -1,4 +1,4 @@
-//! What the kernel counts per user, limited for a cell by the cell's own user namespace.
+//! The kernel's counts per user, limited for a cell by the cell's own user namespace.
 //!
 //! Cells may share one user. The kernel counts a user's objects in every namespace on the way up, and each namespace
 //! has limits in `/proc/sys/user`, see namespaces(7): so no cell can use up the share of others.
@@ -14,14 +14,15 @@ use nix::sys::stat::Mode;
 use super::errno_of;
 use crate::sandbox::error::{Fault, Step};
 
-/// Which limit of the namespace is a part of which limit of the host's for one user.
+/// The limits of a namespace, each with the host's limit for one user that it is a part of.
 const SHARED: [(&str, &str); 2] = [
     ("user/max_inotify_instances", "fs/inotify/max_user_instances"),
     ("user/max_inotify_watches", "fs/inotify/max_user_watches"),
 ];
 
-/// Sets the limits, in the user namespace of the calling process and by its capabilities there. `settings` is `/proc/sys`.
-/// A cell gets one part in `sharers` of the host's limit for one user, and all of it where no other cell has that user.
+/// Sets the limits, in the user namespace of the calling process and by its capabilities there. `settings` is
+/// `/proc/sys`. A cell gets one part in `sharers` of the host's limit for one user, and all of it where no other cell
+/// has that user.
 pub(super) fn set(settings: &OwnedFd, sharers: u64) -> Result<(), Fault> {
     if sharers <= 1 {
         return Ok(());

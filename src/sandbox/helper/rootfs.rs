@@ -38,7 +38,7 @@ pub(crate) const HIDDEN: [&str; 10] = [
     "/proc/timer_stats",
 ];
 
-/// What of /proc may be read, and by nobody inside written; same source.
+/// The parts of /proc that may be read, but not written inside; same source.
 pub(crate) const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A folder where nothing is ever put.
@@ -52,9 +52,9 @@ const TERMINALS: u32 = 64;
 const ROOT_SIZE: &str = "16m";
 
 /// Makes the cell's root and moves this process, alone in its mount namespace, into it. Returns the kernel's settings
-/// in `/proc/sys`, open for writing, as nobody else in the cell sees them.
+/// in `/proc/sys`, open for writing, as no other process in the cell sees them.
 pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
-    // What is mounted from here on is nobody else's concern.
+    // Later mounts stay in this namespace.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|errno| Fault::new(Step::Namespaces, errno))?;
     let root = new_root(&cell.root, cell.roots)?;
@@ -70,7 +70,7 @@ pub(super) fn enter(cell: &Namespaces) -> Result<OwnedFd, Fault> {
     let leave = |errno| Fault::new(Step::LeaveHost, errno);
     mounts::seal(&root.0).map_err(leave)?;
     nix::unistd::fchdir(&root.0).map_err(leave)?;
-    // The old root comes to lie over the new one, where it is taken away.
+    // `pivot_root` mounts the old root over the new one, where it is unmounted.
     nix::unistd::pivot_root(".", ".").map_err(leave)?;
     umount2(".", MntFlags::MNT_DETACH).map_err(leave)?;
     nix::unistd::chdir("/").map_err(leave)?;
@@ -153,7 +153,7 @@ fn proc(root: &Root) -> Result<OwnedFd, Fault> {
     Ok(settings)
 }
 
-/// What every cell has to itself and loses at its end; it counts as the cell's memory.
+/// The private folders of every cell, which end with the cell; they count as the cell's memory.
 fn private_folders(root: &Root, cell: &Namespaces) -> Result<(), Fault> {
     let user = match cell.identity {
         Identity::Unprivileged(owner) => owner,
@@ -208,7 +208,7 @@ fn add(root: &Root, mount: &Mount, marks: Marks) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A folder of the host's that `/proc/self/mountinfo` doesn't show the path of; `None`: its file system can't be laid
+/// A host folder that `/proc/self/mountinfo` doesn't show the path of; `None`: its file system can't be laid
 /// under an overlay, as some network file systems and stacked overlays can't.
 fn view(root: &Root, source: &Path, marks: Marks) -> Result<Option<Tree>, Fault> {
     let empty = root.place(Path::new(EMPTY), Kind::Folder)?;

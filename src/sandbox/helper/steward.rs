@@ -1,7 +1,7 @@
 //! The helper inside a container: process 1 there, which runs one command after another on maar's order.
 //!
-//! The container engine has made the inside already; the filter of system calls is maar's, on top of the engine's.
-//! When maar closes the connection, or dies, the steward ends, and with process 1 the kernel ends everything.
+//! The container engine has made the inside already; the filter of system calls is maar's, on top of that of the
+//! engine. When maar closes the connection, or dies, the steward ends, and with process 1 the kernel ends everything.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};

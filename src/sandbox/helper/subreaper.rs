@@ -1,6 +1,7 @@
 //! Runs a command without a cell: on the host, as maar's own user.
 //!
-//! For trusted crates. Orphans come to this process, so that everything can be found and killed when the command ends.
+//! For trusted crates. This process becomes the parent of orphans, so that everything can be found and killed when the
+//! command ends.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
