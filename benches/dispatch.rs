@@ -293,7 +293,7 @@ async fn main() {
         match what {
             What::Pull { agent, life } if is_alive(agent, life) => {
                 world.pull(agent, life, now).await;
-                at(now + Duration::from_secs(2), What::Pull { agent, life });
+                at(now + Duration::from_secs(30), What::Pull { agent, life });
             }
             What::Renew { agent, life } if is_alive(agent, life) => {
                 world.renew(agent).await;
@@ -301,6 +301,7 @@ async fn main() {
             }
             What::Done { agent, life, experiment, position, handout } if is_alive(agent, life) => {
                 world.done(JobId { experiment, generation: 1, position }, agent, handout).await;
+                world.pull(agent, life, now).await;
             }
             What::Die { agent } => {
                 let (life, _) = lives[&agent];

@@ -9,8 +9,8 @@ pub mod cli;
 pub mod compare;
 #[cfg(feature = "server")]
 pub mod dispatch;
-pub mod exact;
 pub mod event;
+pub mod exact;
 pub mod experiment;
 pub mod home;
 pub mod host;

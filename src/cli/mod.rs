@@ -41,6 +41,8 @@ mod status;
 mod stored;
 #[cfg(feature = "server")]
 mod token;
+#[cfg(feature = "server")]
+mod worker;
 
 /// Runs the subcommand in the arguments of this process.
 pub fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! `maar serve`: opens the server, prints where it is, and answers until a signal.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,10 +9,14 @@ use tokio::sync::mpsc;
 
 use super::args::ServeArgs;
 use super::exit::Exit;
+use super::worker::InProcess;
 use crate::home::Home;
+use crate::registry::Access;
+use crate::run::Bench;
 use crate::serve::Server;
 use crate::serve::config::Config;
 use crate::serve::token::first_file;
+use crate::serve::worker::Runner;
 use crate::stop::{self, StopLevel, Stopper};
 
 /// Serves until SIGINT or SIGTERM. Experiments that run then go on after the next start.
@@ -24,7 +29,11 @@ pub(super) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
     runtime.block_on(async {
         let (stopper, stop) = stop::channel();
         let reload = listen(stopper).context("failed to listen for signals")?;
-        let server = Server::open(config, home).await?;
+        let runner: Option<Arc<dyn Runner>> = match config.worker.enabled {
+            true => Some(Arc::new(InProcess::new(Bench::open(home.clone(), Access::Online)?))),
+            false => None,
+        };
+        let server = Server::open(config, home, runner).await?;
         writeln!(out, "{:<8}{}", "page", server.url())?;
         match server.first_token() {
             Some(path) => writeln!(out, "{:<8}{} (an administrator's, new)", "token", path.display())?,

@@ -114,15 +114,6 @@ pub enum Update {
     Note(String),
 }
 
-/// Passes updates on to the code that shows them.
-struct Elsewhere(Box<dyn FnMut(Update) + Send>);
-
-impl std::fmt::Debug for Elsewhere {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Elsewhere")
-    }
-}
-
 impl From<RunEvent> for Update {
     fn from(event: RunEvent) -> Self {
         let krate = event.krate.unwrap_or_default();
@@ -157,7 +148,6 @@ enum Shown {
     Bars(bars::Bars),
     Plain(plain::Plain<std::io::Stderr>),
     Json(json::Json<std::io::Stdout>),
-    Elsewhere(Elsewhere),
     Nothing,
 }
 
@@ -175,18 +165,12 @@ impl Progress {
         })
     }
 
-    /// Hands every update to `show`.
-    pub fn elsewhere(show: impl FnMut(Update) + Send + 'static) -> Self {
-        Self(Shown::Elsewhere(Elsewhere(Box::new(show))))
-    }
-
     /// Shows what happened.
     pub fn update(&mut self, update: Update) {
         match &mut self.0 {
             Shown::Bars(bars) => bars.update(update),
             Shown::Plain(plain) => plain.update(update),
             Shown::Json(json) => json.update(update, SystemTime::now()),
-            Shown::Elsewhere(Elsewhere(show)) => show(update),
             Shown::Nothing => {}
         }
     }
@@ -196,7 +180,7 @@ impl Progress {
     pub fn finish(self, run: Option<&RunReport>) {
         match self.0 {
             Shown::Json(json) => json.finish(run, SystemTime::now()),
-            Shown::Bars(_) | Shown::Plain(_) | Shown::Elsewhere(_) | Shown::Nothing => {}
+            Shown::Bars(_) | Shown::Plain(_) | Shown::Nothing => {}
         }
     }
 }

@@ -548,7 +548,7 @@ struct Content {
 impl Content {
     fn read(store: &mut Store, name: &str, job: JobId) -> Result<Option<Self>, StoreError> {
         let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
-        let (finished, attempts) = store.results_of(job.experiment, &plan)?;
+        let (finished, attempts) = store.earlier_results(job.experiment, &plan)?;
         let prepare = plan.steps.iter().find(|step| step.toolchain.is_none());
         let lockfile = prepare.map(|step| store.lockfile(name, &step.fingerprint)).transpose()?.flatten();
         let lockfile = lockfile.and_then(|text| String::from_utf8(text).ok());
@@ -581,7 +581,7 @@ impl Content {
 /// The result of a crate that is given up: of its first step that is left.
 fn poisoned(store: &mut Store, assigned: &Assigned, job: JobId, words: &str) -> Result<Option<Record>, StoreError> {
     let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
-    let (finished, _) = store.results_of(job.experiment, &plan)?;
+    let (finished, _) = store.earlier_results(job.experiment, &plan)?;
     let step = plan::remaining(&assigned.experiment, &plan, &finished).pop_front();
     let outcome = Outcome::Inconclusive(Cause::Host(words.to_owned()));
     Ok(step.map(|step| super::reports::without_commands(assigned, &plan, step, outcome)))

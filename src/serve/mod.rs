@@ -6,7 +6,10 @@
 mod access;
 pub mod config;
 mod database;
+mod dispatch;
 pub mod engine;
+pub mod event;
+pub mod events;
 mod feeder;
 pub mod http;
 mod incoming;
@@ -18,14 +21,17 @@ mod queued;
 mod reports;
 pub mod state;
 pub mod token;
+pub mod worker;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::home::{Home, HomeError};
 use crate::stop::Stop;
 use crate::store::StoreError;
 use config::Config;
 use state::AppState;
+use worker::Runner;
 
 /// Why the server can't start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +89,8 @@ impl Server {
     ///
     /// # Errors
     /// Settings that can't be used, a port that is taken, or a home that can't be written to.
-    pub async fn open(config: Config, home: Home) -> Result<Self, ServeError> {
-        let state = AppState::open(config, home)?;
+    pub async fn open(config: Config, home: Home, runner: Option<Arc<dyn Runner>>) -> Result<Self, ServeError> {
+        let state = AppState::open(config, home, runner)?;
         let first = token::ensure_first(&state)?;
         state.start_agents().await?;
         let listener = listen::Listener::bind(state.config()).await?;
@@ -108,7 +114,12 @@ impl Server {
 
     /// Answers requests until `stop` rises, then ends the open ones. A message on `reload` reads the certificate again.
     pub async fn answer(self, stop: Stop, reload: tokio::sync::mpsc::Receiver<()>) {
-        let router = http::router(self.state.clone());
-        self.listener.answer(router, &self.state, stop, reload).await;
+        let router = http::router(self.state.clone(), stop.clone());
+        let work = async {
+            if let Some(runner) = self.state.runner() {
+                worker::work(self.state.clone(), Arc::clone(runner), stop.clone()).await;
+            }
+        };
+        tokio::join!(work, self.listener.answer(router, &self.state, stop.clone(), reload));
     }
 }

@@ -53,7 +53,7 @@ fn lay_out(
     let mut waiting = Vec::new();
     let mut position = 0;
     while let Some(plan) = store.crate_plan(experiment, position)? {
-        let (finished, attempts) = store.results_of(experiment, &plan)?;
+        let (finished, attempts) = store.earlier_results(experiment, &plan)?;
         let left = Earlier { finished, attempts }.left(&settings, toolchains.len(), &plan);
         if !left.is_empty() {
             let krate = &plan.krate.id.name;

@@ -12,28 +12,31 @@ use super::incoming::Incoming;
 use super::leases::{Agent, Dispatcher, key};
 use super::problem::{Kind, Place, Problem};
 use super::state::log;
-use crate::compare::OpResult;
+use crate::compare::{self, CrateResults, OpResult};
 use crate::krate::CrateId;
 use crate::lease::Claims;
 use crate::libtest::Tests;
 use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::{CratePlan, Step};
+use crate::progress::Update;
 use crate::run::{Earlier, Reported, replay};
 use crate::sandbox::Output;
 use crate::store::service::Accepted;
 use crate::store::{Record, StoreError};
 use crate::toolchain::ToolchainSpec;
 use crate::wire::bundle::{self, Span};
-use crate::wire::{Answer, Assigned, Report, StepReport};
+use crate::wire::{Assigned, Report, StepReport};
 
 /// How much text a report's bundle may unpack to, all together.
 const MOST_UNPACKED: u64 = 512 << 20;
 
 /// What comes of a report.
 pub(super) enum Decision {
-    /// It was taken, or came too late.
-    Answered(Answer),
+    /// It was taken: the experiment, and what is known of the crate now.
+    Accepted(String, Update),
+    /// It came too late, and why.
+    Late(String),
     /// It doesn't follow from the plan: the agent is of another version, or lies.
     Implausible(Problem),
 }
@@ -53,10 +56,10 @@ pub(super) async fn take(
         let facts = store.job_facts(key(job))?;
         let Some(name) = store.name_of(job.experiment, job.generation)? else { return Ok(None) };
         let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
-        let (finished, attempts) = store.results_of(job.experiment, &plan)?;
+        let (finished, attempts) = store.earlier_results(job.experiment, &plan)?;
         Ok::<_, StoreError>(Some((facts, name, plan, Earlier { finished, attempts })))
     });
-    let late = |why: &str| Decision::Answered(Answer { accepted: false, why: Some(why.to_owned()) });
+    let late = |why: &str| Decision::Late(why.to_owned());
     let Some((facts, name, plan, earlier)) = read.await? else {
         return Ok(late("the experiment is gone, or runs another time"));
     };
@@ -83,6 +86,7 @@ pub(super) async fn take(
         }
     };
     let environment = report.environment.to_string();
+    let plan_of_records = plan.clone();
     let checked = {
         let assigned = Arc::clone(&assigned);
         // Inflates and replays.
@@ -92,6 +96,7 @@ pub(super) async fn take(
         Ok(records) => records,
         Err(problem) => return Ok(Decision::Implausible(problem)),
     };
+    let verdict = verdict(&assigned, &plan_of_records, &records);
     let cpu: Duration = records.iter().map(|record| record.result.cpu).sum();
     let bundle = blob.map(|digest| digest.to_string());
     let accepted = Accepted { job: key(job), handout, agent: number, environment, bundle, records };
@@ -102,7 +107,7 @@ pub(super) async fn take(
     dispatcher.correct_share(job.experiment, cpu.as_secs_f64());
     dispatcher.wake();
     if is_first {
-        Ok(Decision::Answered(Answer { accepted: true, why: None }))
+        Ok(Decision::Accepted(assigned.experiment.name.clone(), verdict))
     } else {
         Ok(late("another report was first"))
     }
@@ -156,6 +161,22 @@ fn records(
         })
     })
     .collect()
+}
+
+/// The verdict on a crate, from this report alone: the experiment's own report has those of earlier runs, too.
+fn verdict(assigned: &Assigned, plan: &CratePlan, records: &[Record]) -> Update {
+    let mut steps = Vec::new();
+    for step in &plan.steps {
+        let of_step = records.iter().filter(|record| record.step.fingerprint == step.fingerprint);
+        let ran: Vec<_> = of_step.map(|record| (record.step.clone(), Some(record.result.clone()))).collect();
+        if ran.is_empty() {
+            steps.push((step.clone(), None));
+        }
+        steps.extend(ran);
+    }
+    let results = CrateResults { krate: plan.krate.clone(), steps };
+    let report = compare::report_crate(&results, &assigned.toolchains);
+    Update::Verdict { krate: plan.krate.id.to_string(), verdict: report.verdict, reason: report.verdict_reason }
 }
 
 fn result(step: StepReport, tests: Option<Arc<Tests>>) -> OpResult {

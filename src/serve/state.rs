@@ -8,9 +8,13 @@ use super::ServeError;
 use super::config::Config;
 use super::database::Database;
 use super::engine::Agents;
+use super::events::Events;
 use super::limits::Limits;
+use super::worker::{Runner, Worker};
 use crate::home::Home;
 use crate::printable;
+use crate::store::StoreError;
+use crate::store::service::State;
 
 /// The shared parts of a server. Cheap to clone.
 #[derive(Clone)]
@@ -22,11 +26,14 @@ struct Inner {
     database: Database,
     limits: Limits,
     agents: OnceLock<Agents>,
+    events: Events,
+    worker: Worker,
+    runner: Option<Arc<dyn Runner>>,
     started: SystemTime,
 }
 
 impl AppState {
-    pub(super) fn open(config: Config, home: Home) -> Result<Self, ServeError> {
+    pub(super) fn open(config: Config, home: Home, runner: Option<Arc<dyn Runner>>) -> Result<Self, ServeError> {
         let database = Database::open(home.database())?;
         let limits = Limits::new(&config.server.limits);
         Ok(Self(Arc::new(Inner {
@@ -35,6 +42,9 @@ impl AppState {
             database,
             limits,
             agents: OnceLock::new(),
+            events: Events::default(),
+            worker: Worker::default(),
+            runner,
             started: SystemTime::now(),
         })))
     }
@@ -71,6 +81,30 @@ impl AppState {
     /// The limits of requests.
     pub(super) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The events for those who watch.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The worker of this process.
+    pub fn worker(&self) -> &Worker {
+        &self.0.worker
+    }
+
+    /// The code that runs experiments; none: this process runs none.
+    pub fn runner(&self) -> Option<&Arc<dyn Runner>> {
+        self.0.runner.as_ref()
+    }
+
+    /// Moves an experiment to another state, as the server's own doing, and tells those who watch. Blocks.
+    pub fn turn(&self, name: &str, from: &[State], to: State, trouble: Option<&str>) -> Result<bool, StoreError> {
+        let turned = self.database().now(|store| store.turn(name, from, to, trouble, None))?;
+        if turned {
+            self.events().publish(name, "state", &serde_json::json!({ "state": to.as_str(), "trouble": trouble }));
+        }
+        Ok(turned)
     }
 
     /// When the server started.

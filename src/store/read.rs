@@ -1,6 +1,7 @@
 //! The stored parts of an experiment: results, logs, lockfiles, and the list of experiments.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -158,8 +159,19 @@ impl Store {
         self.results_with(name, "r.tests IS NOT NULL")
     }
 
+    /// The same of some crates only, from one place in the plan on, and without the list of runs.
+    #[cfg(feature = "server")]
+    pub fn some_results(&self, name: &str, from: u64, most: u64) -> Result<Option<Results>, StoreError> {
+        let range = from.cast_signed()..from.saturating_add(most).cast_signed();
+        self.results_of(name, "r.tests IS NOT NULL", range)
+    }
+
     /// `tests`: which of the results `r` have their tests read, in SQL.
     fn results_with(&self, name: &str, tests: &str) -> Result<Option<Results>, StoreError> {
+        self.results_of(name, tests, 0..i64::MAX)
+    }
+
+    fn results_of(&self, name: &str, tests: &str, range: Range<i64>) -> Result<Option<Results>, StoreError> {
         let doing = "read the results";
         // One transaction, so that a plan that is replaced at the same time is seen either before or after.
         let transaction = self.connection.unchecked_transaction().map_err(self.sql(doing))?;
@@ -170,8 +182,8 @@ impl Store {
             .optional()
             .map_err(self.sql(doing))?;
         let Some((id, toolchains, notes)) = header else { return Ok(None) };
-        let mut crates = self.planned_crates(&transaction, id)?;
-        self.fill_in_steps(&transaction, id, tests, &mut crates)?;
+        let mut crates = self.planned_crates(&transaction, id, &range)?;
+        self.fill_in_steps(&transaction, id, tests, (&range, &mut crates))?;
         Ok(Some(Results {
             experiment: name.to_owned(),
             toolchains: parse(&self.path, &toolchains, "toolchain list")?,
@@ -181,12 +193,19 @@ impl Store {
         }))
     }
 
-    fn planned_crates(&self, transaction: &Transaction<'_>, id: i64) -> Result<Vec<CrateResults>, StoreError> {
+    fn planned_crates(
+        &self,
+        transaction: &Transaction<'_>,
+        id: i64,
+        range: &Range<i64>,
+    ) -> Result<Vec<CrateResults>, StoreError> {
         let doing = "read the crates";
         let mut statement = transaction
-            .prepare("SELECT selected FROM crates WHERE experiment = ? ORDER BY position")
+            .prepare(
+                "SELECT selected FROM crates WHERE experiment = ? AND position >= ? AND position < ? ORDER BY position",
+            )
             .map_err(self.sql(doing))?;
-        let mut rows = statement.query([id]).map_err(self.sql(doing))?;
+        let mut rows = statement.query([id, range.start, range.end]).map_err(self.sql(doing))?;
         let mut crates = Vec::new();
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
             crates.push(CrateResults { krate: self.decode(row, 0, "selected crate")?, steps: Vec::new() });
@@ -199,7 +218,7 @@ impl Store {
         transaction: &Transaction<'_>,
         id: i64,
         tests: &str,
-        crates: &mut [CrateResults],
+        (range, crates): (&Range<i64>, &mut [CrateResults]),
     ) -> Result<(), StoreError> {
         let doing = "read the steps";
         let mut statement = transaction
@@ -210,12 +229,13 @@ impl Store {
                      CASE WHEN {tests} THEN r.tests END, r.tests_bytes
                  FROM steps s LEFT JOIN results r
                      ON r.experiment = s.experiment AND r.fingerprint = s.fingerprint
-                 WHERE s.experiment = ? ORDER BY s.crate, s.position, r.attempt",
+                 WHERE s.experiment = ? AND s.crate >= ? AND s.crate < ? ORDER BY s.crate, s.position, r.attempt",
             ))
             .map_err(self.sql(doing))?;
-        let mut rows = statement.query([id]).map_err(self.sql(doing))?;
+        let mut rows = statement.query([id, range.start, range.end]).map_err(self.sql(doing))?;
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
-            let position = count(row, 0).map_err(self.sql(doing))?;
+            let position: i64 = row.get(0).map_err(self.sql(doing))?;
+            let position = position - range.start;
             let step = Step {
                 op: self.decode(row, 1, "op")?,
                 toolchain: row.get::<_, Option<u32>>(2).map_err(self.sql(doing))?.map(|toolchain| toolchain as usize),

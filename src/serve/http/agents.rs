@@ -12,8 +12,10 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use super::input;
+use crate::progress::Update;
 use crate::serve::access::{self, Caller};
 use crate::serve::engine::Agents;
+use crate::serve::event::RunEvent;
 use crate::serve::incoming::UploadError;
 use crate::serve::leases::Agent;
 use crate::serve::problem::{Kind, Place, Problem};
@@ -161,7 +163,16 @@ async fn results(
     let report: Report = read(&body)?;
     let Agents { dispatcher, incoming } = agents(&state)?;
     match reports::take(dispatcher, incoming, &agent, report).await? {
-        Decision::Answered(answer) => Ok(Json(answer)),
+        Decision::Late(why) => Ok(Json(Answer { accepted: false, why: Some(why) })),
+        Decision::Accepted(name, update) => {
+            let event = RunEvent::of(&update);
+            state.events().publish(&name, event.kind(), &event);
+            if let Update::Verdict { krate, verdict, reason } = update {
+                let verdicts = [(krate, verdict.to_string(), reason)];
+                state.database().with(move |store| store.keep_verdicts(&name, &verdicts, false)).await?;
+            }
+            Ok(Json(Answer { accepted: true, why: None }))
+        }
         Decision::Implausible(problem) => {
             let (number, name) = (agent.record.id, agent.record.name.clone());
             state.database().with(move |store| store.pause_agent(number, &name)).await?;

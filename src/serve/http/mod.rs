@@ -21,6 +21,7 @@ use utoipa::OpenApi;
 use super::access;
 use super::problem::{Kind, Problem};
 use super::state::AppState;
+use crate::stop::Stop;
 
 /// How long an answer may take to begin. An agent's long poll takes a minute.
 const LONGEST: Duration = Duration::from_secs(90);
@@ -43,7 +44,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// All routes.
-pub(super) fn router(state: AppState) -> Router {
+pub(super) fn router(state: AppState, stop: Stop) -> Router {
     let limit = usize::try_from(state.config().server.limits.body.as_u64()).unwrap_or(usize::MAX);
     Router::new()
         .merge(agents::routes())
@@ -54,6 +55,7 @@ pub(super) fn router(state: AppState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), access::identify))
         // Not counted: a health check must not fail because others ask too much.
         .merge(health::routes())
+        .layer(axum::Extension(stop))
         .layer(middleware::from_fn(answer))
         .with_state(state)
 }

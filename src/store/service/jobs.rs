@@ -504,7 +504,7 @@ impl Store {
 
     /// The results that the steps of one crate have: the outcomes that count, and all attempts.
     #[expect(clippy::type_complexity, reason = "two maps, each taken at once by its user")]
-    pub fn results_of(
+    pub fn earlier_results(
         &self,
         experiment: u32,
         plan: &CratePlan,

@@ -3,9 +3,11 @@
 //! Keeps what it is given. Who may do what, and which experiment is next, is decided elsewhere.
 
 mod audit;
+mod experiments;
 mod jobs;
 mod tokens;
 
 pub use audit::{Change, Via};
+pub use experiments::{Edit, Listed, Served, State, Submission, Submitted, Which};
 pub use jobs::{Accepted, AgentRecord, How, JobCounts, JobFacts, JobKey, NewJob, Running, WaitingJob};
 pub use tokens::{BadRole, Role, TokenRecord};
