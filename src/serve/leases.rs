@@ -5,28 +5,25 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytesize::ByteSize;
-use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::content::{Content, longest, poisoned};
 use super::database::Database;
 use super::problem::{Kind, Problem};
 use super::state::{log, note};
-use crate::dispatch::{Candidate, Desk, Facts, Held, Renewal, SUSPECT_DELAY, Shares, Verdict, allot, decide, lacking};
+use crate::dispatch::{Candidate, Desk, Facts, Held, SUSPECT_DELAY, Shares, Verdict, allot, decide, lacking};
 use crate::experiment::{Experiment, Needs};
 use crate::krate::CrateName;
 use crate::lease::{Claims, Engine, JobId, Key, Lane, NatsError, Queue, Receipt, Taken};
 use crate::ops::OpName;
-use crate::outcome::{Cause, Outcome};
-use crate::plan::{self, CratePlan};
-use crate::run::Earlier;
-use crate::store::service::{AgentRecord, How, JobFacts, JobKey, Running};
-use crate::store::{Record, Store, StoreError};
+use crate::store::StoreError;
+use crate::store::service::{AgentRecord, JobFacts, JobKey, Running};
 use crate::toolchain::Toolchain;
-use crate::wire::{Assigned, Expected, Handout, Hello, Lease, Past, Reason, Renewed};
+use crate::wire::{Assigned, Expected, Handout, Hello, Lease, Reason};
 
 /// How often a pull that waits looks at the queues.
 const LOOK: Duration = Duration::from_secs(2);
@@ -73,9 +70,9 @@ pub(super) struct State {
     pub(super) desk: Desk,
     shares: Shares,
     /// Agents that refused an experiment for good.
-    incapable: HashSet<(u32, u32, u32)>,
+    pub(super) incapable: HashSet<(u32, u32, u32)>,
     /// Agents, by their numbers: how much memory each has, and when it was heard of.
-    agents: HashMap<u32, (ByteSize, Instant)>,
+    pub(super) agents: HashMap<u32, (ByteSize, Instant)>,
     /// Since when a queue that is asked delivers nothing.
     pub(super) quiet: HashMap<Queue, Instant>,
     /// Experiments as agents get them.
@@ -113,6 +110,11 @@ impl Dispatcher {
 
     pub(super) fn inner(&self) -> &Inner {
         &self.0
+    }
+
+    /// What seals the leases.
+    pub(super) fn key(&self) -> &Key {
+        &self.0.key
     }
 
     /// The times that agents keep to.
@@ -306,7 +308,7 @@ impl Dispatcher {
                 state.desk.hand_out(job, held);
                 state.shares.charge(job.experiment, COST);
                 drop(state);
-                Ok(Some(Handout { expect, ..content.into_handout(lease, job, suspect) }))
+                Ok(Some(content.into_handout(lease, job, suspect, expect)))
             }
         }
     }
@@ -326,115 +328,6 @@ impl Dispatcher {
             Ok::<_, StoreError>(words)
         });
         note(&format!("job {job} is given up: {}", words.await?));
-        Ok(())
-    }
-
-    /// Renews the leases of an agent, and lists those to drop.
-    pub async fn renew(&self, agent: &Agent, leases: Vec<Lease>) -> Result<Renewed, Problem> {
-        let number = agent.record.id;
-        self.state().agents.insert(number, (agent.hello.memory.unwrap_or_default(), Instant::now()));
-        let alive = self.0.database.with(|store| store.generations_alive()).await?;
-        let mut renewed = Renewed::default();
-        let mut receipts = Vec::new();
-        for lease in leases {
-            match self.renew_one(number, &lease, &alive).await? {
-                Ok(receipt) => receipts.push(receipt),
-                Err(why) => renewed.drop.push((lease, why)),
-            }
-        }
-        let done = join_all(receipts.iter().map(|receipt| self.0.engine.renew(receipt))).await;
-        if let Some(error) = done.into_iter().find_map(Result::err) {
-            // The desk has the renewal: should the engine deliver the job again, the holder keeps it.
-            log(&error);
-        }
-        Ok(renewed)
-    }
-
-    async fn renew_one(
-        &self,
-        agent: u32,
-        lease: &Lease,
-        alive: &HashSet<(u32, u32)>,
-    ) -> Result<Result<Receipt, String>, Problem> {
-        let Ok(Claims { job, handout, receipt }) = self.0.key.open(agent, &lease.0) else {
-            return Ok(Err("the lease is not one of this agent".to_owned()));
-        };
-        if !alive.contains(&(job.experiment, job.generation)) {
-            self.let_go(job, agent, handout);
-            return Ok(Err("its experiment was aborted or has ended".to_owned()));
-        }
-        let renewal = self.state().desk.renew(job, agent, handout, Instant::now());
-        match renewal {
-            Renewal::Granted(receipt) => Ok(Ok(receipt)),
-            Renewal::Taken => Ok(Err("another agent has it".to_owned())),
-            Renewal::Overdue => {
-                self.let_go(job, agent, handout);
-                self.0.database.with(move |store| store.end_handout(handout, How::Dropped)).await?;
-                Ok(Err("it has run for longer than all of its limits allow".to_owned()))
-            }
-            Renewal::Unknown => self.recall(agent, Claims { job, handout, receipt }).await,
-        }
-    }
-
-    /// Renews a lease that this process has forgotten, from the database.
-    async fn recall(&self, agent: u32, claims: Claims) -> Result<Result<Receipt, String>, Problem> {
-        let Claims { job, handout, receipt } = claims;
-        let facts = self.0.database.with(move |store| store.job_facts(key(job))).await?;
-        let Some((_, _, at)) = facts.open.filter(|(open, of, _)| facts.waits && (*open, *of) == (handout, agent))
-        else {
-            return Ok(Err("it has a result, or was given to another agent".to_owned()));
-        };
-        let plan = self.0.database.with(move |store| store.crate_plan(job.experiment, job.position)).await?;
-        let assigned = self.assigned(job.experiment, job.generation).await?;
-        let longest = plan.map_or(Duration::ZERO, |plan| longest(&assigned.experiment, &plan));
-        let ran = SystemTime::now().duration_since(at).unwrap_or_default();
-        let now = Instant::now();
-        let held = Held {
-            agent,
-            handout,
-            receipt: receipt.clone(),
-            suspect: !facts.lost.is_empty(),
-            renewed: now,
-            ends: now + longest.saturating_sub(ran),
-        };
-        self.state().desk.hand_out(job, held);
-        Ok(Ok(receipt))
-    }
-
-    /// Takes crates back that an agent can't run, or not now.
-    pub async fn give_back(&self, agent: &Agent, leases: Vec<Lease>, reason: Reason) -> Result<(), Problem> {
-        for lease in leases {
-            let Ok(Claims { job, handout, receipt }) = self.0.key.open(agent.record.id, &lease.0) else { continue };
-            let receipt = self.let_go(job, agent.record.id, handout).unwrap_or(receipt);
-            if reason == Reason::Incapable {
-                self.state().incapable.insert((agent.record.id, job.experiment, job.generation));
-            }
-            let facts = self.0.database.with(move |store| {
-                let facts = store.job_facts(key(job))?;
-                store.end_handout(handout, How::Returned)?;
-                Ok::<_, StoreError>(facts)
-            });
-            // Only the open handout has the delivery: an older one must not give back another agent's.
-            if facts.await?.open.is_some_and(|(open, ..)| open == handout) {
-                let _ = self.0.engine.put_back(&receipt, Duration::ZERO).await;
-            }
-        }
-        self.wake();
-        Ok(())
-    }
-
-    /// Takes everything back that an agent holds, but for these leases.
-    pub async fn give_back_others(&self, agent: &Agent, keep: &[Lease]) -> Result<(), Problem> {
-        let number = agent.record.id;
-        let kept: HashSet<JobId> = keep.iter().filter_map(|lease| Some(self.open(number, lease)?.job)).collect();
-        let jobs = self.state().desk.jobs_of(number, Instant::now(), self.0.times.lease);
-        for job in jobs.into_iter().filter(|job| !kept.contains(job)) {
-            let Some(held) = self.state().desk.release(job) else { continue };
-            let handout = held.handout;
-            self.0.database.with(move |store| store.end_handout(handout, How::Returned)).await?;
-            let _ = self.0.engine.put_back(&held.receipt, Duration::ZERO).await;
-        }
-        self.wake();
         Ok(())
     }
 
@@ -536,62 +429,6 @@ impl State {
         let lately = self.agents.values().filter(|(_, heard)| heard.elapsed() < LATELY);
         lately.map(|(memory, _)| *memory).max().is_none_or(|largest| own >= largest)
     }
-}
-
-/// The part of a handout that comes from the database.
-struct Content {
-    plan: CratePlan,
-    earlier: Earlier,
-    lockfile: Option<String>,
-}
-
-impl Content {
-    fn read(store: &mut Store, name: &str, job: JobId) -> Result<Option<Self>, StoreError> {
-        let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
-        let (finished, attempts) = store.earlier_results(job.experiment, &plan)?;
-        let prepare = plan.steps.iter().find(|step| step.toolchain.is_none());
-        let lockfile = prepare.map(|step| store.lockfile(name, &step.fingerprint)).transpose()?.flatten();
-        let lockfile = lockfile.and_then(|text| String::from_utf8(text).ok());
-        Ok(Some(Self { plan, earlier: Earlier { finished, attempts }, lockfile }))
-    }
-
-    fn into_handout(self, lease: Lease, job: JobId, suspect: bool) -> Handout {
-        let Self { plan: CratePlan { krate, steps }, earlier: Earlier { finished, attempts }, lockfile } = self;
-        let past = |attempt: plan::Attempt| Past {
-            attempt: attempt.number,
-            outcome: attempt.outcome,
-            tests: attempt.tests.map(|tests| (*tests).clone()),
-        };
-        let history = attempts.into_iter().map(|(step, all)| (step, all.into_iter().map(past).collect()));
-        Handout {
-            lease,
-            experiment: job.experiment,
-            generation: job.generation,
-            suspect,
-            krate,
-            steps,
-            finished: finished.into_iter().collect(),
-            history: history.collect(),
-            expect: BTreeMap::new(),
-            lockfile,
-        }
-    }
-}
-
-/// The result of a crate that is given up: of its first step that is left.
-fn poisoned(store: &mut Store, assigned: &Assigned, job: JobId, words: &str) -> Result<Option<Record>, StoreError> {
-    let Some(plan) = store.crate_plan(job.experiment, job.position)? else { return Ok(None) };
-    let (finished, _) = store.earlier_results(job.experiment, &plan)?;
-    let step = plan::remaining(&assigned.experiment, &plan, &finished).pop_front();
-    let outcome = Outcome::Inconclusive(Cause::Host(words.to_owned()));
-    Ok(step.map(|step| super::reports::without_commands(assigned, &plan, step, outcome)))
-}
-
-/// How long a crate may take at most: all of its ops at their time limits, half as much again, and an hour.
-fn longest(experiment: &Experiment, plan: &CratePlan) -> Duration {
-    let name = &plan.krate.id.name;
-    let limits = plan.steps.iter().map(|step| experiment.limits_of(name, &step.op.name()).timeout);
-    limits.sum::<Duration>().mul_f64(1.5) + Duration::from_secs(3600)
 }
 
 fn forget_lane(candidates: &mut [Candidate], queue: Queue) {

@@ -5,6 +5,7 @@
 
 mod access;
 pub mod config;
+mod content;
 mod database;
 mod dispatch;
 pub mod engine;
@@ -18,6 +19,7 @@ mod limits;
 mod listen;
 pub mod problem;
 mod queued;
+mod renewals;
 mod reports;
 pub mod state;
 pub mod token;

@@ -2,14 +2,12 @@
 //!
 //! The first complete report on a crate does: [`Store::accept`] changes the row of a job that waits, or nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::audit::{self, Change, Via};
-use crate::outcome::{Outcome, OutcomeKind};
-use crate::plan::{Attempt, Attempts, CratePlan, Fingerprint, Step};
+use crate::plan::Step;
 use crate::store::writer::Inserts;
 use crate::store::{Record, Store, StoreError, epoch_millis};
 
@@ -113,21 +111,6 @@ pub struct Accepted {
     pub bundle: Option<String>,
     /// The results of all steps that ran.
     pub records: Vec<Record>,
-}
-
-/// An agent, as the database has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentRecord {
-    /// Its number.
-    pub id: u32,
-    /// Its name: that of its token.
-    pub name: String,
-    /// Its last introduction, as JSON.
-    pub hello: Option<String>,
-    /// Whether it is given no more jobs.
-    pub paused: bool,
-    /// Whether it is refused altogether.
-    pub banned: bool,
 }
 
 impl How {
@@ -310,15 +293,6 @@ impl Store {
         read().map_err(self.sql("list the experiments that run"))
     }
 
-    /// Gives an agent no more jobs.
-    pub fn pause_agent(&mut self, agent: u32, name: &str) -> Result<(), StoreError> {
-        let change = Change::new("dispatcher", Via::Server, format!("agent {name}: pause"));
-        self.write("pause an agent", |transaction| {
-            transaction.execute("UPDATE agents SET paused = 1 WHERE id = ?", [agent])?;
-            audit::note(transaction, &change)
-        })
-    }
-
     /// Jobs that wait, from a rank on, at most so many.
     pub fn waiting_from(
         &self,
@@ -470,120 +444,6 @@ impl Store {
             )
         })?;
         Ok(())
-    }
-
-    /// The plan of one crate.
-    pub fn crate_plan(&self, experiment: u32, position: u32) -> Result<Option<CratePlan>, StoreError> {
-        let doing = "read the plan of a crate";
-        let selected: Option<String> = self
-            .connection
-            .prepare_cached("SELECT selected FROM crates WHERE experiment = ? AND position = ?")
-            .and_then(|mut statement| statement.query_row([experiment, position], |row| row.get(0)).optional())
-            .map_err(self.sql(doing))?;
-        let Some(selected) = selected else { return Ok(None) };
-        let krate = crate::store::read::parse(&self.path, &selected, "selected crate")?;
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT op, toolchain, attempt, fingerprint FROM steps
-                 WHERE experiment = ? AND crate = ? ORDER BY position",
-            )
-            .map_err(self.sql(doing))?;
-        let mut rows = statement.query([experiment, position]).map_err(self.sql(doing))?;
-        let mut steps = Vec::new();
-        while let Some(row) = rows.next().map_err(self.sql(doing))? {
-            steps.push(Step {
-                op: self.decode(row, 0, "op")?,
-                toolchain: row.get::<_, Option<u32>>(1).map_err(self.sql(doing))?.map(|toolchain| toolchain as usize),
-                attempt: row.get(2).map_err(self.sql(doing))?,
-                fingerprint: self.fingerprint(row, 3)?,
-            });
-        }
-        Ok(Some(CratePlan { krate, steps }))
-    }
-
-    /// The results that the steps of one crate have: the outcomes that count, and all attempts.
-    #[expect(clippy::type_complexity, reason = "two maps, each taken at once by its user")]
-    pub fn earlier_results(
-        &self,
-        experiment: u32,
-        plan: &CratePlan,
-    ) -> Result<(HashMap<Fingerprint, Outcome>, HashMap<Fingerprint, Attempts>), StoreError> {
-        let doing = "read the results of a crate";
-        let (mut finished, mut attempts) = (HashMap::new(), HashMap::new());
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT attempt, outcome, tests, tests_bytes, partial FROM results
-                 WHERE experiment = ? AND fingerprint = ? ORDER BY attempt",
-            )
-            .map_err(self.sql(doing))?;
-        let mut seen = HashSet::new();
-        for step in plan.steps.iter().filter(|step| seen.insert(step.fingerprint)) {
-            let mut rows =
-                statement.query(params![experiment, step.fingerprint.to_string()]).map_err(self.sql(doing))?;
-            let (mut of_step, mut has_passed) = (Attempts::new(), false);
-            while let Some(row) = rows.next().map_err(self.sql(doing))? {
-                let outcome: Outcome = self.decode(row, 1, "outcome")?;
-                let is_partial: bool = row.get(4).map_err(self.sql(doing))?;
-                if !is_partial {
-                    // One that passed and failed, on the same toolchain, passed: see `Store::finished`.
-                    let counts = if has_passed && outcome.kind() == OutcomeKind::Failed {
-                        Outcome::Passed
-                    } else {
-                        outcome.clone()
-                    };
-                    has_passed |= outcome == Outcome::Passed;
-                    finished.insert(step.fingerprint, counts);
-                }
-                let number = row.get(0).map_err(self.sql(doing))?;
-                of_step.push(Attempt { number, outcome, tests: self.tests(row, 2)? });
-            }
-            if !of_step.is_empty() {
-                attempts.insert(step.fingerprint, of_step);
-            }
-        }
-        Ok((finished, attempts))
-    }
-
-    /// The agent with this token, made if it isn't there.
-    pub fn agent(&mut self, token: &str, name: &str) -> Result<AgentRecord, StoreError> {
-        self.write("look an agent up", |transaction| {
-            transaction.execute(
-                "INSERT INTO agents (name, token) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET token = ?2
-                 WHERE token <> ?2",
-                [name, token],
-            )?;
-            transaction.query_row("SELECT id, name, hello, paused, banned FROM agents WHERE name = ?", [name], |row| {
-                Ok(AgentRecord {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    hello: row.get(2)?,
-                    paused: row.get(3)?,
-                    banned: row.get(4)?,
-                })
-            })
-        })
-    }
-
-    /// Keeps the introduction of an agent.
-    pub fn introduce(&mut self, agent: u32, hello: &str, labels: &str) -> Result<(), StoreError> {
-        let now = epoch_millis(SystemTime::now());
-        self.write("keep an agent's introduction", |transaction| {
-            transaction.execute(
-                "UPDATE agents SET hello = ?, labels = ?, seen = ? WHERE id = ?",
-                params![hello, labels, now, agent],
-            )
-        })?;
-        Ok(())
-    }
-
-    /// The name of an agent.
-    pub fn agent_name(&self, agent: u32) -> Result<Option<String>, StoreError> {
-        self.connection
-            .query_row("SELECT name FROM agents WHERE id = ?", [agent], |row| row.get(0))
-            .optional()
-            .map_err(self.sql("look an agent up"))
     }
 }
 
