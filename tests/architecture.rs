@@ -119,6 +119,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "outcome",
             "plan",
             "printable",
+            "progress",
             // `Earlier` and `replay`, which are pure.
             "run",
             "sandbox",
