@@ -81,7 +81,7 @@ fn selected(place: usize) -> Result<Selected, Box<dyn std::error::Error>> {
 fn toolchain(spec: &str) -> Result<Toolchain, Box<dyn std::error::Error>> {
     let version = semver::Version::new(1, 95, 0);
     let sysroot = format!("/toolchains/{spec}").into();
-    Ok(Toolchain { spec: spec.parse()?, version, identity: format!("rustc 1.95.0 ({spec})"), sysroot })
+    Ok(Toolchain::new(spec.parse()?, version, format!("rustc 1.95.0 ({spec})"), sysroot))
 }
 
 /// The steps of a plan, each taking up to ten seconds.

@@ -75,18 +75,14 @@ fn answer(catalogue: &Catalogue, text: &str) -> Vec<maar::krate::Selected> {
 
 fn experiment() -> experiment::Experiment {
     let host =
-        Host { cores: 8, folder: Path::new("/"), toolchain: &|_: Option<&ToolchainSpec>| Ok(toolchain("1.95.0")) };
+        Host { cores: 8, folder: Path::new("/"), toolchain: &|_: Option<&ToolchainSpec>, _| Ok(toolchain("1.95.0")) };
     let overrides = Overrides { crates: vec!["all".to_owned()], ..Overrides::default() };
     experiment::load(None, &overrides, &host).unwrap().experiment
 }
 
 fn toolchain(version: &str) -> Toolchain {
-    Toolchain {
-        spec: version.parse().unwrap(),
-        version: version.parse().unwrap(),
-        identity: format!("rustc {version}"),
-        sysroot: Path::new("/toolchains").join(version),
-    }
+    let (spec, sysroot) = (version.parse().unwrap(), Path::new("/toolchains").join(version));
+    Toolchain::new(spec, version.parse().unwrap(), format!("rustc {version}"), sysroot)
 }
 
 /// The CPU time of this process so far.

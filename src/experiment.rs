@@ -24,10 +24,11 @@ mod pattern;
 mod problem;
 mod raw;
 mod read;
+#[cfg(feature = "server")]
 mod sent;
 mod service;
-#[cfg(feature = "server")]
 mod settings;
+mod toolchains;
 mod trust;
 mod vocabulary;
 mod workers;
@@ -37,14 +38,13 @@ mod tests;
 
 pub use crater::from_crater;
 pub use limits::{DEFAULT_CACHE_BUDGET, DEFAULT_LIMITS, cache_budget, cpus, disk, memory, timeout};
-pub use load::{Host, Loaded, Overrides, load, own_ops};
+pub use load::{Find, Host, Installing, Loaded, Overrides, load, own_ops};
 pub use name::check as name;
 pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
 #[cfg(feature = "server")]
 pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
 pub use service::{Needs, Service};
-pub use settings::RESERVED_ENV;
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
 /// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.

@@ -186,6 +186,8 @@ pub enum Cause {
     Network(String),
     /// maar's rules forbid something that the op needs.
     Refused(String),
+    /// A patch of the toolchain's is not in the build, so that a result would say nothing of it.
+    Unpatched(String),
     /// The sandbox or the host failed.
     Host(String),
 }
@@ -230,7 +232,8 @@ impl Cause {
             | Self::OutOfMemory(_)
             | Self::OverDisk(_)
             | Self::Flooded(_)
-            | Self::Refused(_) => false,
+            | Self::Refused(_)
+            | Self::Unpatched(_) => false,
             Self::OutOfDisk | Self::Network(_) | Self::Host(_) => true,
         }
     }
@@ -354,7 +357,7 @@ impl fmt::Display for Cause {
             Self::OutOfProcesses(limit) => write!(f, "needs more than {limit} processes and threads"),
             Self::OutOfDisk => write!(f, "no space left on the host's disk"),
             Self::Network(what) => write!(f, "network: {what}"),
-            Self::Refused(what) => f.write_str(what),
+            Self::Refused(what) | Self::Unpatched(what) => f.write_str(what),
             Self::Host(what) => write!(f, "host: {what}"),
         }
     }

@@ -181,7 +181,12 @@ fn is_settled(outcome: &Outcome, limits: &Limits) -> bool {
         // of maar may be mended.
         Outcome::Inconclusive(Cause::OutOfDisk | Cause::Network(_) | Cause::Refused(_) | Cause::Host(_))
         | Outcome::Error(_) => false,
-        Outcome::Passed | Outcome::Failed(_) | Outcome::Broken(_) | Outcome::Skipped => true,
+        // Its fingerprint has all that decides it but the index, as with a crate that is broken.
+        Outcome::Inconclusive(Cause::Unpatched(_))
+        | Outcome::Passed
+        | Outcome::Failed(_)
+        | Outcome::Broken(_)
+        | Outcome::Skipped => true,
     }
 }
 
@@ -199,19 +204,14 @@ fn steps(experiment: &Experiment, toolchains: &[Toolchain], krate: &Selected) ->
         }
         Origin::Registry { .. } | Origin::Path { .. } => experiment.ops_of(&krate.id.name),
     };
-    let step = |place: usize, toolchain: Option<(usize, &Toolchain)>| {
+    let step = |place: usize, toolchain: Option<usize>| {
         let op = ops[place].clone().before(&ops[place + 1..]);
-        let particulars = Particulars {
-            op: &op,
-            before: &ops[..place],
-            toolchains,
-            toolchain: toolchain.map(|(_, toolchain)| toolchain.identity.as_str()),
-        };
+        let particulars = Particulars { op: &op, before: &ops[..place], toolchains, toolchain };
         let fingerprint = Fingerprint::new(experiment, krate, particulars);
-        Step { op, toolchain: toolchain.map(|(place, _)| place), attempt: 1, fingerprint }
+        Step { op, toolchain, attempt: 1, fingerprint }
     };
     let places = |once: bool| (0..ops.len()).filter(move |place| (ops[*place] == Op::Prepare) == once);
     let for_all = places(true).map(|place| step(place, None));
-    let per_toolchain = toolchains.iter().enumerate().flat_map(|of| places(false).map(move |place| (place, of)));
+    let per_toolchain = (0..toolchains.len()).flat_map(|of| places(false).map(move |place| (place, of)));
     for_all.chain(per_toolchain.map(|(place, of)| step(place, Some(of)))).collect()
 }

@@ -9,6 +9,8 @@ mod bench;
 mod error;
 mod intake;
 mod job;
+mod moved;
+mod patches;
 mod planned;
 mod pressure;
 mod remarks;

@@ -167,7 +167,7 @@ const APART: [&str; 3] = ["sandbox/files/", "sandbox/cgroup/", "sandbox/helper/"
 
 /// The files there that reach the host's file system in another way than through `sandbox::files`, with all the calls
 /// by which they do, and why that is safe. A path that a cell could have made a link of has no place here.
-const OTHER_DOORS: [(&str, &[&str], &str); 27] = [
+const OTHER_DOORS: [(&str, &[&str], &str); 28] = [
     ("cache/collect.rs", &["fs::read_dir", "fs::read_to_string"], "layers, which only maar writes"),
     ("cache/key.rs", &["fs::metadata", "fs::read_to_string"], "the host's toolchains, system folders and ids"),
     (
@@ -212,6 +212,11 @@ const OTHER_DOORS: [(&str, &[&str], &str); 27] = [
         "a folder that cells see read-only",
     ),
     ("ops/prepare.rs", &["fs::read"], "the user's certificates"),
+    (
+        "ops/provide.rs",
+        &["fs::create_dir", "fs::set_permissions", "fs::write"],
+        "a folder of the run, made before any command runs, that cells see read-only",
+    ),
     (
         "ops/workspace.rs",
         &["fs::chown", "fs::create_dir", "fs::read_dir", "fs::rename"],

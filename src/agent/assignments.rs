@@ -103,6 +103,8 @@ impl Assignments {
             plan: CratePlan { krate, steps },
             earlier,
             lockfile: Ok(lockfile.map(String::into_bytes)),
+            // Lockfiles of toolchains with patches are made anew.
+            patched: std::collections::BTreeMap::new(),
             expectations,
         })
     }

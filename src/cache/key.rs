@@ -36,10 +36,14 @@ pub struct Key {
 
 impl Key {
     /// The key of what `toolchain` compiles from the registry at `index` with these variables, on this host as it is.
-    pub fn new<'a>(toolchain: &Toolchain, index: &str, env: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+    pub fn new(toolchain: &Toolchain, index: &str, env: &[(String, String)]) -> Self {
         let mut text = format!("form {FORM}\ntoolchain {}\n", toolchain.identity);
         for folder in ["bin/cargo", "bin/rustc", "lib", "lib/rustlib"] {
             text.push_str(&state(&toolchain.sysroot.join(folder)));
+        }
+        let others = [("cargo", &toolchain.cargo), ("rustdoc", &toolchain.rustdoc)];
+        for (name, other) in others.into_iter().filter_map(|(name, other)| Some((name, other.as_ref()?))) {
+            text.push_str(&state(&other.sysroot.join("bin").join(name)));
         }
         text.push_str(&format!("registry {index}\n"));
         text.push_str(&ids());
@@ -96,22 +100,20 @@ mod tests {
     #[test]
     fn whatever_a_unit_depends_on_makes_another_key() {
         let sysroot = tempfile::tempdir().unwrap();
-        let toolchain = |identity: &str| Toolchain {
-            spec: "x".parse().unwrap(),
-            version: "1.95.0".parse().unwrap(),
-            identity: identity.to_owned(),
-            sysroot: sysroot.path().to_owned(),
+        let toolchain = |identity: &str| {
+            let (spec, version) = ("x".parse().unwrap(), "1.95.0".parse().unwrap());
+            Toolchain::new(spec, version, identity.to_owned(), sysroot.path().to_owned())
         };
-        let env = |flags: &'static str| [("RUSTFLAGS", flags)].into_iter();
-        let key = Key::new(&toolchain("rustc 1"), "index", env("-a"));
-        assert_eq!(key, Key::new(&toolchain("rustc 1"), "index", env("-a")));
+        let env = |flags: &str| [("RUSTFLAGS".to_owned(), flags.to_owned())];
+        let key = Key::new(&toolchain("rustc 1"), "index", &env("-a"));
+        assert_eq!(key, Key::new(&toolchain("rustc 1"), "index", &env("-a")));
         let others = [
-            Key::new(&toolchain("rustc 2"), "index", env("-a")),
-            Key::new(&toolchain("rustc 1"), "other", env("-a")),
-            Key::new(&toolchain("rustc 1"), "index", env("-b")),
+            Key::new(&toolchain("rustc 2"), "index", &env("-a")),
+            Key::new(&toolchain("rustc 1"), "other", &env("-a")),
+            Key::new(&toolchain("rustc 1"), "index", &env("-b")),
         ];
         fs::create_dir(sysroot.path().join("lib")).unwrap();
-        let rebuilt = Key::new(&toolchain("rustc 1"), "index", env("-a"));
+        let rebuilt = Key::new(&toolchain("rustc 1"), "index", &env("-a"));
         let names: std::collections::BTreeSet<String> = others.iter().chain([&key, &rebuilt]).map(Key::name).collect();
         assert_eq!(names.len(), 5);
     }

@@ -30,14 +30,10 @@ impl World {
 
     /// The layers as a process that has just started sees them.
     fn open(&self) -> Layers {
-        let toolchain = Toolchain {
-            spec: "x".parse().unwrap(),
-            version: "1.95.0".parse().unwrap(),
-            identity: "rustc x".to_owned(),
-            sysroot: PathBuf::from("/nowhere"),
-        };
-        let env = [("RUSTFLAGS", "-x")].into_iter();
-        Layers::open(&self.cache(), &Key::new(&toolchain, "index", env)).unwrap()
+        let (spec, version) = ("x".parse().unwrap(), "1.95.0".parse().unwrap());
+        let toolchain = Toolchain::new(spec, version, "rustc x".to_owned(), PathBuf::from("/nowhere"));
+        let env = [("RUSTFLAGS".to_owned(), "-x".to_owned())];
+        Layers::open(&self.cache(), &Key::new(&toolchain, "index", &env)).unwrap()
     }
 
     fn base(&self) -> Base {

@@ -262,7 +262,7 @@ pub struct LogsArgs {
     pub krate: CrateId,
     /// Print this toolchain's only
     #[arg(short, long, value_name = "SPEC")]
-    pub toolchain: Option<ToolchainSpec>,
+    pub toolchain: Option<String>,
     /// Print this op's only
     #[arg(long)]
     pub op: Option<OpName>,
@@ -314,7 +314,7 @@ pub struct ShellArgs {
     pub krate: CrateId,
     /// Use this toolchain [default: that of the op that failed, else the baseline]
     #[arg(short, long, value_name = "SPEC")]
-    pub toolchain: Option<ToolchainSpec>,
+    pub toolchain: Option<String>,
     /// Repeat this op instead of opening a shell
     #[arg(long, value_name = "OP")]
     pub run: Option<OpName>,

@@ -59,7 +59,8 @@ fn why(args: &CacheArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let mut printed = false;
     for (step, result) in &krate.steps {
         let (Some(result), Some(log)) = (result, store.log(name, step.log_id())?) else { continue };
-        let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
+        let toolchain =
+            step.toolchain.map(|index| format!("@{}", results.toolchains[index].label())).unwrap_or_default();
         let head = String::from_utf8_lossy(&log.head).into_owned();
         // The crate's output comes after its command.
         let notes = head.lines().take_while(|line| !line.starts_with("$ "));

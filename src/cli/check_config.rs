@@ -17,12 +17,13 @@ use crate::nearest::did_you_mean;
 use crate::printable::one_line;
 use crate::registry::select::{Query, Selection};
 use crate::registry::{self, Access, Registry, Upstream};
-use crate::toolchain;
+use crate::toolchain::{self, ToolchainSpec};
 
 /// Checks a file: first by itself, then its names against the registry.
 pub(super) fn run(args: &CheckConfigArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let folder = std::env::current_dir().context("failed to find the working directory")?;
-    let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
+    let toolchain = |spec: Option<&ToolchainSpec>, _| toolchain::find_or_active(spec);
+    let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain };
     let loaded = experiment::load(args.file.as_deref(), &Overrides::default(), &host)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     let wrong = runtime.block_on(wrong_names(&loaded, args))?;

@@ -23,15 +23,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LONGEST_LINE: usize = 64 << 10;
 
 /// Prints the new output of a crate's ops, until no run works on the experiment.
-pub(super) fn follow(home: &Home, args: &LogsArgs, krate: &CrateId, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn follow(
+    home: &Home,
+    args: &LogsArgs,
+    (krate, label): (&CrateId, Option<&str>),
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut current: Option<Followed> = None;
     let mut heading = None;
     loop {
         let jobs = home.jobs_of(&args.name);
-        let path =
-            jobs.as_deref().into_iter().flat_map(live_files).find(|path| {
-                heading_of(path).is_some_and(|running| running.krate == *krate && is_wanted(&running, args))
-            });
+        let path = jobs.as_deref().into_iter().flat_map(live_files).find(|path| {
+            heading_of(path).is_some_and(|running| running.krate == *krate && is_wanted(&running, args, label))
+        });
         // The old file first, to its end: a new one takes its place with the next command.
         if let Some(followed) = &mut current {
             followed.print(out)?;
@@ -60,10 +64,10 @@ pub(super) fn follow(home: &Home, args: &LogsArgs, krate: &CrateId, out: &mut dy
     }
 }
 
-fn is_wanted(running: &Running, args: &LogsArgs) -> bool {
+fn is_wanted(running: &Running, args: &LogsArgs, label: Option<&str>) -> bool {
     let of_op = args.op.as_ref().is_none_or(|op| *op == running.op);
-    let of_toolchain = match (&args.toolchain, &running.toolchain) {
-        (Some(wanted), Some(toolchain)) => wanted.as_str() == toolchain,
+    let of_toolchain = match (label, &running.toolchain) {
+        (Some(wanted), Some(toolchain)) => wanted == toolchain,
         (Some(_), None) | (None, _) => true,
     };
     of_op && of_toolchain

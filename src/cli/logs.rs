@@ -13,24 +13,18 @@ use crate::plan::Step;
 use crate::printable::one_line;
 use crate::report::terminal;
 use crate::run;
+use crate::toolchain::{self, Toolchain};
 
 /// Prints the logs of all ops that ran, or of those that the arguments name.
 pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let (home, store) = stored::open(&args.home)?;
     let results = run::results(&store, &args.name)?;
     let krate = find(&results, &args.krate)?;
+    let wanted = args.toolchain.as_deref().map(|wanted| toolchain(&results, &args.name, wanted)).transpose()?;
     let of_interest = |step: &Step| {
-        let toolchain = step.toolchain.map(|index| &results.toolchains[index].spec);
-        let fits = args.toolchain.as_ref().is_none_or(|wanted| toolchain.is_none_or(|spec| spec == wanted));
+        let fits = wanted.is_none_or(|wanted| step.toolchain.is_none_or(|place| place == wanted));
         fits && args.op.as_ref().is_none_or(|wanted| *wanted == step.op.name())
     };
-    if let Some(wanted) = &args.toolchain
-        && !results.toolchains.iter().any(|toolchain| toolchain.spec == *wanted)
-    {
-        let specs: Vec<&str> = results.toolchains.iter().map(|toolchain| toolchain.spec.as_str()).collect();
-        let specs = specs.join(", ");
-        return Err(Misuse(format!("experiment `{}` has no toolchain `{wanted}`, only {specs}", args.name)).into());
-    }
     if let Some(wanted) = &args.op {
         check_op(wanted, krate)?;
     }
@@ -38,7 +32,8 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
     for (step, result) in krate.steps.iter().filter(|(step, _)| of_interest(step)) {
         let Some(result) = result else { continue };
         let Some(log) = store.log(&args.name, step.log_id())? else { continue };
-        let toolchain = step.toolchain.map(|index| format!("@{}", results.toolchains[index].spec)).unwrap_or_default();
+        let toolchain =
+            step.toolchain.map(|index| format!("@{}", results.toolchains[index].label())).unwrap_or_default();
         let reason = result.outcome.reason().map(|reason| format!(": {}", one_line(&reason))).unwrap_or_default();
         let again = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
         writeln!(out, "== {}{toolchain}{again}: {}{reason}", step.op.name(), result.outcome.kind())?;
@@ -51,7 +46,8 @@ pub(super) fn run(args: &LogsArgs, out: &mut dyn Write) -> anyhow::Result<Exit> 
         printed = true;
     }
     if args.follow {
-        follow::follow(&home, args, &krate.krate.id, out)?;
+        let label = wanted.map(|place| results.toolchains[place].label());
+        follow::follow(&home, args, (&krate.krate.id, label), out)?;
         return Ok(Exit::Fine);
     }
     if !printed {
@@ -76,6 +72,16 @@ fn check_op(wanted: &OpName, krate: &CrateResults) -> Result<(), Misuse> {
         None => format!("it has {}", listed(names)),
     };
     Err(Misuse(format!("no op `{wanted}` is planned for {id}; {hint}")))
+}
+
+/// The place of the toolchain that the user means, by its label or its spec.
+pub(super) fn toolchain(results: &Results, experiment: &str, wanted: &str) -> Result<usize, Misuse> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    toolchain::position(&results.toolchains, wanted, &folder).ok_or_else(|| {
+        let labels: Vec<&str> = results.toolchains.iter().map(Toolchain::label).collect();
+        let wanted = wanted.escape_debug();
+        Misuse(format!("experiment `{experiment}` has no toolchain `{wanted}`, only {}", labels.join(", ")))
+    })
 }
 
 pub(super) fn find<'a>(results: &'a Results, wanted: &CrateId) -> Result<&'a CrateResults, Misuse> {

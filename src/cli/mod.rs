@@ -26,6 +26,7 @@ pub mod exit;
 mod follow;
 mod image;
 mod import;
+mod install;
 mod logs;
 mod ops;
 mod report;

@@ -9,10 +9,11 @@ use anyhow::Context;
 
 use super::args::RunOptions;
 use super::exit::Exit;
+use super::install::Installer;
 use super::reused::{Reused, reused};
 use super::{closing, components, dry_run, separation, signals};
 use crate::compare::{self, Conclusion};
-use crate::experiment::{self, Host, Loaded};
+use crate::experiment::{self, Host, Installing, Loaded};
 use crate::home::Home;
 use crate::host;
 use crate::printable::one_line;
@@ -20,15 +21,18 @@ use crate::progress::{self, Progress, Update};
 use crate::registry::{Access, Watch};
 use crate::run::{Begun, Bench, Driven, Enforcement, Request, Reuse, SelectedBy, Session};
 use crate::stop::{self, Stop, StopLevel, Stopper};
-use crate::toolchain;
+use crate::toolchain::ToolchainSpec;
 use crate::trace::Trace;
 
 /// Runs an experiment to its end, or as far as it gets.
 pub(super) fn run(file: Option<&Path>, options: &RunOptions, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let folder = std::env::current_dir().context("failed to find the working directory")?;
-    let host = Host { cores: host::cores(), folder: &folder, toolchain: &toolchain::find_or_active };
+    let allowed = if options.offline || options.dry_run { Installing::Nothing } else { Installing::WhatIsMissing };
+    let installer = Installer(allowed);
+    let find = |spec: Option<&ToolchainSpec>, installing| installer.find(spec, installing);
+    let host = Host { cores: host::cores(), folder: &folder, toolchain: &find };
     let loaded = experiment::load(file, &options.overrides(), &host)?;
-    components::check(&loaded)?;
+    components::check(&loaded, installer)?;
     separation::seek(&loaded.experiment.sandbox, &loaded.toolchains, &options.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     runtime.block_on(run_loaded(loaded, options, out))

@@ -30,7 +30,12 @@ pub(super) fn seek(kind: &SandboxKind, toolchains: &[Toolchain], home: &args::Ho
 pub(super) fn enter(toolchains: &[Toolchain]) -> Result<(), WhyShared> {
     let shown: Vec<PathBuf> = toolchains
         .iter()
-        .flat_map(|toolchain| ["", "bin", "bin/rustc", "lib"].map(|name| toolchain.sysroot.join(name)))
+        .flat_map(|toolchain| {
+            let others = [&toolchain.cargo, &toolchain.rustdoc].into_iter().flatten().map(|other| &other.sysroot);
+            let of_others = others.flat_map(|other| ["", "bin"].map(|name| other.join(name)));
+            let own = ["", "bin", "bin/rustc", "lib"].map(|name| toolchain.sysroot.join(name));
+            own.into_iter().chain(of_others).collect::<Vec<_>>()
+        })
         .collect();
     subordinate::enter(&shown)
 }

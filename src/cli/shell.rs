@@ -2,6 +2,7 @@
 //!
 //! Nothing is kept: the crate is prepared in a separate folder, and no result is touched.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::experiment::{CrateSettings, Experiment};
 use crate::home::Home;
 use crate::ops::removal::Removal;
 use crate::ops::workspace::Workspace;
-use crate::ops::{Activity, Done, Op, Order, Sharing, Tools};
+use crate::ops::{self, Activity, Done, Environment, Op, Order, Sharing, Tools};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, Step};
 use crate::printable::one_line;
@@ -77,11 +78,7 @@ fn choose<'a>(results: &Results, krate: &'a CrateResults, args: &ShellArgs) -> R
 /// The place of the toolchain that the user named.
 fn named_toolchain(results: &Results, args: &ShellArgs) -> Result<Option<usize>, Misuse> {
     let Some(wanted) = &args.toolchain else { return Ok(None) };
-    let place = results.toolchains.iter().position(|toolchain| toolchain.spec == *wanted);
-    place.map(Some).ok_or_else(|| {
-        let specs: Vec<&str> = results.toolchains.iter().map(|toolchain| toolchain.spec.as_str()).collect();
-        Misuse(format!("experiment `{}` has no toolchain `{wanted}`, only {}", args.name, specs.join(", ")))
-    })
+    logs::toolchain(results, &args.name, wanted).map(Some)
 }
 
 /// The step that did not pass: on the toolchain that the user named, else the one that decided the verdict. Of the op
@@ -131,7 +128,9 @@ impl Visit<'_> {
         let registry = bench.registry(self.experiment.as_of.clone())?;
         // Units that the cell compiles stay in it.
         let layers = Vec::new();
-        let tools = bench.tools(&self.experiment, sandbox, registry, self.results.toolchains.clone(), layers);
+        let mut toolchains = self.results.toolchains.clone();
+        ops::provide::provide(bench.jobs().dir(), &sandbox, &mut toolchains)?;
+        let tools = bench.tools(&self.experiment, sandbox, registry, toolchains, layers);
         let user = tools.sandbox.user();
         let workspace = Workspace::new(bench.jobs().dir(), tools.registry.sources_dir(), user, Removal::at_once())?;
         let done = self.visit(args, &tools, &workspace, &stop, out).await;
@@ -148,13 +147,21 @@ impl Visit<'_> {
         out: &mut dyn Write,
     ) -> anyhow::Result<Exit> {
         let lockfile = self.store.lockfile(&self.results.experiment, &self.prepare.fingerprint)?;
-        let order = |step| self.order(step, lockfile.as_deref(), stop);
-        let prepared = Op::run(tools, workspace, &order(self.prepare)).await;
+        let patched = self.patched()?;
+        let environment = |step: &Step| {
+            let settings = self.settings();
+            Environment::new(&step.op, &self.results.toolchains, step.toolchain, &settings.env)
+        };
+        let (of_prepare, of_step) = (environment(self.prepare), environment(self.step));
+        let earlier: Vec<(&Step, Environment)> =
+            before(self.krate, self.step).into_iter().map(|step| (step, environment(step))).collect();
+        let order = |step, environment| self.order(step, environment, (lockfile.as_deref(), &patched), stop);
+        let prepared = Op::run(tools, workspace, &order(self.prepare, &of_prepare)).await;
         if prepared.outcome != Some(Outcome::Passed) {
             return print(&prepared, out);
         }
-        for earlier in before(self.krate, self.step) {
-            let done = Op::run(tools, workspace, &order(earlier)).await;
+        for (earlier, environment) in &earlier {
+            let done = Op::run(tools, workspace, &order(earlier, environment)).await;
             let (op, of) = (earlier.op.name(), self.step.op.name());
             if done.outcome != Some(Outcome::Passed) {
                 let exit = print(&done, out)?;
@@ -163,13 +170,13 @@ impl Visit<'_> {
             }
             writeln!(out, "`{op}` ran first, as it did before `{of}`")?;
         }
-        let mut order = order(self.step);
+        let mut order = order(self.step, &of_step);
         if args.run.is_some() {
             return print(&Op::run(tools, workspace, &order).await, out);
         }
         order.limits.timeout = NO_HURRY;
         order.limits.idle_timeout = NO_HURRY;
-        let toolchain = &self.results.toolchains[self.step.toolchain.unwrap_or_default()].spec;
+        let toolchain = self.results.toolchains[self.step.toolchain.unwrap_or_default()].label();
         writeln!(
             out,
             "{} with {toolchain}, in the cell of `{}`{}; leave with `exit`",
@@ -199,9 +206,30 @@ impl Visit<'_> {
         reason.map(|reason| format!(" ({})", one_line(&reason))).unwrap_or_default()
     }
 
-    fn order<'a>(&'a self, step: &'a Step, lockfile: Option<&'a [u8]>, stop: &Stop) -> Order<'a> {
+    fn settings(&self) -> &CrateSettings {
+        self.experiment.crate_settings.get(&self.krate.krate.id.name).unwrap_or(&self.defaults)
+    }
+
+    /// The lockfiles of toolchains with patches.
+    fn patched(&self) -> anyhow::Result<BTreeMap<usize, Vec<u8>>> {
+        let mut patched = BTreeMap::new();
+        for (place, toolchain) in self.results.toolchains.iter().enumerate() {
+            let key = self.prepare.fingerprint.of_patched(toolchain);
+            let lockfile = self.store.lockfile(&self.results.experiment, &key)?;
+            patched.extend(lockfile.map(|lockfile| (place, lockfile)));
+        }
+        Ok(patched)
+    }
+
+    fn order<'a>(
+        &'a self,
+        step: &'a Step,
+        environment: &'a Environment,
+        (lockfile, patched): (Option<&'a [u8]>, &'a BTreeMap<usize, Vec<u8>>),
+        stop: &Stop,
+    ) -> Order<'a> {
         let krate = &self.krate.krate;
-        let settings = self.experiment.crate_settings.get(&krate.id.name).unwrap_or(&self.defaults);
+        let settings = self.settings();
         Order {
             op: &step.op,
             krate,
@@ -209,10 +237,11 @@ impl Visit<'_> {
             limits: self.experiment.limits_of(&krate.id.name, &step.op.name()),
             after: None,
             features: &settings.features,
-            env: &settings.env,
+            environment,
             sharing: Sharing::Layers,
             lockfile_mode: self.experiment.lockfile,
             lockfile,
+            patched,
             stop: stop.clone(),
             activity: Activity::default(),
         }

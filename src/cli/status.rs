@@ -27,7 +27,7 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         let done = format!("{}/{crates}", crates - report.summary.count(Verdict::Pending));
         let counts = report.summary.iter().filter(|(_, count)| *count > 0);
         let counts: Vec<String> = counts.map(|(verdict, count)| format!("{count} {verdict}")).collect();
-        let toolchains: Vec<String> = report.toolchains.iter().map(|t| format!("{} {}", t.spec, t.version)).collect();
+        let toolchains: Vec<String> = report.toolchains.iter().map(|t| format!("{} {}", t.label, t.version)).collect();
         writeln!(out, "{name:width$}  {done:>13}  {} ({})", counts.join(", "), toolchains.join(", "))?;
     }
     Ok(Exit::Fine)

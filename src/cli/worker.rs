@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::install::Installer;
 use super::{closing, components};
 use crate::event::RunEvent;
-use crate::experiment::{Form, Host, Loaded, Sent};
+use crate::experiment::{Form, Host, Installing, Loaded, Sent};
 use crate::home::Home;
 use crate::progress::{self, Update};
 use crate::registry::{RegistryError, Watch};
@@ -16,7 +17,7 @@ use crate::serve::worker::{Runner, Trouble, Verdict, Watcher};
 use crate::stop::{Stop, Stopper};
 use crate::store::service::Submission;
 use crate::store::{Store, StoreError};
-use crate::toolchain;
+use crate::toolchain::ToolchainSpec;
 
 /// Runs experiments on this host.
 pub(super) struct InProcess {
@@ -35,13 +36,15 @@ impl InProcess {
     }
 
     fn load(&self, name: &str, submission: &Submission) -> Result<Request, Trouble> {
-        let host = Host { cores: self.bench.cores(), folder: Path::new("/"), toolchain: &toolchain::find_or_active };
+        let installer = Installer(Installing::Nothing);
+        let find = |spec: Option<&ToolchainSpec>, installing| installer.find(spec, installing);
+        let host = Host { cores: self.bench.cores(), folder: Path::new("/"), toolchain: &find };
         let form = Form::of(&submission.form).unwrap_or(Form::Toml);
         let loaded = Sent { form, text: &submission.text }.load(&host);
         let (mut loaded, _) = loaded.map_err(|error| Trouble::Invalid(error.to_string()))?;
         // Its name may come from the URL, or from the crates.
         loaded.experiment.name = name.to_owned();
-        components::check(&loaded).map_err(|error| Trouble::Invalid(error.to_string()))?;
+        components::check(&loaded, installer).map_err(|error| Trouble::Invalid(error.to_string()))?;
         Ok(Self::request(loaded, submission))
     }
 
@@ -128,7 +131,8 @@ fn trouble(error: &SessionError) -> Trouble {
         // With the causes, such as the answer of the registry.
         SessionError::Registry(RegistryError::Network { .. }) => Trouble::Host(chain(error)),
         SessionError::Registry(_) | SessionError::Lockfile(_) => Trouble::Invalid(chain(error)),
-        SessionError::NoSandbox(_)
+        SessionError::Provide(_)
+        | SessionError::NoSandbox(_)
         | SessionError::Unenforced(_)
         | SessionError::Sandbox(_)
         | SessionError::Home(_)

@@ -48,6 +48,7 @@ pub struct Report {
 #[expect(missing_docs, reason = "the fields are those of `Toolchain`")]
 pub struct ToolchainIdentity {
     pub spec: ToolchainSpec,
+    pub label: String,
     pub version: Version,
     pub identity: String,
 }
@@ -93,8 +94,8 @@ pub enum Source {
 /// The results of one crate on one toolchain.
 #[derive(Debug, Clone, Serialize)]
 pub struct ToolchainReport {
-    /// The toolchain.
-    pub toolchain: ToolchainSpec,
+    /// The label of the toolchain.
+    pub toolchain: String,
     /// The outcome of the first op that did not pass, or `passed`.
     #[serde(flatten)]
     pub standing: Standing,
@@ -265,7 +266,7 @@ pub fn report_crate(krate: &CrateResults, toolchains: &[Toolchain]) -> CrateRepo
             .zip(judgement.standings)
             .enumerate()
             .map(|(place, (toolchain, standing))| ToolchainReport {
-                toolchain: toolchain.spec.clone(),
+                toolchain: toolchain.label().to_owned(),
                 standing,
                 ops: krate.steps.iter().filter_map(|step| report_op(step, place)).collect(),
             })
@@ -286,7 +287,7 @@ fn reservation(
     toolchains: &[Toolchain],
 ) -> Option<String> {
     let counterpart = deciding.counterpart?;
-    let spec = |step: usize| Some(&toolchains.get(krate.steps[step].0.toolchain?)?.spec);
+    let spec = |step: usize| Some(toolchains.get(krate.steps[step].0.toolchain?)?.label());
     match verdict {
         Verdict::Regressed | Verdict::Fixed => {
             let elsewhere = others_that_failed(krate, deciding).filter(|count| *count > 0);
@@ -349,7 +350,7 @@ fn explain((step, result): &(Step, Option<OpResult>), toolchains: &[Toolchain]) 
     let reason = result.as_ref()?.outcome.reason()?;
     let op = step.op.name();
     Some(match step.toolchain.and_then(|place| toolchains.get(place)) {
-        Some(toolchain) => format!("{op}@{}: {reason}", toolchain.spec),
+        Some(toolchain) => format!("{op}@{}: {reason}", toolchain.label()),
         None => format!("{op}: {reason}"),
     })
 }
@@ -398,8 +399,9 @@ impl From<&Tests> for TestsReport {
 
 impl From<&Toolchain> for ToolchainIdentity {
     fn from(toolchain: &Toolchain) -> Self {
-        let Toolchain { spec, version, identity, sysroot: _ } = toolchain;
-        Self { spec: spec.clone(), version: version.clone(), identity: identity.clone() }
+        let Toolchain { spec, version, identity, .. } = toolchain;
+        let label = toolchain.label().to_owned();
+        Self { spec: spec.clone(), label, version: version.clone(), identity: identity.clone() }
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
-use semver::Version;
 
 use super::{CrateResults, OpResult, Results, RunRecord};
 use crate::krate::{CrateId, Origin, Selected};
@@ -136,11 +135,9 @@ pub(crate) fn toolchains(count: usize) -> Vec<Toolchain> {
     let named = [("stable", "1.95.0"), ("nightly", "1.97.0-nightly"), ("beta", "1.96.0-beta.3")];
     named[..count]
         .iter()
-        .map(|(spec, version)| Toolchain {
-            spec: spec.parse().unwrap(),
-            version: version.parse::<Version>().unwrap(),
-            identity: format!("rustc {version} (0123456789 2026-05-15)"),
-            sysroot: "/toolchain".into(),
+        .map(|(spec, version)| {
+            let identity = format!("rustc {version} (0123456789 2026-05-15)");
+            Toolchain::new(spec.parse().unwrap(), version.parse().unwrap(), identity, "/toolchain".into())
         })
         .collect()
 }

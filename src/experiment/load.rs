@@ -18,7 +18,7 @@ use crate::ops::{CommandOp, Op};
 use crate::registry::select::{Reach, Selection};
 use crate::registry::{AllowedHost, AsOf};
 use crate::sandbox::docker::Image;
-use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
+use crate::toolchain::{self, Toolchain, ToolchainError, ToolchainSpec};
 
 /// The experiment of a user who has none: it is also the commented default in the repository.
 const DEMO: &str = include_str!("../../maar.toml");
@@ -70,7 +70,19 @@ pub struct Host<'h> {
     /// The working directory, absolute.
     pub folder: &'h Path,
     /// Finds a toolchain; the active one, when none is named.
-    pub toolchain: &'h dyn Fn(Option<&ToolchainSpec>) -> Result<Toolchain, ToolchainError>,
+    pub toolchain: &'h Find<'h>,
+}
+
+/// Finds the toolchain of a spec, or the active one, and may install it.
+pub type Find<'h> = dyn Fn(Option<&ToolchainSpec>, Installing) -> Result<Toolchain, ToolchainError> + 'h;
+
+/// Whether a toolchain may be installed that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installing {
+    /// The user named it, or the file that names it.
+    WhatIsMissing,
+    /// Nobody did.
+    Nothing,
 }
 
 /// A checked experiment and its toolchains.
@@ -82,6 +94,8 @@ pub struct Loaded {
     pub toolchains: Vec<Toolchain>,
     /// What the user should know of the file.
     pub notes: Vec<String>,
+    /// Whether what its toolchains lack may be installed.
+    pub installing: Installing,
 }
 
 /// Reads and checks an experiment: the file, else the `maar.toml` of the working directory, else the built-in demo.
@@ -119,7 +133,14 @@ fn load_source(source: &Source, overrides: &Overrides, host: &Host<'_>) -> Resul
         Trust::Sent => trust::refuse(weakenings, &mut problems),
     }
     let overridden = apply(overrides, raw, host.folder, &mut problems);
-    let toolchains = look_up(&overridden.raw.toolchains, host, &mut problems);
+    let installing = match source.trust {
+        Trust::Found if overrides.toolchains.is_empty() => Installing::Nothing,
+        // A client must not make the server install anything.
+        Trust::Sent => Installing::Nothing,
+        Trust::Found | Trust::Named => Installing::WhatIsMissing,
+    };
+    let mut toolchains = look_up(&overridden.raw.toolchains, host, installing, &mut problems);
+    toolchain::label(&mut toolchains);
     if overridden.raw.crates.is_empty() && problems.is_empty() {
         let help = format!("name some in `crates` of {}, or with `--crates NAME`", source.shown);
         problems.add(Place::Nowhere, BadValue::new("no crate is selected", help));
@@ -144,7 +165,7 @@ fn load_source(source: &Source, overrides: &Overrides, host: &Host<'_>) -> Resul
     };
     let notes = overridden.raw.crate_settings.expired.clone();
     let service = overridden.raw.service.clone();
-    Ok((Loaded { experiment: overridden.complete(name, host.cores), toolchains, notes }, service))
+    Ok((Loaded { experiment: overridden.complete(name, host.cores), toolchains, notes, installing }, service))
 }
 
 /// The ops of the user's own that a file defines: the file, else the `maar.toml` of the working directory.
@@ -246,12 +267,7 @@ fn apply(overrides: &Overrides, mut raw: RawExperiment, folder: &Path, problems:
     if !overrides.toolchains.is_empty() {
         raw.toolchains.clear();
         for spec in &overrides.toolchains {
-            let place = Place::Flag("--toolchain");
-            if raw.toolchains.iter().any(|earlier| earlier.value == *spec) {
-                problems.add(place, BadValue::new(format!("`{spec}` is there twice"), None));
-            } else {
-                raw.toolchains.push(Located { place, value: spec.clone() });
-            }
+            raw.toolchains.push(Located { place: Place::Flag("--toolchain"), value: spec.clone().rooted(folder) });
         }
     }
     if !overrides.crates.is_empty() {
@@ -290,11 +306,20 @@ fn in_flag<'v>(flag: &'static str, values: &'v [String], problems: &mut Problems
     names
 }
 
-fn look_up(specs: &[Located<ToolchainSpec>], host: &Host<'_>, problems: &mut Problems) -> Vec<Toolchain> {
+fn look_up(
+    specs: &[Located<ToolchainSpec>],
+    host: &Host<'_>,
+    installing: Installing,
+    problems: &mut Problems,
+) -> Vec<Toolchain> {
     let named = specs.iter().map(|spec| (&spec.place, Some(&spec.value)));
     let active = specs.is_empty().then_some((&Place::Nowhere, None));
-    let found = named.chain(active).filter_map(|(place, spec)| {
-        let toolchain = (host.toolchain)(spec).map_err(|error| BadValue::new(error.to_string(), None));
+    // A file that was found chooses no program that maar runs.
+    let may_run = |spec: &Option<&ToolchainSpec>| {
+        installing == Installing::WhatIsMissing || spec.is_none_or(|spec| spec.steering().is_none())
+    };
+    let found = named.chain(active).filter(|(_, spec)| may_run(spec)).filter_map(|(place, spec)| {
+        let toolchain = (host.toolchain)(spec, installing).map_err(|error| BadValue::new(error.to_string(), None));
         problems.check(place, toolchain)
     });
     found.collect()

@@ -95,7 +95,7 @@ fn root(root: &DeTable<'_>, base: &Path, trust: Trust, problems: &mut Problems) 
         .unwrap_or_default();
     RawExperiment {
         name: root.get("name").and_then(|value| parsed(value, "a name", problems, name::check)),
-        toolchains: root.get("toolchains").map(|value| toolchains(value, problems)).unwrap_or_default(),
+        toolchains: root.get("toolchains").map(|value| toolchains(value, base, problems)).unwrap_or_default(),
         crates: root.get("crates").map(|value| crates(value, base, trust, problems)).unwrap_or_default(),
         ops: root.get("ops").and_then(|value| Some(vocabulary.list(&names(value, problems)?, problems))),
         skip: root
@@ -158,15 +158,9 @@ fn caching(value: &Value<'_>, problems: &mut Problems) -> Option<Caching> {
     }
 }
 
-fn toolchains(value: &Value<'_>, problems: &mut Problems) -> Vec<Located<ToolchainSpec>> {
-    let names = names(value, problems).unwrap_or_default();
-    let specs = names.into_iter().filter_map(|name| {
-        let spec = name.value.parse().map_err(|error: crate::toolchain::BadToolchainSpec| {
-            BadValue::new(error.to_string(), "such as `stable`, `nightly-2026-05-15` or `1.95.0`".to_owned())
-        });
-        Some(Located { value: problems.check(&name.place, spec)?, place: name.place })
-    });
-    specs.collect()
+fn toolchains(value: &Value<'_>, base: &Path, problems: &mut Problems) -> Vec<Located<ToolchainSpec>> {
+    let rooted = |spec: Located<ToolchainSpec>| Located { value: spec.value.rooted(base), ..spec };
+    super::toolchains::read(value, problems).into_iter().map(rooted).collect()
 }
 
 fn crates(value: &Value<'_>, base: &Path, trust: Trust, problems: &mut Problems) -> Vec<Selection> {

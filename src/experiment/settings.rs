@@ -12,29 +12,7 @@ use super::vocabulary::Vocabulary;
 use super::{CrateSettings, Expected, LimitsPatch, limits};
 use crate::krate::CrateName;
 use crate::ops::{Features, Op};
-
-/// Variables that maar or the toolchain's choice decides, so that a crate's `env` can't set them.
-pub const RESERVED_ENV: [&str; 19] = [
-    "CARGO",
-    "CARGO_BUILD_RUSTC",
-    "CARGO_BUILD_TARGET_DIR",
-    "CARGO_HOME",
-    "CARGO_INCREMENTAL",
-    "CARGO_NET_OFFLINE",
-    "CARGO_TARGET_DIR",
-    "CARGO_TERM_COLOR",
-    "HOME",
-    "LD_LIBRARY_PATH",
-    "PATH",
-    "RUSTC",
-    "RUSTDOC",
-    "RUSTUP_AUTO_INSTALL",
-    "RUSTUP_HOME",
-    "RUSTUP_TOOLCHAIN",
-    "TERM",
-    "TMPDIR",
-    "USER",
-];
+use crate::toolchain::RESERVED_ENV;
 
 /// How long a quiet crate may do nothing: longer than any time limit.
 const QUIET: Duration = Duration::from_secs(365 * 24 * 3600);

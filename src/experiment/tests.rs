@@ -15,7 +15,7 @@ mod refused;
 
 /// A host that has `stable` and `nightly`, two cores and this working directory.
 fn load_in(folder: &Path, overrides: &Overrides) -> Result<Experiment, ExperimentError> {
-    let host = Host { cores: 2, folder, toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder, toolchain: &|spec, _| toolchain(spec) };
     load(None, overrides, &host).map(|loaded| {
         assert_eq!(loaded.toolchains.len(), loaded.experiment.toolchains.len().max(1));
         loaded.experiment
@@ -25,17 +25,18 @@ fn load_in(folder: &Path, overrides: &Overrides) -> Result<Experiment, Experimen
 fn toolchain(spec: Option<&ToolchainSpec>) -> Result<Toolchain, ToolchainError> {
     let spec = spec.cloned().unwrap_or_else(|| "stable".parse().unwrap());
     if !["stable", "nightly"].contains(&spec.as_str()) {
-        return Err(ToolchainError::NotInstalled { spec, nearest: Some("nightly".to_owned()) });
+        return Err(ToolchainError::NotInstalled { name: spec.to_string(), nearest: Some("nightly".to_owned()) });
     }
     let version = Version::new(1, 95, 0);
-    Ok(Toolchain { identity: format!("rustc {version}"), version, sysroot: PathBuf::from("/sysroot"), spec })
+    let identity = format!("rustc {version}");
+    Ok(Toolchain::new(spec, version, identity, PathBuf::from("/sysroot")))
 }
 
 /// The experiment of this `maar.toml`, which is named on the command line.
 fn load_text(text: &str, overrides: &Overrides) -> Result<Experiment, ExperimentError> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("maar.toml"), text).unwrap();
-    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec, _| toolchain(spec) };
     load(Some(Path::new("maar.toml")), overrides, &host).map(|loaded| loaded.experiment)
 }
 
@@ -256,7 +257,7 @@ fn relative_paths_begin_at_the_folder_of_the_file() {
     std::fs::create_dir(&inner).unwrap();
     std::fs::write(inner.join("top.txt"), "# the top\nitoa\n\nryu@1.0.0\n").unwrap();
     std::fs::write(inner.join("top.toml"), "crates = [\"list:top.txt\"]").unwrap();
-    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec, _| toolchain(spec) };
     let loaded = load(Some(Path::new("inner/top.toml")), &Overrides::default(), &host).unwrap();
     let expected = [Selection::Newest(name("itoa")), Selection::Exact(name("ryu"), Version::new(1, 0, 0))];
     assert_eq!(loaded.experiment.crates, expected);

@@ -1,7 +1,8 @@
 //! Which settings count only in a file that the user named: those that weaken the walls.
 //!
 //! A `maar.toml` that lies in the current folder is read without being named, and may have come with a stranger's
-//! sources. So it may not choose another sandbox or image, open up hosts, nor raise the limits that protect the host.
+//! sources. So it may not choose another sandbox or image, open up hosts, nor raise the limits that protect the host. Nor
+//! may its toolchains be folders, which hold programs that maar runs, or have settings that steer what code runs.
 
 use toml::de::{DeTable, DeValue};
 
@@ -9,8 +10,9 @@ use super::limits;
 use super::problem::{BadValue, Place, Problems};
 use super::read::{Value, place};
 use super::workers::DEFAULT_OVERCOMMIT;
-use super::{DEFAULT_LIMITS, Overrides};
+use super::{DEFAULT_LIMITS, Overrides, toolchains};
 use crate::registry::select::Reach;
+use crate::toolchain::ToolchainSpec;
 
 /// Whether the user stands behind an experiment file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(super) struct Weakening {
     place: Place,
     /// The setting as written, such as `` `sandbox = "none"` ``.
     setting: String,
+    /// What it does, as a verb and its object.
+    does: &'static str,
     /// The flag that says the same, where there is one, and overrides it.
     flag: Option<Flag>,
 }
@@ -41,6 +45,7 @@ enum Flag {
     Memory,
     Disk,
     Overcommit,
+    Toolchain,
 }
 
 impl Trust {
@@ -66,7 +71,7 @@ fn weakenings(root: &DeTable<'_>) -> Vec<Weakening> {
     let mut found = Vec::new();
     let mut add = |key: &str, value: &Value<'_>, flag| {
         let setting = format!("`{key} = {}`", written(value));
-        found.push(Weakening { place: place(value), setting, flag });
+        found.push(Weakening { place: place(value), setting, does: "weakens the sandbox", flag });
     };
     if let Some(value) = root.get("sandbox").filter(|value| value.get_ref().as_str() != Some("native")) {
         add("sandbox", value, Some(Flag::Sandbox));
@@ -89,6 +94,19 @@ fn weakenings(root: &DeTable<'_>) -> Vec<Weakening> {
         };
         add(key, value, flag);
     }
+    let toolchains = root.get("toolchains").and_then(|value| value.get_ref().as_array());
+    for value in toolchains.into_iter().flat_map(|list| list.iter()) {
+        // What is no toolchain is complained of elsewhere.
+        let spec = toolchains::one(value, &mut Problems::default());
+        if let Some(steering) = spec.as_ref().and_then(ToolchainSpec::steering) {
+            let (setting, flag) = (format!("`{steering}` of a toolchain"), Some(Flag::Toolchain));
+            found.push(Weakening { place: place(value), setting, does: "can choose which code runs", flag });
+        }
+    }
+    let mut add = |key: &str, value: &Value<'_>, flag| {
+        let setting = format!("`{key} = {}`", written(value));
+        found.push(Weakening { place: place(value), setting, does: "weakens the sandbox", flag });
+    };
     // Flags change neither of these.
     for kind in ["op", "crate"] {
         let tables = root.get(kind).and_then(|value| value.get_ref().as_table()).into_iter().flatten();
@@ -144,8 +162,8 @@ fn written(value: &Value<'_>) -> String {
 
 /// Complains of the settings that a server takes from nobody.
 pub(super) fn refuse(weakenings: Vec<Weakening>, problems: &mut Problems) {
-    for Weakening { place, setting, flag: _ } in weakenings {
-        let message = format!("{setting} weakens the sandbox, and a server takes that from nobody");
+    for Weakening { place, setting, does, flag: _ } in weakenings {
+        let message = format!("{setting} {does}, and a server takes that from nobody");
         let help = "leave it out; on a machine of your own, `maar run` takes it".to_owned();
         problems.add(place, BadValue::new(message, help));
     }
@@ -153,12 +171,12 @@ pub(super) fn refuse(weakenings: Vec<Weakening>, problems: &mut Problems) {
 
 /// Complains of the settings that no flag overrides.
 pub(super) fn check(weakenings: Vec<Weakening>, overrides: &Overrides, file: &str, problems: &mut Problems) {
-    for Weakening { place, setting, flag } in weakenings {
+    for Weakening { place, setting, does, flag } in weakenings {
         if flag.is_some_and(|flag| flag.is_given(overrides)) {
             continue;
         }
         let flag = flag.map(|flag| format!(", or `{}` says so itself", flag.as_str())).unwrap_or_default();
-        let message = format!("{setting} weakens the sandbox, and {file} was not named on the command line");
+        let message = format!("{setting} {does}, and {file} was not named on the command line");
         let help = format!("if you trust the file, name it: `maar run {file}`{flag}");
         problems.add(place, BadValue::new(message, help));
     }
@@ -172,6 +190,7 @@ impl Flag {
             Self::Memory => "--memory",
             Self::Disk => "--disk",
             Self::Overcommit => "--overcommit",
+            Self::Toolchain => "--toolchain",
         }
     }
 
@@ -182,6 +201,7 @@ impl Flag {
             Self::Memory => overrides.limits.memory.is_some(),
             Self::Disk => overrides.limits.disk.is_some(),
             Self::Overcommit => overrides.overcommit.is_some(),
+            Self::Toolchain => !overrides.toolchains.is_empty(),
         }
     }
 }

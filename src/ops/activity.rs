@@ -77,7 +77,7 @@ impl Order<'_> {
         Running {
             krate: self.krate.id.clone(),
             op: self.op.name(),
-            toolchain: toolchain.map(|toolchain| toolchain.spec.to_string()),
+            toolchain: toolchain.map(|toolchain| toolchain.label().to_owned()),
         }
     }
 }

@@ -28,7 +28,7 @@ use self::outline::Outline;
 use crate::cache::{Base, CacheError, Code, Key, Layers, Tally, UnitKey};
 use crate::ops::cell::{self, Ahead, CellError};
 use crate::ops::workspace::{For, ToolchainDirs, Workspace, WorkspaceError};
-use crate::ops::{Op, Order, Sharing, Tools};
+use crate::ops::{Environment, Op, Order, Sharing, Tools};
 use crate::prebuild::{self, BadUnitGraph, Dependencies, Outcome, Refusal, Round, Rounds, Step, UnitGraph};
 use crate::sandbox::{End, Exit, Limits, PRIVATE, Sandbox, Usage, blocking};
 use crate::stop::StopLevel;
@@ -56,6 +56,8 @@ pub(super) enum AheadError {
     Graph(#[from] BadUnitGraph),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("{0}")]
+    Settings(&'static str),
     #[error("cargo {0} can't go on after a package that is refused; {KEEPS_GOING} and later can")]
     OldCargo(Version),
     #[error("cargo didn't list the units of `{command}`: {}", .line.as_deref().unwrap_or("it printed nothing"))]
@@ -108,8 +110,11 @@ pub fn layers(
 ) -> Result<Vec<Layers>, CacheError> {
     match sandbox {
         Sandbox::Native(_) => {
-            let key = |toolchain| Key::new(toolchain, index, SHARED.build_env(toolchains));
-            toolchains.iter().map(|toolchain| Layers::open(cache, &key(toolchain))).collect()
+            let key = |place: usize| {
+                let environment = Environment::new(&SHARED, toolchains, Some(place), &BTreeMap::new());
+                Key::new(&toolchains[place], index, &environment.key())
+            };
+            (0..toolchains.len()).map(|place| Layers::open(cache, &key(place))).collect()
         }
         // A container is kept from op to op, so that its folders can't be laid anew for each.
         Sandbox::Docker(_) | Sandbox::Unconfined(_) => Ok(Vec::new()),
@@ -127,7 +132,7 @@ pub(super) async fn compile(
 ) -> Result<Option<Compiled>, WorkspaceError> {
     // Variables of a crate's own can change what any dependency becomes, and so can its manifest, on a nightly.
     let may_share = order.sharing == Sharing::Layers
-        && order.env.is_empty()
+        && order.environment.of_crate().is_empty()
         && workspace.read_source(Path::new("Cargo.toml")).is_ok_and(|manifest| prebuild::compiles_as_usual(&manifest));
     let Some(layers) = tools.layers.get(toolchain).filter(|_| may_share) else { return Ok(None) };
     let dirs = workspace.toolchain(toolchain)?;
@@ -135,10 +140,10 @@ pub(super) async fn compile(
     let (path, target) = (dirs.base.clone(), dirs.target.clone());
     let work = Work { tools, workspace, order, toolchain, layers, dirs, began: Instant::now() };
     // Other flags make other units of a dependency, which a base would only be in the way of.
-    let build_env = |op: &Op| op.build_env(&tools.toolchains);
+    let shared = Environment::new(&SHARED, &tools.toolchains, Some(toolchain), &BTreeMap::new());
     let mut spent = Spent::default();
-    let mut problem = None;
-    if build_env(order.op).eq(build_env(&SHARED)) {
+    let mut problem = order.environment.unshared().map(AheadError::Settings);
+    if problem.is_none() && order.environment.compiles_as(&shared) {
         problem = work.all(&mut spent).await.err();
     }
     if problem.is_some() {
@@ -185,7 +190,7 @@ enum Waited {
 
 impl Work<'_> {
     async fn all(&self, spent: &mut Spent) -> Result<(), AheadError> {
-        let version = &self.tools.toolchains[self.toolchain].version;
+        let version = self.tools.toolchains[self.toolchain].cargo_version();
         if *version < KEEPS_GOING {
             return Err(AheadError::OldCargo(version.clone()));
         }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::flags::{self, By, Settings};
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Op, Order, Tools};
+use crate::ops::{Environment, Op, Order, Tools};
 use crate::registry::Denial;
 use crate::sandbox::{
     self, Cell, Command, Console, Exit, Live, Mount, MountKind, Network, Outlet, Output, SandboxError, Spec, Usage,
 };
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Patch, Patched, Toolchain};
 
 /// Where things are in a cell.
 pub(crate) const CRATE: &str = "/crate";
@@ -21,6 +21,15 @@ const SOURCES: &str = "/cargo/sources";
 /// Where cargo puts it by itself: tests write to `target/`, or look for programs in `target/debug/`.
 pub(super) const TARGET: &str = "/crate/target";
 pub(crate) const TOOLCHAIN: &str = "/toolchain";
+/// Where the toolchains are whose cargo or rustdoc is used instead of the toolchain's own.
+pub(super) const CARGO_TOOLCHAIN: &str = "/maar/cargo";
+pub(super) const RUSTDOC_TOOLCHAIN: &str = "/maar/rustdoc";
+/// Links to these programs, which commands find before all others.
+const PROGRAMS: &str = "/maar/programs";
+/// The folders of patches, by the names of packages.
+const PATCHES: &str = "/cargo/patches";
+/// Where cargo looks for a configuration beside its home's, above every crate.
+const CONFIG: &str = "/.cargo";
 /// The certificates that cargo trusts, if the user has named any: a file in cargo's home.
 pub(super) const CA_FILE: &str = "ca.pem";
 /// Where something may stand in for rustc; there is nothing while the crate's own code runs.
@@ -46,9 +55,14 @@ pub(crate) async fn run(
     base: Option<&Path>,
     argv: Vec<String>,
 ) -> Result<Exit, CellError> {
-    let cell = open(tools, workspace, order, toolchain, base).await?;
-    let settings = flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::Maar);
-    finish(tools, cell, order, None, Call { argv, settings, stands_in: false }).await
+    let by = if is_of_user(order) { By::User } else { By::Maar };
+    let cell = open(tools, workspace, order, toolchain, (base, by)).await?;
+    let toolchain = &tools.toolchains[toolchain];
+    let mut settings = flags::settings(order, toolchain, By::Maar);
+    if !is_of_user(order) {
+        settings.flags.extend(as_flags(patch_settings(toolchain, |at| cell.path(at))));
+    }
+    finish(tools, cell, order, None, Call { toolchain, argv, settings, stands_in: false }).await
 }
 
 /// Opens the cell of an op to its user: a shell on their terminal.
@@ -61,10 +75,10 @@ pub(crate) async fn enter(
 ) -> Result<Exit, CellError> {
     // What the image or the host has: bash is nicer to people.
     const SHELL: &str = "command -v bash >/dev/null && exec bash --norc -i || exec sh -i";
-    let mut cell = open(tools, workspace, order, toolchain, None).await?;
-    let Settings { env: settings, .. } =
-        flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::User);
-    let mut env = environment(tools, &cell, order, Network::Loopback, &settings);
+    let mut cell = open(tools, workspace, order, toolchain, (None, By::User)).await?;
+    let toolchain = &tools.toolchains[toolchain];
+    let Settings { env: settings, .. } = flags::settings(order, toolchain, By::User);
+    let mut env = environment(tools, &cell, order, Network::Loopback, (toolchain, &settings));
     env.push(("PS1".to_owned(), format!("{}:\\w$ ", order.krate.id)));
     let argv = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
     let command = Command { env, cwd: cell.path(&folder(order)), argv };
@@ -73,12 +87,16 @@ pub(crate) async fn enter(
     Ok(result?)
 }
 
+fn is_of_user(order: &Order<'_>) -> bool {
+    matches!(order.op, Op::Command(_))
+}
+
 async fn open(
     tools: &Tools,
     workspace: &Workspace,
     order: &Order<'_>,
     toolchain: usize,
-    base: Option<&Path>,
+    (base, by): (Option<&Path>, By),
 ) -> Result<Cell, CellError> {
     let dirs = workspace.toolchain(toolchain)?;
     let target = match base {
@@ -89,11 +107,14 @@ async fn open(
         read_only(CARGO_HOME, workspace.cargo_home()),
         Mount {
             at: CRATE.into(),
-            what: MountKind::Copy { lower: workspace.source(), upper: dirs.upper, work: dirs.work },
+            what: MountKind::Copy { lower: workspace.source_of(toolchain), upper: dirs.upper, work: dirs.work },
         },
         Mount { at: TARGET.into(), what: target },
     ];
     mounts.extend(shared_mounts(tools, workspace, &tools.toolchains[toolchain]));
+    // A command of the user's own runs as it was written, without flags of maar's.
+    mounts
+        .extend(tools.toolchains[toolchain].config.clone().filter(|_| by == By::User).map(|at| read_only(CONFIG, at)));
     if let (Op::Command(_), Some(cargo_bin)) = (order.op, &tools.cargo_bin) {
         mounts.push(read_only(CARGO_BIN, cargo_bin.clone()));
     }
@@ -143,27 +164,32 @@ pub(crate) async fn run_ahead(
     let spec = spec(tools, workspace, order, mounts, Network::Loopback);
     // Nobody follows what cargo prints for maar.
     let cell = tools.sandbox.open(Spec { live: None, ..spec }).await?;
-    let settings = flags::settings(order, &tools.toolchains, &tools.toolchains[toolchain], By::Maar);
-    finish(tools, cell, order, None, Call { argv, settings, stands_in: true }).await
+    let toolchain = &tools.toolchains[toolchain];
+    let settings = flags::settings(order, toolchain, By::Maar);
+    finish(tools, cell, order, None, Call { toolchain, argv, settings, stands_in: true }).await
 }
 
-/// Runs one cargo command of `prepare` on the pristine sources themselves, with the gate as its only way out. Returns
-/// what it did not get, too.
+/// Runs one cargo command of `prepare` on pristine sources themselves, with the gate as its only way out. Returns what it
+/// did not get, too. Sources that are those of a toolchain with patches are resolved with these.
 pub(crate) async fn resolve(
     tools: &Tools,
     workspace: &Workspace,
     order: &Order<'_>,
-    toolchain: &Toolchain,
+    (toolchain, source): (&Toolchain, &Path),
     argv: Vec<String>,
 ) -> Result<(Exit, Vec<Denial>), CellError> {
     let mut mounts = vec![
         Mount { at: CARGO_HOME.into(), what: MountKind::Writable(workspace.cargo_home()) },
-        Mount { at: CRATE.into(), what: MountKind::Writable(workspace.source()) },
+        Mount { at: CRATE.into(), what: MountKind::Writable(source.to_owned()) },
     ];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
     let cell = tools.sandbox.open(spec(tools, workspace, order, mounts, Network::Outlet)).await?;
     let (outlet, connections) = sandbox::outlet();
-    let call = Call { argv, settings: Settings::default(), stands_in: false };
+    let mut settings = Settings::default();
+    if source != workspace.source() {
+        settings.flags = as_flags(patch_settings(toolchain, |at| cell.path(at)));
+    }
+    let call = Call { toolchain, argv, settings, stands_in: false };
     // Serving ends when the command does, and takes its outlet along.
     let (exit, denials) =
         tokio::join!(finish(tools, cell, order, Some(outlet), call), tools.gate.serve(connections, order.limits.disk));
@@ -176,17 +202,20 @@ pub(crate) async fn without_rustc(
     tools: &Tools,
     workspace: &Workspace,
     order: &Order<'_>,
-    toolchain: &Toolchain,
+    place: usize,
 ) -> Result<Exit, CellError> {
-    let mut mounts = vec![read_only(CARGO_HOME, workspace.cargo_home()), read_only(CRATE, workspace.source())];
+    let toolchain = &tools.toolchains[place];
+    let mut mounts = vec![read_only(CARGO_HOME, workspace.cargo_home()), read_only(CRATE, workspace.source_of(place))];
     mounts.extend(shared_mounts(tools, workspace, toolchain));
     let spec = spec(tools, workspace, order, mounts, Network::Loopback);
     // Nobody follows what cargo prints for maar.
     let cell = tools.sandbox.open(Spec { live: None, ..spec }).await?;
-    let env = BTreeMap::from([("RUSTC".to_owned(), "/dev/null".to_owned())]);
+    let environment = Environment::of_variables(BTreeMap::from([("RUSTC".to_owned(), "/dev/null".to_owned())]));
     let argv = ["cargo", "build", "--frozen"].map(str::to_owned).to_vec();
-    let call = Call { argv, settings: Settings::default(), stands_in: false };
-    finish(tools, cell, &Order { env: &env, ..order.clone() }, None, call).await
+    let flags = as_flags(patch_settings(toolchain, |at| cell.path(at)));
+    let settings = Settings { flags, env: Vec::new() };
+    let call = Call { toolchain, argv, settings, stands_in: false };
+    finish(tools, cell, &Order { environment: &environment, ..order.clone() }, None, call).await
 }
 
 /// Puts two commands' results together, as if they had been one.
@@ -208,7 +237,8 @@ pub(crate) fn sum(first: Usage, second: Usage) -> Usage {
 }
 
 /// A command, and how it gets maar's settings.
-struct Call {
+struct Call<'a> {
+    toolchain: &'a Toolchain,
     argv: Vec<String>,
     settings: Settings,
     /// Whether something stands in for rustc.
@@ -236,14 +266,14 @@ async fn finish(
     mut cell: Cell,
     order: &Order<'_>,
     outlet: Option<Outlet>,
-    Call { mut argv, settings, stands_in }: Call,
+    Call { toolchain, mut argv, settings, stands_in }: Call<'_>,
 ) -> Result<Exit, CellError> {
     let network = if outlet.is_some() { Network::Outlet } else { Network::Loopback };
     // Arguments behind two hyphens are for the tests.
     let end = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
     argv.splice(end..end, settings.flags);
     let prompt = format!("$ {}\n", shown(&argv));
-    let mut env = environment(tools, &cell, order, network, &settings.env);
+    let mut env = environment(tools, &cell, order, network, (toolchain, &settings.env));
     if stands_in && let Some((_, path)) = env.iter_mut().find(|(name, _)| name == "PATH") {
         path.insert_str(0, &format!("{}:", cell.path(Path::new(STAND_IN)).display()));
     }
@@ -276,6 +306,30 @@ fn spec(tools: &Tools, workspace: &Workspace, order: &Order<'_>, mounts: Vec<Mou
     }
 }
 
+/// The lines of a cargo configuration that put a toolchain's patches in the place of the registry's packages.
+pub(super) fn patch_settings(toolchain: &Toolchain, path: impl Fn(&Path) -> PathBuf) -> Vec<String> {
+    let text = |text: String| toml::Value::String(text).to_string();
+    let of_patch = |patch: &Patch| {
+        let key = format!("patch.crates-io.{}", text(patch.name.clone()));
+        match &patch.source {
+            Patched::Git { url, rev } => {
+                vec![format!("{key}.git={}", text(url.clone())), format!("{key}.rev={}", text(rev.clone()))]
+            }
+            Patched::Folder { member, .. } => {
+                let at = path(Path::new(&format!("{PATCHES}/{}", patch.name))).join(member);
+                // Without the slash at the end that joining nothing leaves.
+                let at: PathBuf = at.components().collect();
+                vec![format!("{key}.path={}", text(at.display().to_string()))]
+            }
+        }
+    };
+    toolchain.patches.iter().flat_map(of_patch).collect()
+}
+
+fn as_flags(settings: Vec<String>) -> Vec<String> {
+    settings.into_iter().flat_map(|setting| ["--config".to_owned(), setting]).collect()
+}
+
 /// Such as `build-serde-json`: what a host name may hold.
 fn label(order: &Order<'_>) -> String {
     const LONGEST: usize = 60;
@@ -286,6 +340,15 @@ fn label(order: &Order<'_>) -> String {
 
 fn shared_mounts(tools: &Tools, workspace: &Workspace, toolchain: &Toolchain) -> Vec<Mount> {
     let mut mounts = vec![read_only(TOOLCHAIN, toolchain.sysroot.clone())];
+    let others = [(CARGO_TOOLCHAIN, &toolchain.cargo), (RUSTDOC_TOOLCHAIN, &toolchain.rustdoc)];
+    let others = others.into_iter().filter_map(|(at, other)| Some(read_only(at, other.as_ref()?.sysroot.clone())));
+    mounts.extend(others);
+    mounts.extend(toolchain.programs.clone().map(|programs| read_only(PROGRAMS, programs)));
+    for patch in &toolchain.patches {
+        if let Patched::Folder { copy: Some(copy), .. } = &patch.source {
+            mounts.push(read_only(&format!("{PATCHES}/{}", patch.name), copy.clone()));
+        }
+    }
     // There are none before the lockfile is made.
     if workspace.vendor().exists() {
         mounts.push(read_only(VENDOR, workspace.vendor()));
@@ -305,11 +368,12 @@ fn environment(
     cell: &Cell,
     order: &Order<'_>,
     network: Network,
-    settings: &[(&'static str, String)],
+    (toolchain, settings): (&Toolchain, &[(String, String)]),
 ) -> Vec<(String, String)> {
     let path = |at: &str| cell.path(Path::new(at)).display().to_string();
+    let programs = toolchain.programs.as_ref().map(|_| format!("{}:", path(PROGRAMS))).unwrap_or_default();
     let mut env: Vec<(String, String)> = [
-        ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(TOOLCHAIN), path(CARGO_BIN))),
+        ("PATH", format!("{programs}{}/bin:/usr/local/bin:/usr/bin:/bin:{}", path(TOOLCHAIN), path(CARGO_BIN))),
         ("HOME", path(sandbox::HOME)),
         ("USER", "maar".to_owned()),
         ("LOGNAME", "maar".to_owned()),
@@ -322,7 +386,7 @@ fn environment(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    env.extend(settings.iter().cloned());
     if let Some(above) = cell.shows_folders_above(Path::new(CRATE)) {
         // A manifest, a configuration or a repository in a folder above the job's is not the crate's. The first name is
         // that of cargo's own tests, which for the same reason don't look above it.
@@ -331,9 +395,10 @@ fn environment(
         env.push(("GIT_CEILING_DIRECTORIES".to_owned(), parent));
     }
     // Variables such as LD_PRELOAD name code, and no code of the crate runs in `prepare`.
-    for (name, value) in order.env.iter().filter(|_| *order.op != Op::Prepare) {
-        env.retain(|(known, _)| known != name);
-        env.push((name.clone(), value.clone()));
+    let of_user = if *order.op == Op::Prepare { BTreeMap::new() } else { order.environment.env() };
+    for (name, value) in of_user {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
     }
     if network == Network::Outlet {
         env.push(("CARGO_HTTP_PROXY".to_owned(), format!("http://{}", cell.outlet())));

@@ -22,8 +22,8 @@ pub(super) struct Answer {
 /// Asks the cargo of every toolchain, until one reads the manifest.
 pub(super) async fn ask(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<Answer, CellError> {
     let mut answer = Answer { breakage: None, usage: Usage::default() };
-    for toolchain in &tools.toolchains {
-        let exit = cell::without_rustc(tools, workspace, order, toolchain).await?;
+    for place in 0..tools.toolchains.len() {
+        let exit = cell::without_rustc(tools, workspace, order, place).await?;
         answer.usage = cell::sum(answer.usage, exit.usage);
         answer.breakage = classify::refused_manifest(exit.end, &exit.output).map(Breakage::Manifest);
         if answer.breakage.is_none() {

@@ -8,7 +8,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Layers;
@@ -31,9 +30,12 @@ mod classify;
 mod clippy;
 mod command;
 mod doc;
+pub mod environment;
 mod flags;
 mod manifest;
+mod patched;
 mod prepare;
+pub mod provide;
 pub mod removal;
 mod retest;
 pub mod settings;
@@ -46,6 +48,8 @@ pub mod workspace;
 pub use activity::{Activity, Doing};
 pub(crate) use ahead::LINE as UNSHARED;
 pub use ahead::layers;
+pub use environment::Environment;
+pub(crate) use flags::TAKES_CONFIG;
 pub use retest::Retest;
 pub use settings::{Features, LockfileMode};
 use workspace::Workspace;
@@ -149,14 +153,16 @@ pub struct Order<'a> {
     pub after: Option<Doubt>,
     /// The features to build with.
     pub features: &'a Features,
-    /// Variables of the user's own.
-    pub env: &'a BTreeMap<String, String>,
+    /// How it builds.
+    pub environment: &'a Environment,
     /// Whether it may use what others have compiled.
     pub sharing: Sharing,
     /// Which dependencies to use.
     pub lockfile_mode: LockfileMode,
     /// The lockfile that an earlier run made for the same crate, to be used as it is.
     pub lockfile: Option<&'a [u8]>,
+    /// The lockfiles that an earlier run made for toolchains with patches, by the places of these.
+    pub patched: &'a BTreeMap<usize, Vec<u8>>,
     /// When to end.
     pub stop: Stop,
     /// Where it notes what it is doing.
@@ -174,6 +180,8 @@ pub struct Done {
     pub output: Output,
     /// The lockfile that `prepare` made.
     pub lockfile: Option<Vec<u8>>,
+    /// The lockfiles that it made for toolchains with patches, by the places of these.
+    pub patched: BTreeMap<usize, Vec<u8>>,
     /// What became of the dependencies.
     pub dependencies: Tally,
     /// Why the outcome may not be the crate's doing: a reason to run the op once more.
@@ -192,6 +200,7 @@ impl Done {
             usage: Usage::default(),
             output,
             lockfile: None,
+            patched: BTreeMap::new(),
             dependencies: Tally::default(),
             doubt: None,
             tests: None,
@@ -211,6 +220,9 @@ impl Op {
         if order.op.needs_dev_dependencies()
             && let Some(outcome) = workspace.unusable_tests()
         {
+            return Done::without_commands(outcome);
+        }
+        if let Some(outcome) = order.toolchain.and_then(|toolchain| workspace.unpatched(toolchain)) {
             return Done::without_commands(outcome);
         }
         match order.op {
@@ -258,7 +270,8 @@ impl Op {
                     (usage, dependencies) = (cell::sum(settled.usage, usage), settled.tally);
                     exit.output.head.splice(0..0, settled.notes.into_bytes());
                 }
-                Done { outcome, usage, output: exit.output, lockfile: None, dependencies, doubt: exit.doubt, tests }
+                let (output, doubt, patched) = (exit.output, exit.doubt, BTreeMap::new());
+                Done { outcome, usage, output, lockfile: None, patched, dependencies, doubt, tests }
             }
             Err(error) => Done::failed_on_host(&error),
         }
@@ -281,30 +294,6 @@ impl Op {
         breakage.map(Outcome::Broken)
     }
 
-    /// The variables that decide what cargo makes of any package, the same for every crate and for all `toolchains` of an
-    /// experiment.
-    pub fn build_env(&self, toolchains: &[Toolchain]) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-        // A new warning is no breakage: without this, a crate that denies warnings regresses with every new lint. Of
-        // clippy, lints are the point.
-        const CAPPED: &str = "--cap-lints=warn";
-        let lints = match self {
-            Self::Clippy => None,
-            Self::Prepare
-            | Self::Check
-            | Self::Build
-            | Self::BuildTests
-            | Self::Test
-            | Self::Retest(_)
-            | Self::Doc
-            | Self::Command(_) => Some([("RUSTFLAGS", CAPPED), ("RUSTDOCFLAGS", CAPPED)]),
-        };
-        // What backtraces need; the rest only debuggers read. An older cargo doesn't know the name of so little.
-        let has_names = toolchains.iter().all(|toolchain| toolchain.version >= NAMES_DEBUG_INFO);
-        let debug = if has_names { "line-tables-only" } else { "1" };
-        let always = [("CARGO_INCREMENTAL", "0"), ("CARGO_PROFILE_DEV_DEBUG", debug)];
-        always.into_iter().chain(lints.into_iter().flatten())
-    }
-
     /// Opens the cell that the op would have to its user. Whatever goes wrong is in the outcome.
     ///
     /// # Panics
@@ -318,6 +307,7 @@ impl Op {
                 outcome: None,
                 output: Output::default(),
                 lockfile: None,
+                patched: BTreeMap::new(),
                 dependencies: Tally::default(),
                 doubt: None,
                 tests: None,
@@ -396,9 +386,6 @@ impl Op {
         }
     }
 }
-
-/// The first cargo that has names for kinds of debug information: <https://github.com/rust-lang/cargo/pull/11958>.
-const NAMES_DEBUG_INFO: Version = Version::new(1, 71, 0);
 
 /// Whether a file could not be written because the disk is full.
 fn is_short_of_space(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -5,6 +5,7 @@
 
 mod unusable;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use crate::cache::Tally;
 use crate::krate::Origin;
 use crate::ops::cell::{self, CellError};
 use crate::ops::classify::{self, plain_text};
+use crate::ops::patched::{self, Resolved};
 use crate::ops::withheld::LeftOut;
-use crate::ops::workspace::Workspace;
+use crate::ops::workspace::{self, Workspace};
 use crate::ops::{Done, LockfileMode, Order, Tools, is_short_of_space};
 use crate::outcome::{Breakage, Cause, Outcome};
 use crate::registry::lockfile::{Lockfile, LockfileError};
@@ -29,7 +31,7 @@ use crate::toolchain::Toolchain;
 
 /// What keeps a crate from being prepared, other than a cargo that says no.
 #[derive(Debug, thiserror::Error)]
-enum PrepareError {
+pub(super) enum PrepareError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -57,8 +59,12 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
     let mut transcript = Transcript::default();
     let result = prepare(tools, workspace, order, &mut transcript).await;
     let mut doubt = None;
+    let mut patched = BTreeMap::new();
     let (outcome, lockfile) = match result {
-        Ok(Prepared::Ready(lockfile)) => (Some(Outcome::Passed), Some(lockfile)),
+        Ok(Prepared::Ready(lockfile, of_patched)) => {
+            patched = of_patched;
+            (Some(Outcome::Passed), Some(lockfile))
+        }
         Ok(Prepared::Refused(outcome)) => {
             doubt = transcript.exit.as_ref().and_then(|exit| exit.doubt);
             (outcome, None)
@@ -74,12 +80,12 @@ pub(super) async fn run(tools: &Tools, workspace: &Workspace, order: &Order<'_>)
         Some(exit) => (exit.usage, exit.output),
         None => (crate::sandbox::Usage::default(), Output { head: transcript.notes, ..Output::default() }),
     };
-    Done { outcome, usage, output, lockfile, dependencies: Tally::default(), doubt, tests: None }
+    Done { outcome, usage, output, lockfile, patched, dependencies: Tally::default(), doubt, tests: None }
 }
 
 enum Prepared {
-    /// All is in place; the lockfile's text.
-    Ready(Vec<u8>),
+    /// All is in place; the lockfile's text, and those of toolchains with patches.
+    Ready(Vec<u8>, BTreeMap<usize, Vec<u8>>),
     /// cargo could not resolve it, or was stopped.
     Refused(Option<Outcome>),
 }
@@ -91,7 +97,7 @@ async fn prepare(
     transcript: &mut Transcript,
 ) -> Result<Prepared, PrepareError> {
     let clock = Clock::start(order);
-    let links = clock.within(place_sources(tools, workspace, order)).await?;
+    let links = clock.within(place_sources(tools, workspace, order, &workspace.source())).await?;
     place_certificates(tools, workspace)?;
     let source = workspace.source_door().map_err(at("open", &workspace.source()))?;
     workspace.set_left_out(LeftOut::look(&source, &order.krate.origin, order.lockfile_mode, &REDIRECTING, links));
@@ -107,9 +113,7 @@ async fn prepare(
             let removed = workspace.source_door().and_then(|door| door.remove(Path::new("Cargo.lock")));
             removed.map_err(at("remove", &path))?;
         }
-        let registry = Gate::registry_url();
-        let source = format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{registry}\"");
-        configure(workspace, &source, Network::Outlet)?;
+        configure(workspace, &through_the_gate(), Network::Outlet)?;
         match resolve(tools, workspace, &clock, transcript).await? {
             Some(Outcome::Passed) => {}
             refused => return Ok(Prepared::Refused(refused)),
@@ -135,14 +139,86 @@ async fn prepare(
     if let Some(outcome) = settled.await? {
         return Ok(Prepared::Refused(Some(outcome)));
     }
-    workspace.make_target().map_err(at("make", &workspace.source().join("target")))?;
+    let source = workspace.source();
+    workspace.make_target(&source).map_err(at("make", &source.join("target")))?;
     let text = workspace.read_source(Path::new("Cargo.lock")).map_err(at("read", &path))?;
-    Ok(Prepared::Ready(text.into_bytes()))
+    let mut patched = BTreeMap::new();
+    let places = (0..tools.toolchains.len()).filter(|place| !tools.toolchains[*place].patches.is_empty());
+    for place in places {
+        let made = Box::pin(prepare_patched(tools, workspace, &clock, place, (&text, &lockfile), transcript)).await?;
+        patched.extend(made.map(|made| (place, made)));
+    }
+    Ok(Prepared::Ready(text.into_bytes(), patched))
+}
+
+/// Makes sources with a lockfile of its own for a toolchain with patches, and returns the lockfile. `None`: the patches
+/// are not in the build, which is noted.
+async fn prepare_patched(
+    tools: &Tools,
+    workspace: &Workspace,
+    clock: &Clock<'_>,
+    place: usize,
+    (shared_text, shared): (&str, &Lockfile),
+    transcript: &mut Transcript,
+) -> Result<Option<Vec<u8>>, PrepareError> {
+    let order = clock.order;
+    let source = workspace.patched_source(place);
+    clock.within(place_sources(tools, workspace, order, &source)).await?;
+    drop_redirections(&source, order.krate.member())?;
+    let saved = order.patched.get(&place);
+    patched::write(workspace, place, saved.map_or(shared_text.as_bytes(), Vec::as_slice))?;
+    let note = |outcome: Outcome| {
+        workspace.note_unpatched(place, &outcome).map_err(at("write", &workspace.cargo()))?;
+        Ok(None)
+    };
+    let result = async {
+        if saved.is_none() {
+            configure(workspace, &through_the_gate(), Network::Outlet)?;
+        }
+        let work = (tools, workspace, clock);
+        let lockfile = match patched::resolve(work, place, shared, saved.is_some(), transcript).await? {
+            Resolved::Patched(lockfile) => lockfile,
+            Resolved::Unpatched(outcome) => return Ok(Err(outcome)),
+        };
+        let vendor = workspace.vendor();
+        let vendored = async { Ok(tools.registry.vendor_beside(&lockfile, shared, &vendor).await?) };
+        let vendored = clock.within(vendored).await?;
+        if let Some(outcome) = vendored.unusable.values().next() {
+            let why = outcome.reason().unwrap_or_default();
+            return Ok(Err(patched::unpatched(format!("the patch needs a package that can't be used: {why}"))));
+        }
+        if lockfile.has_foreign_sources() {
+            configure(workspace, VENDORED, Network::Outlet)?;
+            if let Some(outcome) = patched::fetch((tools, workspace, clock), place, transcript).await? {
+                return Ok(Err(outcome));
+            }
+        }
+        Ok::<_, PrepareError>(Ok(()))
+    };
+    let result = Box::pin(result).await;
+    configure(workspace, VENDORED, Network::Loopback)?;
+    if let Err(outcome) = result? {
+        return note(outcome);
+    }
+    workspace.make_target(&source).map_err(at("make", &source.join("target")))?;
+    let path = source.join("Cargo.lock");
+    let text = workspace::read_below(&source, Path::new("Cargo.lock")).map_err(at("read", &path))?;
+    Ok(Some(text.into_bytes()))
+}
+
+/// The registry as cells of `prepare` see it.
+fn through_the_gate() -> String {
+    format!("replace-with = \"maar\"\n\n[source.maar]\nregistry = \"{}\"", Gate::registry_url())
 }
 
 /// Returns the paths below a folder of the user's that were left out, because they lead out of it or are no files.
-async fn place_sources(tools: &Tools, workspace: &Workspace, order: &Order<'_>) -> Result<Vec<PathBuf>, PrepareError> {
-    let (source, owner) = (workspace.source(), workspace.owner());
+async fn place_sources(
+    tools: &Tools,
+    workspace: &Workspace,
+    order: &Order<'_>,
+    source: &Path,
+) -> Result<Vec<PathBuf>, PrepareError> {
+    let (source, owner) = (source.to_owned(), workspace.owner());
     match (&order.krate.origin, &order.krate.id.version) {
         (Origin::Registry { checksum }, Some(version)) => {
             let name = order.krate.id.name.clone();
@@ -174,8 +250,8 @@ async fn resolve(
     transcript: &mut Transcript,
 ) -> Result<Option<Outcome>, PrepareError> {
     let mut oldest_first: Vec<&Toolchain> = tools.toolchains.iter().collect();
-    oldest_first.sort_by(|a, b| a.version.cmp(&b.version));
-    oldest_first.dedup_by(|a, b| a.sysroot == b.sysroot);
+    oldest_first.sort_by(|a, b| a.cargo_version().cmp(b.cargo_version()));
+    oldest_first.dedup_by(|a, b| a.cargo_path() == b.cargo_path());
     let mut outcome = None;
     for toolchain in oldest_first {
         // Keeps what a packaged lockfile says and adds only what it lacks; makes a new one where there is none.
@@ -200,7 +276,8 @@ async fn resolve_once(
     transcript: &mut Transcript,
 ) -> Result<Option<Outcome>, PrepareError> {
     let order = clock.rest()?;
-    let (exit, denials) = Box::pin(cell::resolve(tools, workspace, &order, toolchain, argv)).await?;
+    let source = workspace.source();
+    let (exit, denials) = Box::pin(cell::resolve(tools, workspace, &order, (toolchain, &source), argv)).await?;
     let outcome = classify::of_resolution(exit.end, &exit.output, &denials, &clock.order.limits);
     let outcome = outcome.map(|outcome| workspace.left_out().annotate(outcome, &exit.output));
     transcript.append(exit);
@@ -215,7 +292,7 @@ async fn resolve_once(
 }
 
 /// The time of a whole `prepare`, however many commands and downloads it takes.
-struct Clock<'a> {
+pub(super) struct Clock<'a> {
     order: &'a Order<'a>,
     deadline: Instant,
 }
@@ -226,7 +303,7 @@ impl<'a> Clock<'a> {
     }
 
     /// The order with the time that is left.
-    fn rest(&self) -> Result<Order<'a>, PrepareError> {
+    pub(super) fn rest(&self) -> Result<Order<'a>, PrepareError> {
         let timeout = self.deadline.saturating_duration_since(Instant::now());
         if timeout.is_zero() {
             return Err(PrepareError::TimedOut(self.order.limits.timeout));
@@ -256,7 +333,11 @@ fn place_certificates(tools: &Tools, workspace: &Workspace) -> Result<(), Prepar
 }
 
 fn newest(tools: &Tools) -> &Toolchain {
-    tools.toolchains.iter().max_by(|a, b| a.version.cmp(&b.version)).expect("an experiment has a toolchain")
+    tools
+        .toolchains
+        .iter()
+        .max_by(|a, b| a.cargo_version().cmp(b.cargo_version()))
+        .expect("an experiment has a toolchain")
 }
 
 /// Where cargo finds the dependencies of later ops. Relative to the folder above cargo's home, in a cell and outside one.
@@ -289,7 +370,7 @@ fn drop_redirections(source: &Path, member: &Path) -> Result<(), PrepareError> {
     Ok(())
 }
 
-fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
+pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
     let path = path.to_owned();
     move |source| PrepareError::Io { what, path, source }
 }
@@ -313,13 +394,13 @@ fn blame(error: PrepareError) -> Outcome {
 
 /// What the commands of a prepare printed and cost, put together.
 #[derive(Default)]
-struct Transcript {
+pub(super) struct Transcript {
     exit: Option<Exit>,
     notes: Vec<u8>,
 }
 
 impl Transcript {
-    fn append(&mut self, exit: Exit) {
+    pub(super) fn append(&mut self, exit: Exit) {
         self.exit = Some(match self.exit.take() {
             Some(before) => cell::join(before, exit),
             None => exit,
@@ -327,7 +408,7 @@ impl Transcript {
     }
 
     /// Adds a line of maar's own.
-    fn note(&mut self, line: &str) {
+    pub(super) fn note(&mut self, line: &str) {
         let end = match &mut self.exit {
             Some(exit) if exit.output.tail.is_empty() => &mut exit.output.head,
             Some(exit) => &mut exit.output.tail,

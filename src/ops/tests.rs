@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use semver::Version;
 
 use super::removal::Removal;
 use super::*;
@@ -13,13 +14,9 @@ use crate::registry::{self, Upstream};
 use crate::sandbox::fake::{Fake, exit};
 use crate::sandbox::{Command, Cores, End};
 
-fn toolchain(version: &str) -> Toolchain {
-    Toolchain {
-        spec: version.parse().unwrap(),
-        version: version.parse().unwrap(),
-        identity: format!("rustc {version}"),
-        sysroot: PathBuf::from("/toolchains").join(version),
-    }
+pub(crate) fn toolchain_of(spec: &str, version: &str) -> Toolchain {
+    let sysroot = PathBuf::from("/toolchains").join(version);
+    Toolchain::new(spec.parse().unwrap(), version.parse().unwrap(), format!("rustc {version}"), sysroot)
 }
 
 fn limits() -> Limits {
@@ -45,7 +42,7 @@ pub(crate) fn tools(fake: &Fake, dir: &Path, toolchains: &[&str]) -> Tools {
         sandbox: Sandbox::Fake(fake.clone()),
         gate: Gate::new(registry.clone(), &[]),
         registry,
-        toolchains: toolchains.iter().map(|version| toolchain(version)).collect(),
+        toolchains: toolchains.iter().map(|version| toolchain_of(version, version)).collect(),
         layers: Vec::new(),
         cargo_bin: None,
     }
@@ -55,8 +52,14 @@ fn krate(origin: Origin) -> Selected {
     Selected { id: CrateId { name: "a".parse().unwrap(), version: Some(Version::new(1, 0, 0)) }, origin }
 }
 
+/// The environment of an op with the first toolchain, of a crate that has these variables.
+fn environment(tools: &Tools, op: &Op, env: &BTreeMap<String, String>) -> Environment {
+    Environment::new(op, &tools.toolchains, (*op != Op::Prepare).then_some(0), env)
+}
+
 /// Orders an op with no settings.
-fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: Limits) -> Order<'a> {
+fn order<'a>(op: &'a Op, krate: &'a Selected, environment: &'a Environment, limits: Limits) -> Order<'a> {
+    let toolchain = (*op != Op::Prepare).then_some(0);
     Order {
         op,
         krate,
@@ -64,10 +67,11 @@ fn order<'a>(op: &'a Op, krate: &'a Selected, toolchain: Option<usize>, limits: 
         limits,
         after: None,
         features: &Features::Default,
-        env: const { &BTreeMap::new() },
+        environment,
         sharing: Sharing::Layers,
         lockfile_mode: LockfileMode::Latest,
         lockfile: None,
+        patched: const { &BTreeMap::new() },
         stop: Stop::never(),
         activity: Activity::default(),
     }
@@ -82,7 +86,8 @@ async fn run(op: &Op, script: impl Fn(&Command) -> End + Send + Sync + 'static) 
     let user = tools.sandbox.user();
     let workspace = Workspace::new(dir.path(), tools.registry.sources_dir(), user, Removal::at_once()).unwrap();
     let krate = krate(Origin::Registry { checksum: String::new() });
-    let order = order(op, &krate, Some(0), limits());
+    let environment = environment(&tools, op, &BTreeMap::new());
+    let order = order(op, &krate, &environment, limits());
     let done = Op::run(&tools, &workspace, &order).await;
     (done, fake.seen().into_iter().map(|(_, command)| without_settings(&command.argv)).collect())
 }
@@ -131,8 +136,8 @@ async fn variables_of_the_crates_reach_its_ops_and_not_prepare() {
         let tools = tools(&fake, dir.path(), &["1.95.0"]);
         let krate = krate(Origin::Path { dir: source, digest: String::new(), member: "".into() });
         let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "/crate/x.so".to_owned())]);
-        let toolchain = (op != Op::Prepare).then_some(0);
-        let order = Order { env: &env, ..order(&op, &krate, toolchain, limits()) };
+        let environment = environment(&tools, &op, &env);
+        let order = order(&op, &krate, &environment, limits());
         let user = tools.sandbox.user();
         let workspace = Workspace::new(&jobs, tools.registry.sources_dir(), user, Removal::at_once()).unwrap();
         Op::run(&tools, &workspace, &order).await;
@@ -156,7 +161,8 @@ async fn prepare_with_two_toolchains(timeout: Duration) -> (Done, Vec<Duration>)
     let source = dir.path().join("crate");
     std::fs::create_dir(&source).unwrap();
     let krate = krate(Origin::Path { dir: source, digest: String::new(), member: "".into() });
-    let order = order(&Op::Prepare, &krate, None, Limits { timeout, ..limits() });
+    let environment = environment(&tools, &Op::Prepare, &BTreeMap::new());
+    let order = order(&Op::Prepare, &krate, &environment, Limits { timeout, ..limits() });
     let jobs = dir.path().join("jobs");
     std::fs::create_dir(&jobs).unwrap();
     let user = tools.sandbox.user();
@@ -209,17 +215,4 @@ async fn what_breaks_the_tests_alone_is_no_failure_of_build() {
     let failed = Some(Outcome::Failed(Failure::Exit(101)));
     check_build((End::Code(101), End::Code(101)), &[WITH_TESTS, ALONE], failed).await;
     check_build((End::Code(101), End::Stopped), &[WITH_TESTS, ALONE], None).await;
-}
-
-#[test]
-fn debug_information_is_the_same_for_all_toolchains_and_has_a_name_that_all_know() {
-    for (versions, expected) in [
-        (&["1.95.0", "1.97.0-nightly"][..], "line-tables-only"),
-        (&["1.71.0"], "line-tables-only"),
-        (&["1.70.0", "1.95.0"], "1"),
-    ] {
-        let toolchains: Vec<Toolchain> = versions.iter().map(|version| toolchain(version)).collect();
-        let env: BTreeMap<_, _> = Op::Test.build_env(&toolchains).collect();
-        assert_eq!(env["CARGO_PROFILE_DEV_DEBUG"], expected, "{versions:?}");
-    }
 }

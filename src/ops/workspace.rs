@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! source/          the crate, pristine after `prepare`; lower layer of every toolchain's overlay
+//! source-N/        the same for a toolchain with patches, whose lockfile differs
 //! cargo/home/      cargo's home: its configuration, and git checkouts where there are any
 //! cargo/vendor/    a link per dependency, into sources/
 //! cargo/sources    a link to the shared store, for commands that run outside a cell of their own root
@@ -110,6 +111,17 @@ impl Workspace {
         self.dir.path.join("source")
     }
 
+    /// The crate's sources with the lockfile of a toolchain that has patches. Made by whoever unpacks them.
+    pub(crate) fn patched_source(&self, toolchain: usize) -> PathBuf {
+        self.dir.path.join(format!("source-{toolchain}"))
+    }
+
+    /// The crate's sources as ops with a toolchain see them.
+    pub(crate) fn source_of(&self, toolchain: usize) -> PathBuf {
+        let patched = self.patched_source(toolchain);
+        if patched.exists() { patched } else { self.source() }
+    }
+
     /// The crate's sources as a folder that a cell of `prepare` has written to.
     pub(crate) fn source_door(&self) -> io::Result<Door> {
         Door::open(&self.source())
@@ -117,14 +129,13 @@ impl Workspace {
 
     /// The text of a file of the crate's sources.
     pub(crate) fn read_source(&self, path: &Path) -> io::Result<String> {
-        let bytes = self.source_door()?.read(path, MAX_SOURCE)?;
-        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        read_below(&self.source(), path)
     }
 
     /// Makes `target` in the crate's sources, which a target folder is mounted on, whatever else has that name. Of what a
     /// package brings along in it nothing is seen.
-    pub(crate) fn make_target(&self) -> io::Result<()> {
-        let (door, name) = (self.source_door()?, Path::new("target"));
+    pub(crate) fn make_target(&self, source: &Path) -> io::Result<()> {
+        let (door, name) = (Door::open(source)?, Path::new("target"));
         match door.look(name) {
             Ok(Found::Folder) => return Ok(()),
             Ok(Found::Nothing) => {}
@@ -142,6 +153,18 @@ impl Workspace {
     /// What was noted.
     pub(crate) fn unusable_tests(&self) -> Option<Outcome> {
         let note = Door::open(&self.cargo()).and_then(|door| door.read(Path::new(UNUSABLE_TESTS), MAX_SOURCE));
+        serde_json::from_slice(&note.ok()?).ok()
+    }
+
+    /// Notes why no op runs with a toolchain: its patches are not in the build.
+    pub(crate) fn note_unpatched(&self, toolchain: usize, outcome: &Outcome) -> io::Result<()> {
+        Door::open(&self.cargo())?.write(&unpatched(toolchain), &serde_json::to_vec(outcome)?, None)
+    }
+
+    /// What was noted.
+    pub(crate) fn unpatched(&self, toolchain: usize) -> Option<Outcome> {
+        let name = unpatched(toolchain);
+        let note = Door::open(&self.cargo()).and_then(|door| door.read(Path::new(&name), MAX_SOURCE));
         serde_json::from_slice(&note.ok()?).ok()
     }
 
@@ -276,6 +299,17 @@ impl Workspace {
             None => Ok(()),
         }
     }
+}
+
+/// The name of a note beside [`UNUSABLE_TESTS`].
+fn unpatched(toolchain: usize) -> String {
+    format!("unpatched-{toolchain}.json")
+}
+
+/// The text of a file below a folder that a cell of `prepare` has written to.
+pub(super) fn read_below(folder: &Path, path: &Path) -> io::Result<String> {
+    let bytes = Door::open(folder)?.read(path, MAX_SOURCE)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {

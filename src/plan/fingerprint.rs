@@ -2,7 +2,7 @@
 //!
 //! Limits are not in it: a result that a limit cut short is not settled under a greater one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::experiment::{CrateSettings, Experiment, SandboxKind};
 use crate::krate::{Origin, Selected};
-use crate::ops::{Features, LockfileMode, Op};
+use crate::ops::environment::OfToolchain;
+use crate::ops::{Environment, Features, LockfileMode, Op};
 use crate::toolchain::Toolchain;
 
 /// The SHA-256 of all that a step's result depends on: the crate and its checksum or digest, the op, the command that
@@ -34,8 +35,8 @@ pub(super) struct Particulars<'a> {
     pub(super) before: &'a [Op],
     /// All toolchains of the experiment.
     pub(super) toolchains: &'a [Toolchain],
-    /// The identity of its toolchain.
-    pub(super) toolchain: Option<&'a str>,
+    /// The place of its toolchain.
+    pub(super) toolchain: Option<usize>,
 }
 
 /// The inputs of a fingerprint, written as JSON; the maps in it are sorted, so that equal inputs give equal texts.
@@ -53,7 +54,7 @@ struct Ingredients<'a> {
     /// The version of the toolchain that makes the lockfile, which all steps share.
     locked_by: Option<&'a semver::Version>,
     /// The variables that maar sets for all crates.
-    build_env: BTreeMap<&'static str, &'static str>,
+    build_env: BTreeMap<&'static str, String>,
     /// None for `prepare`: all toolchains share its sources and lockfile, in this run and in later ones with others.
     toolchain: Option<&'a str>,
     features: &'a Features,
@@ -63,6 +64,16 @@ struct Ingredients<'a> {
     /// Left out where it is now, so that results of a maar that knew no other moment stay valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<String>,
+    /// What the toolchain's settings add. Left out, as are the next two, where there is nothing: finished work of
+    /// experiments without settings stays valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<&'a OfToolchain>,
+    /// How many toolchains before it build alike: the same one twice is run twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    twin: Option<usize>,
+    /// The patches that `prepare` makes lockfiles for.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    patches: BTreeSet<BTreeMap<String, String>>,
 }
 
 impl Fingerprint {
@@ -70,6 +81,10 @@ impl Fingerprint {
         let Particulars { op, before, toolchains, toolchain } = particulars;
         let default = CrateSettings::default();
         let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&default);
+        let environment = Environment::new(op, toolchains, toolchain, &settings.env);
+        let of_place = |place: usize| Environment::new(op, toolchains, Some(place), &settings.env);
+        let patches = |place| of_place(place).of_toolchain().map(|of_toolchain| of_toolchain.patches.clone());
+        let is_for_all = toolchain.is_none().then_some(0..toolchains.len());
         let ingredients = Ingredients {
             name: krate.id.name.as_str(),
             version: krate.id.version.as_ref(),
@@ -83,17 +98,33 @@ impl Fingerprint {
             after: &before.iter().filter(|op| matches!(op, Op::Command(_))).collect::<Vec<_>>(),
             // As `prepare` chooses it: newer toolchains read its lockfile.
             locked_by: toolchains.iter().map(|toolchain| &toolchain.version).min(),
-            build_env: op.build_env(toolchains).collect(),
-            toolchain,
+            build_env: environment.variables().into_iter().collect(),
+            toolchain: toolchain.map(|place| toolchains[place].identity.as_str()),
             features: &settings.features,
-            env: &settings.env,
+            env: environment.of_crate(),
             lockfile: experiment.lockfile,
             sandbox: &experiment.sandbox,
             as_of: experiment.as_of.as_ref().map(ToString::to_string),
+            settings: environment.of_toolchain(),
+            twin: toolchain.and_then(|place| twins_before(toolchains, place)),
+            patches: is_for_all
+                .into_iter()
+                .flatten()
+                .filter_map(patches)
+                .filter(|patches| !patches.is_empty())
+                .collect(),
         };
         let json =
             serde_json::to_vec(&ingredients).expect("every map in it has keys of text, and writing to memory works");
         Self(Sha256::digest(json).into())
+    }
+
+    /// What the lockfile of a toolchain with patches is kept under; `self` is the step that makes it.
+    #[must_use]
+    pub fn of_patched(&self, toolchain: &Toolchain) -> Self {
+        let patches =
+            serde_json::to_vec(&toolchain.patches).expect("it is lists and texts, and writing to memory works");
+        Self(Sha256::new().chain_update(self.0).chain_update(patches).finalize().into())
     }
 
     /// One for each text.
@@ -101,6 +132,12 @@ impl Fingerprint {
     pub(crate) fn of(text: &str) -> Self {
         Self(Sha256::digest(text).into())
     }
+}
+
+/// How many toolchains before this one build alike; `None`: none.
+fn twins_before(toolchains: &[Toolchain], place: usize) -> Option<usize> {
+    let (before, this) = (&toolchains[..place], &toolchains[place]);
+    Some(before.iter().filter(|toolchain| toolchain.builds_as(this)).count()).filter(|twins| *twins > 0)
 }
 
 impl fmt::Display for Fingerprint {

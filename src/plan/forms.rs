@@ -49,9 +49,7 @@ fn other(plan: &CratePlan, step: &Step, experiment: &Experiment, toolchains: &[T
     let op = other_form(&step.op)?;
     let ops = experiment.ops_of(&plan.krate.id.name);
     let place = ops.iter().position(|listed| *listed == Op::Build)?;
-    let toolchain = toolchains.get(step.toolchain?)?;
-    let particulars =
-        Particulars { op: &op, before: &ops[..place], toolchains, toolchain: Some(toolchain.identity.as_str()) };
+    let particulars = Particulars { op: &op, before: &ops[..place], toolchains, toolchain: Some(step.toolchain?) };
     let fingerprint = Fingerprint::new(experiment, &plan.krate, particulars);
     Some(Step { op, fingerprint, ..step.clone() })
 }

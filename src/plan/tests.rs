@@ -37,12 +37,8 @@ fn default_experiment() -> Experiment {
 }
 
 fn toolchain(version: &str) -> Toolchain {
-    Toolchain {
-        spec: version.parse().unwrap(),
-        version: Version::parse(version).unwrap(),
-        identity: format!("rustc {version}"),
-        sysroot: PathBuf::from("/toolchains").join(version),
-    }
+    let (spec, sysroot) = (version.parse().unwrap(), PathBuf::from("/toolchains").join(version));
+    Toolchain::new(spec, Version::parse(version).unwrap(), format!("rustc {version}"), sysroot)
 }
 
 fn toolchains() -> Vec<Toolchain> {
@@ -277,6 +273,70 @@ fn a_lockfile_is_made_anew_for_an_older_toolchain_and_kept_for_a_newer_one() {
     assert!(before.iter().all(|step| !after.iter().any(|other| other.fingerprint == step.fingerprint)));
 }
 
+/// The fingerprints of `test` with each of these toolchains, which are one compiler; and that of `prepare`.
+fn fingerprints(specs: &[&str]) -> (Vec<Fingerprint>, Fingerprint) {
+    let toolchain = |spec: &&str| {
+        let mut toolchain = toolchain("1.95.0");
+        toolchain.spec = spec.parse().unwrap();
+        toolchain
+    };
+    let toolchains: Vec<Toolchain> = specs.iter().map(toolchain).collect();
+    let steps = plan(&default_experiment(), &toolchains, [registry_crate()]).remove(0).steps;
+    let tests = steps.iter().filter(|step| step.op == Op::Test).map(|step| step.fingerprint);
+    (tests.collect(), steps[0].fingerprint)
+}
+
+#[test]
+fn settings_of_one_toolchain_keep_the_finished_work_of_another() {
+    let (plain, prepared) = fingerprints(&["stable"]);
+    for settings in ["rustflags=-Copt-level=1", "cargoflags=-q", "target=x", "profile=release", "env=A=1", "cargo=beta"]
+    {
+        let (both, shared) = fingerprints(&["stable", &format!("stable+{settings}")]);
+        assert_eq!((both[0], shared), (plain[0], prepared), "{settings}");
+        assert_ne!(both[1], plain[0], "{settings}");
+        // Another cargo shows in the identity, once it is found.
+        if !settings.starts_with("cargo=") {
+            assert_ne!(both[1], fingerprints(&["stable", "stable"]).0[1], "{settings}");
+        }
+    }
+    // Flags about lints lift the cap on all toolchains.
+    assert_ne!(fingerprints(&["stable", "stable+rustflags=-Dwarnings"]).0[0], plain[0]);
+}
+
+#[test]
+fn the_same_toolchain_twice_has_steps_of_its_own_for_each() {
+    let (tests, _) = fingerprints(&["stable", "stable", "1.95.0"]);
+    let distinct: std::collections::BTreeSet<_> = tests.iter().collect();
+    assert_eq!(distinct.len(), 3);
+    assert_eq!(tests[..2], fingerprints(&["stable", "stable"]).0);
+}
+
+#[test]
+fn patches_make_other_lockfiles_and_other_fingerprints() {
+    let patched = |digest: &str| {
+        let (root, version) = ("/p".into(), Version::new(1, 0, 0));
+        let source = crate::toolchain::Patched::Folder {
+            root,
+            member: "".into(),
+            version,
+            digest: digest.to_owned(),
+            copy: None,
+        };
+        let mut toolchain = toolchain("1.95.0");
+        toolchain.patches.push(crate::toolchain::Patch { name: "dep".to_owned(), source });
+        toolchain
+    };
+    let steps = |toolchains: &[Toolchain]| plan(&default_experiment(), toolchains, [registry_crate()]).remove(0).steps;
+    let plain = steps(&[toolchain("1.95.0")]);
+    let [one, other] = ["1", "2"].map(|digest| steps(&[toolchain("1.95.0"), patched(digest)]));
+    assert_eq!(plain[1..], one[1..3], "the toolchain without patches keeps its work");
+    assert_ne!(plain[0].fingerprint, one[0].fingerprint);
+    assert_ne!(one[0].fingerprint, other[0].fingerprint);
+    assert_ne!(one[3].fingerprint, other[3].fingerprint);
+    let key = |digest| one[0].fingerprint.of_patched(&patched(digest));
+    assert_ne!(key("1"), key("2"));
+}
+
 #[test]
 fn every_step_has_a_fingerprint_of_its_own() {
     let steps = plan_of(&default_experiment()).steps;
@@ -289,7 +349,7 @@ fn a_fingerprint_tells_whatever_changes_a_result_and_nothing_else() {
     let fingerprint = |experiment: &Experiment, krate: &Selected| {
         let toolchain = toolchain("1.0.0");
         let toolchains = &[toolchain];
-        let particulars = Particulars { op: &Op::Build, before: &[], toolchains, toolchain: Some("rustc 1.0.0") };
+        let particulars = Particulars { op: &Op::Build, before: &[], toolchains, toolchain: Some(0) };
         Fingerprint::new(experiment, krate, particulars)
     };
     let with = |change: &dyn Fn(&mut Experiment, &mut Selected)| {

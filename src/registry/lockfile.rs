@@ -132,6 +132,16 @@ struct RawPackage {
     dependencies: Vec<String>,
 }
 
+impl Locked {
+    /// The name of its folder among the vendored ones; `None`: it has none there.
+    pub fn folder(&self) -> Option<String> {
+        match self {
+            Self::Registry { name, version, .. } => Some(format!("{name}-{version}")),
+            Self::Foreign { .. } | Self::Local { .. } => None,
+        }
+    }
+}
+
 impl Lockfile {
     /// Whether a package comes from another registry or a git repository, which only cargo itself can fetch.
     pub fn has_foreign_sources(&self) -> bool {

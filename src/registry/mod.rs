@@ -219,7 +219,20 @@ impl Registry {
     /// When a package can't be fetched; `into` is then incomplete, and the caller's to remove. Packages from elsewhere
     /// than the registry are left out.
     pub async fn vendor(&self, lock: &Lockfile, into: &Path) -> Result<Vendored, RegistryError> {
-        sources::vendor(self, lock, into).await
+        sources::vendor(self, lock, None, into).await
+    }
+
+    /// Puts the packages of another lockfile beside those of `present`, which are in `into` already.
+    ///
+    /// # Errors
+    /// As [`Registry::vendor`].
+    pub async fn vendor_beside(
+        &self,
+        lock: &Lockfile,
+        present: &Lockfile,
+        into: &Path,
+    ) -> Result<Vendored, RegistryError> {
+        sources::vendor(self, lock, Some(present), into).await
     }
 
     /// Puts a stand-in in the place of the package in a `folder` of `vendor`, because of `why`.

@@ -141,9 +141,17 @@ enum Stored {
 }
 
 /// See [`Registry::vendor`].
-pub(super) async fn vendor(registry: &Registry, lock: &Lockfile, into: &Path) -> Result<Vendored, RegistryError> {
-    place::dir(into, None).map_err(RegistryError::io("create", into))?;
-    let mut names = BTreeSet::new();
+pub(super) async fn vendor(
+    registry: &Registry,
+    lock: &Lockfile,
+    present: Option<&Lockfile>,
+    into: &Path,
+) -> Result<Vendored, RegistryError> {
+    if present.is_none() {
+        place::dir(into, None).map_err(RegistryError::io("create", into))?;
+    }
+    let present = present.into_iter().flat_map(|lock| &lock.packages);
+    let mut names: BTreeSet<String> = present.filter_map(Locked::folder).collect();
     let mut packages = JoinSet::new();
     let mut vendored = Vendored::default();
     for locked in &lock.packages {

@@ -36,7 +36,7 @@ mod tests {
             "started": "2026-05-17T06:40:00Z",
             "finished": "2026-05-17T06:41:01Z",
             "toolchains": [{
-                "spec": "stable", "version": "1.95.0", "identity": "rustc 1.95.0 (0123456789 2026-05-15)"
+                "spec": "stable", "label": "stable", "version": "1.95.0", "identity": "rustc 1.95.0 (0123456789 2026-05-15)"
             }],
             "notes": ["this host can't limit memory"],
             "summary": {

@@ -30,7 +30,7 @@ fn push_summary(report: &Report, text: &mut String) {
     let _ = writeln!(text, "## maar: {}\n", code(&report.experiment));
     for (place, toolchain) in report.toolchains.iter().enumerate() {
         let role = if place == 0 && report.toolchains.len() > 1 { " (baseline)" } else { "" };
-        let _ = writeln!(text, "- {}{role}: {}", code(toolchain.spec.as_str()), code(&toolchain.identity));
+        let _ = writeln!(text, "- {}{role}: {}", code(&toolchain.label), code(&toolchain.identity));
     }
     for note in &report.notes {
         let _ = writeln!(text, "- Note: {}", code(note));
@@ -53,7 +53,7 @@ fn push_table(report: &Report, text: &mut String) {
     }
     text.push_str("\n| crate | verdict |");
     for toolchain in &report.toolchains {
-        let _ = write!(text, " {} |", toolchain.spec);
+        let _ = write!(text, " {} |", heading(&toolchain.label));
     }
     let _ = writeln!(text, " reason |\n|{}", " --- |".repeat(report.toolchains.len() + 3));
     let end = text.len() + MAX_TABLE;
@@ -129,6 +129,12 @@ fn code(text: &str) -> String {
     // A space keeps a backtick at either end apart from the fence; Markdown takes it off again.
     let pad = if text.is_empty() || text.starts_with('`') || text.ends_with('`') { " " } else { "" };
     format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+/// A toolchain's label, as code where Markdown could read something else in it.
+fn heading(label: &str) -> String {
+    let is_plain = label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    if is_plain { label.to_owned() } else { cell(label) }
 }
 
 /// A reason as a code span in a cell, where a bar would end the cell even so.

@@ -100,7 +100,7 @@ fn write_table(report: &Report, rows: &[Row<'_>], width: Width, out: &mut dyn Wr
     let heading = Style::new().bold();
     write!(out, "{heading}{:names$}  {:verdicts$}", "crate", "verdict")?;
     for (toolchain, width) in report.toolchains.iter().zip(&outcomes) {
-        write!(out, "  {:width$}", truncate(toolchain.spec.as_str(), *width))?;
+        write!(out, "  {:width$}", truncate(&toolchain.label, *width))?;
     }
     writeln!(out, "  reason{heading:#}")?;
     for Row { name, verdict, krate } in rows {
@@ -125,7 +125,7 @@ fn write_table(report: &Report, rows: &[Row<'_>], width: Width, out: &mut dyn Wr
 fn outcome_width(report: &Report, rows: &[Row<'_>], toolchain: usize, width: Width) -> usize {
     let results = rows.iter().filter_map(|row| row.krate?.results.get(toolchain));
     let widest = results.map(|result| result.standing.as_str().len()).max().unwrap_or(0);
-    let widest = widest.max(report.toolchains[toolchain].spec.as_str().len());
+    let widest = widest.max(report.toolchains[toolchain].label.len());
     match width {
         Width::Columns(_) => widest.min(MAX_OUTCOME),
         Width::Whole => widest,
@@ -220,6 +220,7 @@ note: this host can't limit memory
         krate.steps[1].1.as_mut().unwrap().outcome = Outcome::Failed(tests);
         let mut results = sample::results(1, vec![krate]);
         results.toolchains[0].spec = "nightly-2026-01-01-x86_64-unknown-linux-gnu".parse().unwrap();
+        crate::toolchain::label(&mut results.toolchains);
         let mut bytes = Vec::new();
         write(&compare(&results), Width::Whole, &mut bytes).unwrap();
         let text = anstream::adapter::strip_str(std::str::from_utf8(&bytes).unwrap()).to_string();

@@ -3,7 +3,7 @@
 //! Plain data besides the tools. An intake fills it in: that of `maar run` from its own store, an agent's from the
 //! server's answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::repetition;
@@ -39,6 +39,8 @@ pub struct Task {
     /// The lockfile that an earlier run made, or why it can't be read: with other dependencies, results would differ
     /// from those of earlier runs.
     pub lockfile: Result<Option<Vec<u8>>, String>,
+    /// The lockfiles that it made for toolchains with patches, by the places of these.
+    pub patched: BTreeMap<usize, Vec<u8>>,
     /// Recorded times and sizes of its ops.
     pub expectations: Arc<Expectations>,
 }
@@ -50,6 +52,15 @@ pub struct Earlier {
     pub finished: HashMap<Fingerprint, Outcome>,
     /// All results of the steps that ran more than once, or whose single tests have a say.
     pub attempts: HashMap<Fingerprint, Attempts>,
+}
+
+impl Assignment {
+    /// The toolchains with patches, each with the key of the lockfile that a `prepare` makes for it.
+    pub fn patched(&self, prepare: &Fingerprint) -> impl Iterator<Item = (usize, Fingerprint)> {
+        let toolchains = self.tools.toolchains.iter().enumerate();
+        let with_patches = toolchains.filter(|(_, toolchain)| !toolchain.patches.is_empty());
+        with_patches.map(|(place, toolchain)| (place, prepare.of_patched(toolchain)))
+    }
 }
 
 impl Task {

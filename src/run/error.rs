@@ -3,6 +3,7 @@
 use super::bench::in_lines;
 use crate::cache::CacheError;
 use crate::home::HomeError;
+use crate::ops::provide::ProvideError;
 use crate::pipeline;
 use crate::registry::lockfile::LockfileError;
 use crate::registry::{RegistryError, UpstreamError};
@@ -74,6 +75,9 @@ pub enum SessionError {
     /// The layers of compiled dependencies couldn't be opened.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// What cells need of toolchains couldn't be put into the run's folder.
+    #[error(transparent)]
+    Provide(#[from] ProvideError),
     /// The settings couldn't be written as JSON.
     #[error("failed to write the settings down: {0}")]
     Settings(serde_json::Error),

@@ -18,7 +18,7 @@ use crate::experiment::CrateSettings;
 use crate::krate::CrateName;
 use crate::ops::removal::{Doomed, Removal};
 use crate::ops::workspace::{Workspace, WorkspaceError};
-use crate::ops::{Activity, Done, Op, Order, Sharing, Tally, Tools};
+use crate::ops::{Activity, Done, Environment, Op, Order, Sharing, Tally, Tools};
 use crate::outcome::{Cause, Outcome};
 use crate::pipeline::{PoolId, Stepped, Work};
 use crate::plan::{self, Queue, Step};
@@ -137,6 +137,7 @@ impl Job {
         let limits = experiment.limits_of(&krate.id.name, &step.op.name());
         let defaults = CrateSettings::default();
         let settings = experiment.crate_settings.get(&krate.id.name).unwrap_or(&defaults);
+        let environment = Environment::new(&step.op, &tools.toolchains, step.toolchain, &settings.env);
         let order = Order {
             op: &step.op,
             krate,
@@ -144,10 +145,11 @@ impl Job {
             limits: self.left.limits(limits, step.op.stage(), self.bench.cores()),
             after,
             features: &settings.features,
-            env: &settings.env,
+            environment: &environment,
             sharing: if self.attempt == 1 { Sharing::Layers } else { Sharing::Nothing },
             lockfile_mode: experiment.lockfile,
             lockfile,
+            patched: &self.task.patched,
             stop,
             activity: self.activity.clone(),
         };

@@ -1,6 +1,6 @@
 //! The crates of one experiment, planned on this machine: the intake of `maar run`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,13 +115,22 @@ impl Intake for Planned {
         let place = *self.order.get(self.begun.fetch_add(1, Ordering::Relaxed))?;
         let plan = self.plans[place].clone();
         let first = self.left(place).front().map(|step| step.fingerprint);
-        let lockfile = self.lockfile(first).await.map_err(|error| error.to_string());
+        let mut lockfile = self.lockfile(first).await.map_err(|error| error.to_string());
+        let mut patched = BTreeMap::new();
+        let keys: Vec<_> = first.iter().flat_map(|first| self.assignment.patched(first)).collect();
+        for (place, key) in keys {
+            match self.lockfile(Some(key)).await {
+                Ok(of_patched) => patched.extend(of_patched.map(|lockfile| (place, lockfile))),
+                Err(error) => lockfile = Err(error.to_string()),
+            }
+        }
         let task = Task {
             assignment: Arc::clone(&self.assignment),
             place,
             earlier: self.earlier.of(&plan),
             plan,
             lockfile,
+            patched,
             expectations: Arc::clone(&self.expectations),
         };
         Some(Next { task, left: Left::of(&self.left) })

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::experiment::Experiment;
 use crate::nearest::nearest;
+use crate::ops::{Op, environment};
 use crate::plan::CratePlan;
 use crate::toolchain::Toolchain;
 
@@ -35,20 +36,49 @@ pub(super) fn remarks(
             SelectedBy::File | SelectedBy::Flags => None,
         }
     });
-    same_compilers(toolchains).into_iter().chain(of_settings).chain(unused_patterns).collect()
+    let of_toolchains =
+        same_compilers(toolchains).into_iter().chain(lints(toolchains)).chain(own_ops(experiment, toolchains));
+    of_toolchains.chain(of_settings).chain(unused_patterns).collect()
 }
 
-/// Toolchains that have one compiler under several names can't differ.
+/// Toolchains that build alike differ by chance only.
 fn same_compilers(toolchains: &[Toolchain]) -> Vec<String> {
     let later = |place: usize| &toolchains[place + 1..];
     let pairs = toolchains.iter().enumerate().filter_map(|(place, one)| {
-        let same = later(place).iter().find(|other| other.identity == one.identity)?;
+        let same = later(place).iter().find(|other| other.builds_as(one))?;
         Some(format!(
-            "`{}` and `{}` are the same compiler, {}: comparing them shows nothing",
-            one.spec, same.spec, one.identity
+            "`{}` and `{}` are the same compiler, {}: whatever differs between them is chance",
+            one.label(),
+            same.label(),
+            one.identity
         ))
     });
     pairs.collect()
+}
+
+/// Flags of one toolchain that lift the cap on lints for all of them.
+fn lints(toolchains: &[Toolchain]) -> Option<String> {
+    let toolchain = toolchains.iter().find(|toolchain| environment::denies_lints(toolchain))?;
+    Some(format!(
+        "lints are not capped, on any toolchain, because of the flags of `{}`: what a crate denies fails its build",
+        toolchain.label()
+    ))
+}
+
+/// Settings that don't reach ops of the user's own.
+fn own_ops(experiment: &Experiment, toolchains: &[Toolchain]) -> Vec<String> {
+    let Some(op) = experiment.ops.iter().find(|op| matches!(op, Op::Command(_))) else { return Vec::new() };
+    let remarks = toolchains.iter().filter_map(|toolchain| {
+        let settings = toolchain.settings();
+        let key = match (&settings.profile, settings.cargoflags.is_empty()) {
+            (Some(_), _) => "profile",
+            (None, false) => "cargoflags",
+            (None, true) => return None,
+        };
+        let (name, label) = (op.name(), toolchain.label());
+        Some(format!("`{key}` of `{label}` doesn't reach op `{name}`, whose command runs as it was written"))
+    });
+    remarks.collect()
 }
 
 /// `[crate.NAME]` of a crate that isn't selected does nothing.
@@ -79,9 +109,8 @@ mod tests {
         toolchains[2].identity = toolchains[0].identity.clone();
         assert_eq!(
             same_compilers(&toolchains),
-            [
-                "`stable` and `beta` are the same compiler, rustc 1.95.0 (0123456789 2026-05-15): comparing them shows nothing"
-            ]
+            ["`stable` and `beta` are the same compiler, rustc 1.95.0 (0123456789 2026-05-15): \
+                 whatever differs between them is chance"]
         );
     }
 

@@ -12,15 +12,17 @@ use bytesize::ByteSize;
 use super::assignment::{Assignment, Earlier};
 use super::bench::Bench;
 use super::error::{RunError, SessionError};
+use super::moved::moved;
 use super::planned::Planned;
 use super::remarks::{SelectedBy, remarks};
 use super::select::{self, Choices, Chosen, LockfileOf};
-use super::{KeepError, Ran, Shape, drive, stored, upkeep};
+use super::{KeepError, Ran, Shape, drive, patches, stored, upkeep};
 use crate::compare::Report;
 use crate::event::RunEvent;
 use crate::experiment::{Experiment, Loaded};
 use crate::home::ExperimentLock;
 use crate::krate::{CrateId, CrateName, Selected};
+use crate::ops;
 use crate::outcome::Outcome;
 use crate::pipeline::Summary;
 use crate::plan::{self, CratePlan, Fingerprint};
@@ -103,7 +105,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Option<Self>, SessionError> {
         let Request { loaded, selected_by, reuse, limits, dump } = request;
-        let Loaded { mut experiment, toolchains, notes: of_file } = loaded;
+        let Loaded { mut experiment, mut toolchains, notes: of_file, installing: _ } = loaded;
         let lock = bench.home().lock(&experiment.name)?;
         let sandbox = bench.sandbox(&experiment.sandbox).await?;
         let mut notes = sandbox.unenforced(experiment.cores());
@@ -124,6 +126,7 @@ impl Session {
         let Chosen { crates, queries, lockfiles } = chosen;
         let (selections, crates): (Vec<String>, Vec<Selected>) = crates.into_iter().unzip();
         experiment.apply_patterns(crates.iter().map(|krate| &krate.id.name));
+        patches::look(&registry, &mut toolchains).await?;
         let mut plans = plan::plan(&experiment, &toolchains, crates);
         let finished = match reuse {
             Reuse::Nothing => HashMap::new(),
@@ -131,6 +134,12 @@ impl Session {
         };
         plan::adopt(&mut plans, &experiment, &toolchains, &finished);
         notes.extend(remarks(&experiment, &toolchains, &plans, selected_by));
+        match reuse {
+            Reuse::Nothing => {}
+            Reuse::Everything | Reuse::NewestVersions => {
+                notes.extend(moved(&store.toolchains(&experiment.name)?, &toolchains));
+            }
+        }
         let planned: HashSet<&CrateName> = plans.iter().map(|plan| &plan.krate.id.name).collect();
         let expectations = Expectations::new(store.costs(|krate| planned.contains(krate))?);
         Ok(Some(Self {
@@ -182,7 +191,8 @@ impl Session {
     /// # Errors
     /// The store or the layers can't be used, or a lockfile that a crate brings along can't be read.
     pub fn begin(self, stop: Stop) -> Result<Begun, SessionError> {
-        let Self { bench, lock, mut store, sandbox, registry, reuse, experiment, toolchains, notes, plans, .. } = self;
+        let Self { bench, lock, mut store, sandbox, registry, reuse, experiment, mut toolchains, notes, plans, .. } =
+            self;
         let name = experiment.name.clone();
         match reuse {
             // Not before it is certain that there is something to put in its place.
@@ -199,6 +209,7 @@ impl Session {
         })?;
         bring_lockfiles(&mut store, &name, &plans, &self.lockfiles)?;
         let attempts = store.attempts(&name)?;
+        ops::provide::provide(bench.jobs().dir(), &sandbox, &mut toolchains)?;
         let layers = bench.layers(&experiment, &sandbox, &toolchains)?;
         let tools = bench.tools(&experiment, sandbox, registry, toolchains, layers);
         let reader = Store::open(&bench.home().database())?;

@@ -143,10 +143,14 @@ impl<K: Keeper, E: FnMut(RunEvent)> Sink<'_, K, E> {
             experiment: assignment.experiment.name.clone(),
             step: tag.step.clone(),
             krate: tag.task.plan.krate.id.clone(),
-            toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
+            toolchain: toolchain.map(|toolchain| (toolchain.label().to_owned(), toolchain.identity.clone())),
             result,
             output: done.output,
             lockfile: done.lockfile,
+            patched: assignment
+                .patched(&tag.step.fingerprint)
+                .filter_map(|(place, key)| Some((key, done.patched.get(&place)?.clone())))
+                .collect(),
         };
         self.keeper.keep(&tag.task, record).await?;
         Ok(Ended { history, end: CrateEnd::Whole })
@@ -203,7 +207,7 @@ fn step_of(tag: &Tag, pool: PoolId, worker: Option<usize>) -> StepEvent {
     let toolchains = &tag.task.assignment.tools.toolchains;
     StepEvent {
         op: tag.step.op.name().to_string(),
-        toolchain: tag.step.toolchain.map(|index| toolchains[index].spec.to_string()),
+        toolchain: tag.step.toolchain.map(|index| toolchains[index].label().to_owned()),
         attempt: tag.step.attempt,
         pool: pool.0,
         worker,

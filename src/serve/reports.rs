@@ -24,7 +24,6 @@ use crate::run::{Earlier, Reported, replay};
 use crate::sandbox::Output;
 use crate::store::service::Accepted;
 use crate::store::{Record, StoreError};
-use crate::toolchain::ToolchainSpec;
 use crate::wire::bundle::{self, Span};
 use crate::wire::{Assigned, Report, StepReport};
 
@@ -158,6 +157,7 @@ fn records(
             result,
             output,
             lockfile,
+            patched: Vec::new(),
         })
     })
     .collect()
@@ -215,9 +215,9 @@ fn bad_span(place: usize, error: &bundle::BundleError) -> Problem {
     Problem::new(Kind::Invalid, error.to_string()).at(Place::Pointer(format!("/steps/{place}")))
 }
 
-fn identity(assigned: &Assigned, step: &Step) -> Option<(ToolchainSpec, String)> {
+fn identity(assigned: &Assigned, step: &Step) -> Option<(String, String)> {
     let toolchain = assigned.toolchains.get(step.toolchain?)?;
-    Some((toolchain.spec.clone(), toolchain.identity.clone()))
+    Some((toolchain.label().to_owned(), toolchain.identity.clone()))
 }
 
 /// The record of a step that the server itself has an outcome for.
@@ -241,5 +241,6 @@ pub(super) fn without_commands(assigned: &Assigned, plan: &CratePlan, step: Step
         },
         output: Output::default(),
         lockfile: None,
+        patched: Vec::new(),
     }
 }

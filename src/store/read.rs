@@ -308,6 +308,16 @@ impl Store {
         Ok(settings.flatten())
     }
 
+    /// The toolchains of the latest run of an experiment, the baseline first. Empty if it never began.
+    pub fn toolchains(&self, name: &str) -> Result<Vec<Toolchain>, StoreError> {
+        let list: Option<String> = self
+            .connection
+            .query_row("SELECT toolchains FROM experiments WHERE name = ?", [name], |row| row.get(0))
+            .optional()
+            .map_err(self.sql("read the toolchains"))?;
+        list.map_or(Ok(Vec::new()), |list| parse(&self.path, &list, "toolchain list"))
+    }
+
     /// The lockfile that the step made, if it did.
     pub fn lockfile(&self, name: &str, prepare: &Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
         let packed: Option<(Vec<u8>, u64)> = self

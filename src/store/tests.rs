@@ -63,7 +63,7 @@ fn records(name: &str, crates: &[CrateResults]) -> Vec<Record> {
                 experiment: name.to_owned(),
                 step: step.clone(),
                 krate: krate.krate.id.clone(),
-                toolchain: toolchain.map(|toolchain| (toolchain.spec.clone(), toolchain.identity.clone())),
+                toolchain: toolchain.map(|toolchain| (toolchain.label().to_owned(), toolchain.identity.clone())),
                 result,
                 output: Output {
                     head: step.fingerprint.to_string().into_bytes(),
@@ -71,6 +71,7 @@ fn records(name: &str, crates: &[CrateResults]) -> Vec<Record> {
                     dropped: 12,
                 },
                 lockfile: step.toolchain.is_none().then(|| b"version = 4\n".to_vec()),
+                patched: Vec::new(),
             });
         }
     }

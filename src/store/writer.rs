@@ -15,9 +15,8 @@ use super::plan::json;
 use super::{Store, StoreError, epoch_millis, micros};
 use crate::compare::OpResult;
 use crate::krate::CrateId;
-use crate::plan::Step;
+use crate::plan::{Fingerprint, Step};
 use crate::sandbox::Output;
-use crate::toolchain::ToolchainSpec;
 
 /// How many records may wait, and how many a transaction takes at most.
 ///
@@ -34,13 +33,15 @@ pub struct Record {
     /// Whose step it was.
     pub krate: CrateId,
     /// The toolchain it ran with, as the user named it, and its identity; none for all.
-    pub toolchain: Option<(ToolchainSpec, String)>,
+    pub toolchain: Option<(String, String)>,
     /// Its outcome.
     pub result: OpResult,
     /// Its output.
     pub output: Output,
     /// The lockfile that it made.
     pub lockfile: Option<Vec<u8>>,
+    /// The lockfiles that it made for toolchains with patches, each with its key.
+    pub patched: Vec<(Fingerprint, Vec<u8>)>,
 }
 
 /// The sending side of the thread. Dropping it waits until all records are kept, but can't say if that failed:
@@ -216,7 +217,7 @@ impl<'t> Inserts<'t> {
                 krate.version.as_ref().map(ToString::to_string),
                 step.op.name().as_str(),
                 step.op.stage().as_str(),
-                record.toolchain.as_ref().map(|(spec, _)| spec.as_str()),
+                record.toolchain.as_ref().map(|(label, _)| label.as_str()),
                 record.toolchain.as_ref().map(|(_, identity)| identity),
                 result.outcome.kind().as_str(),
                 outcome,
@@ -249,13 +250,10 @@ impl<'t> Inserts<'t> {
                 output.dropped.cast_signed(),
             ])?;
         }
-        if let Some(lockfile) = &record.lockfile {
-            self.lockfile.execute(params![
-                experiment,
-                step.fingerprint.to_string(),
-                pack(lockfile),
-                lockfile.len() as i64
-            ])?;
+        let of_all = record.lockfile.as_ref().map(|lockfile| (step.fingerprint, lockfile));
+        let of_patched = record.patched.iter().map(|(key, lockfile)| (*key, lockfile));
+        for (key, lockfile) in of_all.into_iter().chain(of_patched) {
+            self.lockfile.execute(params![experiment, key.to_string(), pack(lockfile), lockfile.len() as i64])?;
         }
         Ok(())
     }

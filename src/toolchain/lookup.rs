@@ -2,6 +2,8 @@
 //!
 //! Never installs or downloads anything; errors name the command that would. The current folder has no influence:
 //! `program` runs every command in another folder.
+//!
+//! A compiler without a cargo, such as `stage1` of a build of rustc, gets the cargo of the active toolchain, as with rustup.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,17 +12,18 @@ use std::process::Output;
 
 use semver::Version;
 
-use super::{Toolchain, ToolchainSpec, program};
+use super::spec::Base;
+use super::{Program, Toolchain, ToolchainSpec, program};
 use crate::nearest::nearest;
 
 /// Why a toolchain can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolchainError {
     /// rustup has no toolchain of that name.
-    #[error("toolchain `{spec}` is not installed{}; `rustup toolchain install {spec}` installs it", meant(.nearest))]
+    #[error("toolchain `{name}` is not installed{}; `rustup toolchain install {name}` installs it", meant(.nearest))]
     NotInstalled {
-        /// The user's spec.
-        spec: ToolchainSpec,
+        /// rustup's name, or what the user takes for one.
+        name: String,
         /// The installed toolchain that may have been meant.
         nearest: Option<String>,
     },
@@ -28,7 +31,26 @@ pub enum ToolchainError {
     #[error(
         "toolchain `{0}` can't be looked up: there is no `rustup` in PATH; without it only the active rustc is known"
     )]
-    NoRustup(ToolchainSpec),
+    NoRustup(String),
+    /// rustup could not install something.
+    #[error("{what} is not installed, and `{command}` failed: run it where there is a network, or take it out")]
+    NotInstallable {
+        /// What.
+        what: String,
+        /// The command line.
+        command: String,
+    },
+    /// Something is missing that maar may not install now.
+    #[error("{what} is not installed; `{command}` installs it")]
+    NotAllowed {
+        /// What.
+        what: String,
+        /// The command line.
+        command: String,
+    },
+    /// A folder has no compiler.
+    #[error("`path:{}` has no `bin/rustc`; such a folder is one like `build/host/stage1`, or a copied toolchain", .0.display())]
+    NoCompiler(PathBuf),
     /// The host has no compiler.
     #[error("no active toolchain: there is no `rustc` in PATH; install rustup, or a rustc with its cargo")]
     NoRustc,
@@ -59,7 +81,7 @@ pub enum ToolchainError {
         message: String,
     },
     /// A command of the toolchain printed unexpected output.
-    #[error("`{command}` printed `{}`, expected a version of rustc", .output.escape_debug())]
+    #[error("`{command}` printed `{}`, expected its version", .output.escape_debug())]
     Unreadable {
         /// The command line.
         command: String,
@@ -80,18 +102,88 @@ pub fn installed() -> Result<Vec<String>, ToolchainError> {
     Ok(parse_list(&output("rustup", &["toolchain", "list"])?))
 }
 
-/// The toolchain that rustup knows under this name.
+/// The toolchain of a spec, with the programs of others that it names. Patches are not looked at.
 pub fn find(spec: &ToolchainSpec) -> Result<Toolchain, ToolchainError> {
-    match output("rustup", &["run", spec.as_str(), "rustc", "--print", "sysroot"]) {
-        Ok(sysroot) => inspect(spec.clone(), Path::new(sysroot.trim())),
-        Err(error) if is_absent(&error) => Err(ToolchainError::NoRustup(spec.clone())),
+    let Found { sysroot, released } = locate(spec.base())?;
+    let mut toolchain = inspect(spec.clone(), &sysroot, released)?;
+    let settings = spec.settings();
+    for (name, base) in [("cargo", &settings.cargo), ("rustdoc", &settings.rustdoc)] {
+        let is_lacking = name == "cargo" && !sysroot.join("bin/cargo").is_file();
+        let from = match base {
+            Some(base) => locate(base)?.sysroot,
+            None if !is_lacking => continue,
+            None if released => {
+                let folder = sysroot.join("bin");
+                return Err(ToolchainError::MissingProgram { spec: spec.to_string(), program: "cargo", folder });
+            }
+            None => active()?.sysroot,
+        };
+        let Some((other, identity)) = other(name, &from, &toolchain)? else { continue };
+        toolchain.identity = format!("{}; {identity}", toolchain.identity);
+        match name {
+            "cargo" => toolchain.cargo = Some(other),
+            _ => toolchain.rustdoc = Some(other),
+        }
+    }
+    Ok(toolchain)
+}
+
+/// Where a toolchain is.
+struct Found {
+    /// Without links.
+    sysroot: PathBuf,
+    /// Whether rustup installed it from a channel, so that its version identifies it.
+    released: bool,
+}
+
+fn locate(base: &Base) -> Result<Found, ToolchainError> {
+    match base {
+        Base::Named(name) => {
+            let sysroot = real(Path::new(&named(name)?))?;
+            let released = is_released(&sysroot);
+            Ok(Found { sysroot, released })
+        }
+        Base::Path(folder) => {
+            let rustc = folder.join("bin/rustc");
+            if !rustc.is_file() {
+                return Err(ToolchainError::NoCompiler(folder.clone()));
+            }
+            // Its programs may be links to those of another folder, and cells see one folder only.
+            let sysroot = output(&rustc.display().to_string(), &["--print", "sysroot"])?;
+            // A copy may have been changed, and keeps the note of what it was.
+            Ok(Found { sysroot: real(Path::new(sysroot.trim()))?, released: false })
+        }
+    }
+}
+
+/// The folder of the toolchain that rustup knows under this name.
+fn named(name: &str) -> Result<String, ToolchainError> {
+    match output("rustup", &["run", name, "rustc", "--print", "sysroot"]) {
+        Ok(sysroot) => Ok(sysroot.trim().to_owned()),
+        Err(error) if is_absent(&error) => Err(ToolchainError::NoRustup(name.to_owned())),
         Err(error) => {
             let names = installed()?;
             // A partial name stands for the one of this host: `stable` for `stable-x86_64-unknown-linux-gnu`.
-            let listed = names.iter().any(|name| name == spec.as_str() || short(name) == spec.as_str());
-            Err(if listed { error } else { not_installed(spec, &names) })
+            let listed = names.iter().any(|listed| listed == name || short(listed) == name);
+            Err(if listed { error } else { not_installed(name, &names) })
         }
     }
+}
+
+/// A program of the toolchain at `from`, and what it says that it is. `None`: `toolchain` has the same one.
+fn other(name: &'static str, from: &Path, toolchain: &Toolchain) -> Result<Option<(Program, String)>, ToolchainError> {
+    if from == toolchain.sysroot {
+        return Ok(None);
+    }
+    let path = from.join("bin").join(name);
+    if !path.is_file() {
+        let (spec, folder) = (toolchain.spec.to_string(), from.join("bin"));
+        return Err(ToolchainError::MissingProgram { spec, program: name, folder });
+    }
+    let command = path.display().to_string();
+    let identity = output(&command, &["--version"])?.trim().to_owned();
+    let version = parse_version(name, &format!("{command} --version"), &identity)?;
+    Ok(Some((Program { sysroot: from.to_owned(), version }, identity)))
 }
 
 /// The user's own toolchain: that of `RUSTUP_TOOLCHAIN`, else rustup's default, else the rustc in `PATH`.
@@ -108,9 +200,14 @@ pub fn active() -> Result<Toolchain, ToolchainError> {
     let sysroot = output("rustc", &["--print", "sysroot"])
         .map_err(|error| if is_absent(&error) { ToolchainError::NoRustc } else { error })?;
     let version = output("rustc", &["--version"])?;
-    let spec = parse_version("rustc --version", &version)?.to_string();
+    let spec = parse_version("rustc", "rustc --version", &version)?.to_string();
+    let sysroot = real(Path::new(sysroot.trim()))?;
+    let folder = sysroot.join("bin");
+    if !folder.join("cargo").is_file() {
+        return Err(ToolchainError::MissingProgram { spec, program: "cargo", folder });
+    }
     match spec.parse() {
-        Ok(spec) => inspect(spec, Path::new(sysroot.trim())),
+        Ok(spec) => inspect(spec, &sysroot, is_released(&sysroot)),
         Err(_) => Err(ToolchainError::Unreadable { command: "rustc --version".to_owned(), output: version }),
     }
 }
@@ -120,21 +217,24 @@ pub fn find_or_active(spec: Option<&ToolchainSpec>) -> Result<Toolchain, Toolcha
     spec.map_or_else(active, find)
 }
 
-fn inspect(spec: ToolchainSpec, sysroot: &Path) -> Result<Toolchain, ToolchainError> {
-    // rustup may link one toolchain's folder to another's, and cells mount real folders only.
-    let sysroot = Path::new(program::NEUTRAL)
+/// The folder without links: rustup may link one toolchain's folder to another's, and cells mount real folders only.
+fn real(sysroot: &Path) -> Result<PathBuf, ToolchainError> {
+    Path::new(program::NEUTRAL)
         .join(sysroot)
         .canonicalize()
-        .map_err(|source| ToolchainError::Start { command: format!("{}/bin/rustc", sysroot.display()), source })?;
+        .map_err(|source| ToolchainError::Start { command: format!("{}/bin/rustc", sysroot.display()), source })
+}
+
+fn inspect(spec: ToolchainSpec, sysroot: &Path, released: bool) -> Result<Toolchain, ToolchainError> {
     let folder = sysroot.join("bin");
-    if let Some(program) = ["rustc", "cargo"].into_iter().find(|program| !folder.join(program).is_file()) {
-        return Err(ToolchainError::MissingProgram { spec: spec.to_string(), program, folder });
+    if !folder.join("rustc").is_file() {
+        return Err(ToolchainError::MissingProgram { spec: spec.to_string(), program: "rustc", folder });
     }
     let rustc = folder.join("rustc").display().to_string();
     let identity = output(&rustc, &["--version"])?.trim().to_owned();
-    let version = parse_version(&format!("{rustc} --version"), &identity)?;
-    let identity = if is_released(&sysroot) { identity } else { identity + &built(&sysroot) };
-    Ok(Toolchain { spec, version, identity, sysroot })
+    let version = parse_version("rustc", &format!("{rustc} --version"), &identity)?;
+    let identity = if released { identity } else { identity + &built(sysroot) };
+    Ok(Toolchain::new(spec, version, identity, sysroot.to_owned()))
 }
 
 /// Whether rustup installed it from a channel, whose manifest it keeps there: then its version identifies it.
@@ -154,9 +254,9 @@ fn built(sysroot: &Path) -> String {
     since.map(|since| format!(", built {}.{:09}", since.as_secs(), since.subsec_nanos())).unwrap_or_default()
 }
 
-fn not_installed(spec: &ToolchainSpec, names: &[String]) -> ToolchainError {
+fn not_installed(name: &str, names: &[String]) -> ToolchainError {
     let candidates = names.iter().flat_map(|name| [short(name), name.as_str()]);
-    ToolchainError::NotInstalled { spec: spec.clone(), nearest: nearest(spec.as_str(), candidates).map(str::to_owned) }
+    ToolchainError::NotInstalled { name: name.to_owned(), nearest: nearest(name, candidates).map(str::to_owned) }
 }
 
 /// `rustup toolchain list` prints a name a line, with remarks in parentheses.
@@ -173,8 +273,9 @@ fn short(name: &str) -> &str {
 }
 
 /// `rustc 1.97.0-nightly (0123abcd 2026-05-15)` → `1.97.0-nightly`.
-fn parse_version(command: &str, line: &str) -> Result<Version, ToolchainError> {
-    let word = line.strip_prefix("rustc ").and_then(|rest| rest.split_whitespace().next());
+fn parse_version(program: &str, command: &str, line: &str) -> Result<Version, ToolchainError> {
+    let rest = line.strip_prefix(program).and_then(|rest| rest.strip_prefix(' '));
+    let word = rest.and_then(|rest| rest.split_whitespace().next());
     word.and_then(|word| Version::parse(word).ok()).ok_or_else(|| ToolchainError::Unreadable {
         command: command.to_owned(),
         output: line.trim().chars().take(200).collect(),
@@ -187,7 +288,7 @@ fn is_absent(error: &ToolchainError) -> bool {
 
 /// The subcommands and aliases that a toolchain's cargo has by itself, without those that the user has installed.
 pub fn cargo_commands(toolchain: &Toolchain) -> Result<BTreeSet<String>, ToolchainError> {
-    let cargo = toolchain.sysroot.join("bin/cargo").display().to_string();
+    let cargo = toolchain.cargo_path().display().to_string();
     let list = output_of(&cargo, &["--list"], program::run_alone)?;
     // `    build                Compile a local package`, below a title.
     let commands = list.lines().filter_map(|line| line.strip_prefix("    ")?.split_whitespace().next());
@@ -231,7 +332,11 @@ mod tests {
             ("rustc", None),
             ("", None),
         ] {
-            assert_eq!(parse_version("", line).ok().map(|version| version.to_string()).as_deref(), expected, "{line}");
+            assert_eq!(
+                parse_version("rustc", "", line).ok().map(|version| version.to_string()).as_deref(),
+                expected,
+                "{line}"
+            );
         }
     }
 
@@ -255,7 +360,7 @@ mod tests {
     fn an_unknown_toolchain_is_answered_with_the_nearest_one_and_a_command() {
         let names = [format!("nightly-{}-unknown-linux-gnu", std::env::consts::ARCH), "stable".to_owned()];
         let check = |spec: &str, expected: &str| {
-            assert_eq!(not_installed(&spec.parse().unwrap(), &names).to_string(), expected);
+            assert_eq!(not_installed(spec, &names).to_string(), expected);
         };
         check(
             "nightyl",
@@ -286,6 +391,28 @@ mod tests {
         assert!(!is_released(dir.path()));
         std::fs::write(dir.path().join("lib/rustlib/multirust-channel-manifest.toml"), "").unwrap();
         assert!(is_released(dir.path()));
+    }
+
+    #[test]
+    fn a_folder_is_a_toolchain_with_or_without_a_cargo_of_its_own() {
+        let active = active().unwrap();
+        let folder = |programs: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("bin")).unwrap();
+            for program in programs {
+                let to = dir.path().join("bin").join(program);
+                std::os::unix::fs::symlink(active.sysroot.join("bin").join(program), to).unwrap();
+            }
+            let spec: ToolchainSpec = format!("path:{}", dir.path().display()).parse().unwrap();
+            (find(&spec), dir)
+        };
+        let (found, _dir) = folder(&["rustc"]);
+        let found = found.unwrap();
+        // A folder of links is the toolchain that they lead to.
+        assert_eq!((&found.sysroot, &found.cargo), (&active.sysroot, &None));
+        assert!(found.identity.contains(", built "), "{}", found.identity);
+        let (found, _dir) = folder(&["cargo"]);
+        assert!(matches!(found, Err(ToolchainError::NoCompiler(_))), "{found:?}");
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 /// Where programs run.
 pub(super) const NEUTRAL: &str = "/";
@@ -30,10 +31,25 @@ pub(super) fn run_alone(program: &str, args: &[&str]) -> io::Result<Output> {
     run_in(program, args, &own.into_iter().collect::<Vec<_>>(), &[("CARGO_HOME", "/nonexistent")])
 }
 
+/// Runs a program to its end, as [`run`] does; what it prints goes to standard error.
+///
+/// # Errors
+/// When it can't be found or started.
+pub(super) fn run_shown(program: &str, args: &[&str]) -> io::Result<ExitStatus> {
+    let entries = absolute_entries(std::env::var_os("PATH").as_deref());
+    let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+    command(program, args, &entries, &[])?.stdin(Stdio::null()).stdout(stderr).status()
+}
+
 fn run_in(program: &str, args: &[&str], entries: &[PathBuf], env: &[(&str, &str)]) -> io::Result<Output> {
+    command(program, args, entries, env)?.output()
+}
+
+fn command(program: &str, args: &[&str], entries: &[PathBuf], env: &[(&str, &str)]) -> io::Result<Command> {
     let found = find(program, entries)?;
     let path = std::env::join_paths(entries).unwrap_or_else(|_| OsString::new());
-    Command::new(found)
+    let mut command = Command::new(found);
+    command
         .args(args)
         .current_dir(NEUTRAL)
         // Its child processes find programs the same way.
@@ -43,8 +59,8 @@ fn run_in(program: &str, args: &[&str], entries: &[PathBuf], env: &[(&str, &str)
         // cargo, when it runs us, sets it to its own toolchain's libraries, which are not those of the others.
         .env_remove("LD_LIBRARY_PATH")
         .env_remove("RUST_BACKTRACE")
-        .envs(env.iter().copied())
-        .output()
+        .envs(env.iter().copied());
+    Ok(command)
 }
 
 /// The entries of `PATH` that don't depend on the current folder. An empty entry would stand for that folder.

@@ -33,6 +33,7 @@ mod single_tests;
 mod stops;
 mod strangers;
 mod subordinate;
+mod toolchains;
 mod user;
 mod verdicts;
 mod world;

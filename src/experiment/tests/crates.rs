@@ -53,7 +53,7 @@ fn a_crate_is_skipped_for_a_reason_until_a_day() {
     let over = "crates = [\"a\"]\n[crate.a]\nskip = { reason = \"x\", until = 2001-01-01 }";
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("maar.toml"), over).unwrap();
-    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder: folder.path(), toolchain: &|spec, _| toolchain(spec) };
     let loaded = load(None, &Overrides::default(), &host).unwrap();
     assert_eq!(loaded.notes, ["the skip of `a` ended on 2001-01-01: x"]);
     assert_eq!(loaded.experiment.crate_settings.values().next().unwrap().skip, None);

@@ -101,10 +101,6 @@ fn a_flag_that_is_wrong_is_named() {
         "error: `--skip`: `doc` is there twice",
     );
     refused(
-        &Overrides { toolchains: vec!["stable".parse().unwrap(); 2], ..Overrides::default() },
-        "error: `--toolchain`: `stable` is there twice",
-    );
-    refused(
         &Overrides { toolchains: vec!["nightyl".parse().unwrap()], ..Overrides::default() },
         "error: `--toolchain`: toolchain `nightyl` is not installed (did you mean `nightly`?); \
          `rustup toolchain install nightyl` installs it",

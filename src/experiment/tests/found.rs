@@ -102,8 +102,45 @@ fn a_file_that_was_found_selects_nothing_outside_its_folder() {
     std::fs::write(folder.join("maar.toml"), "crates = [\"path:mine\"]").unwrap();
     assert!(load_in(&folder, &Overrides::default()).is_ok());
     std::fs::write(folder.join("maar.toml"), "crates = [\"path:../other\"]").unwrap();
-    let host = Host { cores: 2, folder: &folder, toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder: &folder, toolchain: &|spec, _| toolchain(spec) };
     assert!(load(Some(Path::new("maar.toml")), &Overrides::default(), &host).is_ok());
+}
+
+#[test]
+fn toolchains_that_steer_code_count_only_in_a_file_that_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (toolchain, steering) in [
+        ("\"path:/x\"", "`path:`"),
+        ("\"stable+cargo=path:/x\"", "`path:`"),
+        ("\"stable+rustflags=-Clinker=x\"", "`rustflags`"),
+        ("{ toolchain = \"stable\", env = { RUSTC_WRAPPER = \"x\" } }", "`env`"),
+        ("{ toolchain = \"stable\", patch = { a = \"/etc\" } }", "`patch`"),
+    ] {
+        let text = format!("crates = [\"itoa\"]\ntoolchains = [{toolchain}]");
+        std::fs::write(folder.path().join("maar.toml"), &text).unwrap();
+        // Its programs are not even asked for their version.
+        let host = Host { cores: 2, folder: folder.path(), toolchain: &|_, _| panic!("{toolchain} was looked up") };
+        let error = load(None, &Overrides::default(), &host).unwrap_err();
+        let [Problem { what, .. }] = error.problems() else { panic!("{error}") };
+        assert!(what.message.starts_with(&format!("{steering} of a toolchain can choose which code runs")), "{what}");
+        assert!(what.to_string().contains("or `--toolchain` says so itself"), "{what}");
+        let flags = Overrides { toolchains: vec!["stable".parse().unwrap()], ..Overrides::default() };
+        assert!(load_in(folder.path(), &flags).is_ok(), "{toolchain}");
+    }
+    let asked = std::cell::Cell::new(None);
+    let note = |spec: Option<&ToolchainSpec>, installing| {
+        asked.set(Some(installing));
+        toolchain(spec.map(|_| "stable".parse().unwrap()).as_ref())
+    };
+    let plain = "crates = [\"itoa\"]\ntoolchains = [\"stable+target=x+profile=release+component=clippy\"]";
+    std::fs::write(folder.path().join("maar.toml"), plain).unwrap();
+    let host = Host { cores: 2, folder: folder.path(), toolchain: &note };
+    assert_eq!(load(None, &Overrides::default(), &host).unwrap().installing, Installing::Nothing);
+    assert_eq!(asked.get(), Some(Installing::Nothing), "a file that was found installs nothing");
+    assert_eq!(
+        load(Some(Path::new("maar.toml")), &Overrides::default(), &host).unwrap().installing,
+        Installing::WhatIsMissing
+    );
 }
 
 #[test]

@@ -148,18 +148,52 @@ fn an_op_list_begins_with_prepare_and_repeats_nothing() {
 }
 
 #[test]
-fn toolchains_are_well_formed_installed_and_different() {
+fn tables_and_texts_say_the_same_of_a_toolchain() {
+    let specs = |toolchain: &str| {
+        let text = format!("crates = [\"itoa\"]\ntoolchains = [{toolchain}, {toolchain}]");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("maar.toml"), text).unwrap();
+        let any = |spec: Option<&ToolchainSpec>, _| {
+            let (spec, version) = (spec.unwrap().clone(), Version::new(1, 95, 0));
+            Ok(Toolchain::new(spec, version, "rustc".to_owned(), "/x".into()))
+        };
+        let host = Host { cores: 2, folder: folder.path(), toolchain: &any };
+        let loaded = load(Some(Path::new("maar.toml")), &Overrides::default(), &host).unwrap();
+        let labels: Vec<String> = loaded.toolchains.iter().map(|toolchain| toolchain.label().to_owned()).collect();
+        (loaded.experiment.toolchains[0].to_string(), labels)
+    };
+    let text = "stable+rustflags=-D warnings+profile=release+env=A=b+env=C=d e+component=clippy+component=rust-src";
+    let expected = (text.to_owned(), vec![format!("{text} (1)"), format!("{text} (2)")]);
+    assert_eq!(specs(&format!("{text:?}")), expected);
+    let tables = "{ toolchain = \"stable\", rustflags = [\"-D\", \"warnings\"], profile = \"release\", \
+                  env = { C = \"d e\", A = \"b\" }, component = [\"rust-src\", \"clippy\"] }";
+    assert_eq!(specs(tables), expected);
+}
+
+#[test]
+fn toolchains_are_well_formed_and_installed() {
     check(
         "toolchains = [\"../x\"]",
         "2:15 \"../x\": `../x` is not a toolchain name: only ASCII letters, digits, `.`, `-` and `_` are allowed; \
-         such as `stable`, `nightly-2026-05-15` or `1.95.0`",
+         a folder is written `path:../x` (column 1 of `../x`)",
     );
     check(
         "toolchains = [\"stable\", \"nightyl\"]",
         "2:25 \"nightyl\": toolchain `nightyl` is not installed (did you mean `nightly`?); \
          `rustup toolchain install nightyl` installs it",
     );
-    check("toolchains = [\"stable\", \"stable\"]", "2:25 \"stable\": `stable` is there twice");
+    check(
+        "toolchains = [\"stable+rustflag=x\"]",
+        "2:15 \"stable+rustflag=x\": unknown key `rustflag`; did you mean `rustflags`? (column 8 of `stable+rustflag=x`)",
+    );
+    check(
+        "toolchains = [{ toolchain = \"stable\", rustflag = \"x\" }]",
+        "2:39 rustflag: unknown key `rustflag`; did you mean `rustflags`?",
+    );
+    check(
+        "toolchains = [{ toolchain = \"stable\", env = { PATH = \"/x\" } }]",
+        "2:54 \"/x\": `PATH` is set by maar itself; take it out",
+    );
 }
 
 #[test]
@@ -272,7 +306,7 @@ fn what_is_not_toml_is_refused_in_place() {
 
 /// The whole message for a file of this name.
 fn refused(folder: &Path, file: &str) -> String {
-    let host = Host { cores: 2, folder, toolchain: &|spec| toolchain(spec) };
+    let host = Host { cores: 2, folder, toolchain: &|spec, _| toolchain(spec) };
     load(Some(Path::new(file)), &Overrides::default(), &host).unwrap_err().to_string()
 }
 

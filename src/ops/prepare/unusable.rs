@@ -36,8 +36,10 @@ pub(super) async fn settle(
     transcript: &mut Transcript,
 ) -> Result<Option<Outcome>, PrepareError> {
     let Vendored { mut unusable, in_doubt } = vendored;
-    let is_in_doubt = |toolchain: &Toolchain| in_doubt.iter().any(|doubt| !doubt.is_settled_for(&toolchain.version));
+    let is_in_doubt =
+        |toolchain: &Toolchain| in_doubt.iter().any(|doubt| !doubt.is_settled_for(toolchain.cargo_version()));
     let newest = newest(tools);
+    // Of their rustcs, `prepare` runs none.
     if unusable.is_empty() && !tools.toolchains.iter().any(is_in_doubt) {
         return Ok(None);
     }
@@ -49,8 +51,10 @@ pub(super) async fn settle(
     if let Some(outcome) = needed.for_tests {
         workspace.note_unusable_tests(&outcome).map_err(super::at("write", &workspace.cargo()))?;
     }
-    for older in
-        tools.toolchains.iter().filter(|toolchain| toolchain.sysroot != newest.sysroot && is_in_doubt(toolchain))
+    for older in tools
+        .toolchains
+        .iter()
+        .filter(|toolchain| toolchain.cargo_path() != newest.cargo_path() && is_in_doubt(toolchain))
     {
         let mut also = BTreeMap::new();
         let needed = Box::pin(work.stand_in(older, &mut also, transcript)).await?;
@@ -135,7 +139,9 @@ impl Work<'_> {
         let order: Order<'_> = self.clock.rest()?;
         let words = ["cargo", "tree", "--frozen", "--prefix", "none", "--format", "{p}"];
         let argv = words.iter().chain(edges).map(|&word| word.to_owned()).chain(order.features.flags()).collect();
-        let (exit, denials) = Box::pin(cell::resolve(self.tools, self.workspace, &order, toolchain, argv)).await?;
+        let source = self.workspace.source();
+        let (exit, denials) =
+            Box::pin(cell::resolve(self.tools, self.workspace, &order, (toolchain, &source), argv)).await?;
         let text = plain_text(&exit.output);
         let outcome = classify::of_resolution(exit.end, &exit.output, &denials, &order.limits);
         let end = exit.end;

@@ -121,7 +121,7 @@ fn table(report: &Report, slugs: &[String]) -> Markup {
                         th scope="col" data-sort="text" { "Crate" }
                         th scope="col" data-sort="order" { "Verdict" }
                         @for toolchain in &report.toolchains {
-                            th.outcome scope="col" data-sort="text" { (toolchain.spec) }
+                            th.outcome scope="col" data-sort="text" { (toolchain.label) }
                         }
                         th scope="col" data-sort="text" { "Reason" }
                         th.number scope="col" data-sort="number" { "Time" }

@@ -119,7 +119,7 @@ impl Page<'_> {
         let (experiment, id) = (&self.report.experiment, krate.id());
         html! {
             @if let Some((run, toolchain)) = run.and_then(|run| Some((run, run.toolchains.first()?))) {
-                p.repeat { span.soft { "Repeat it: " } code { "maar shell " (experiment) " " (id) " -t " (toolchain) " --run " (run.op.op) } }
+                p.repeat { span.soft { "Repeat it: " } code { "maar shell " (experiment) " " (id) " -t " (quoted(toolchain)) " --run " (run.op.op) } }
             }
         }
     }
@@ -251,6 +251,12 @@ fn log(report: &Report, run: &Run<'_>, place: usize, content: &Markup, shown: Sh
             (content)
         }
     }
+}
+
+/// A label as a shell takes it.
+fn quoted(label: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:+=/".contains(c);
+    if label.chars().all(is_plain) { label.to_owned() } else { format!("'{}'", label.replace('\'', "'\\''")) }
 }
 
 fn toolchains(report: &Report, run: &Run<'_>) -> Markup {

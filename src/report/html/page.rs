@@ -71,9 +71,9 @@ pub(super) fn toolchains(report: &Report) -> Markup {
         @for (place, toolchain) in report.toolchains.iter().enumerate() {
             div {
                 dt { @if place == 0 && report.toolchains.len() > 1 { "Baseline" } @else { "Toolchain" } }
-                dd title=(one_line(&toolchain.identity)) {
-                    (toolchain.spec)
-                    @if toolchain.spec.as_str() != toolchain.version.to_string() {
+                dd title=(one_line(&format!("{}: {}", toolchain.spec, toolchain.identity))) {
+                    (toolchain.label)
+                    @if toolchain.label != toolchain.version.to_string() {
                         " " span.soft { (toolchain.version) }
                     }
                 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use crate::compare::{CrateReport, OpReport};
-use crate::toolchain::ToolchainSpec;
 
 /// An op that ran, with the toolchains whose result it is.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
     pub(super) op: &'a OpReport,
-    pub(super) toolchains: Vec<&'a ToolchainSpec>,
+    pub(super) toolchains: Vec<&'a str>,
 }
 
 /// The ops of a crate, in the order in which they ran.

@@ -159,7 +159,7 @@ fn describe(report: &Report, bar: &Bar<'_>) -> String {
     let Span { krate, op, toolchain, outcome, from, .. } = bar.first;
     let krate = report.crates.get(*krate).map(|krate| krate.id().to_string()).unwrap_or_default();
     let toolchain = toolchain.and_then(|place| report.toolchains.get(place));
-    let op = toolchain.map_or_else(|| op.to_string(), |toolchain| format!("{op}@{}", toolchain.spec));
+    let op = toolchain.map_or_else(|| op.to_string(), |toolchain| format!("{op}@{}", toolchain.label));
     format!("{krate} {op}: {outcome} in {}, from {}", duration(bar.busy), duration(*from))
 }
 

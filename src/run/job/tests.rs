@@ -98,6 +98,7 @@ impl Play {
             plan: plans.pop().unwrap(),
             earlier: Earlier::default(),
             lockfile: Ok(None),
+            patched: Default::default(),
             expectations: Arc::default(),
         }
     }
