@@ -44,7 +44,7 @@ pub use pattern::CratePattern;
 pub use problem::{BadValue, ExperimentError, Place, Problem};
 #[cfg(feature = "server")]
 pub use sent::{Form, Sent, SentError, SentFault, SentPlace};
-pub use service::{Needs, Service};
+pub use service::{Needs, Service, priority, weight, words};
 pub use workers::{DEFAULT_OVERCOMMIT, WorkersPatch, in_flight, overcommit, workers};
 
 /// A checked experiment. Whatever could be wrong with what the user wrote has been said by now.

@@ -111,6 +111,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "dispatch",
             "experiment",
             "home",
+            "host",
             "krate",
             "lease",
             "libtest",
@@ -120,6 +121,8 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "plan",
             "printable",
             "progress",
+            "registry",
+            "report",
             // `Earlier` and `replay`, which are pure.
             "run",
             "sandbox",

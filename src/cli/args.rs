@@ -79,6 +79,10 @@ pub enum Command {
     /// Serve experiments over HTTP: a queue, a page, an API
     #[cfg(feature = "server")]
     Serve(ServeArgs),
+    /// Send an experiment to a server, and follow it there
+    #[cfg(feature = "server")]
+    #[command(after_help = exit::HELP)]
+    Submit(SubmitArgs),
     /// Make, list and revoke the tokens of a server
     #[cfg(feature = "server")]
     #[command(subcommand)]
@@ -430,6 +434,26 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
     pub home: Home,
+}
+
+/// `maar submit`.
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The experiment [default: ./maar.toml, else a built-in demo]
+    pub file: Option<PathBuf>,
+    /// The URL of the server
+    #[arg(long, value_name = "URL")]
+    pub server: reqwest::Url,
+    /// The file with a token of the role run or admin
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Print the experiment's name and URL, and don't wait for its end
+    #[arg(long)]
+    pub detach: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub options: RunOptions,
 }
 
 /// `maar token`.

@@ -41,6 +41,8 @@ mod simulate;
 mod status;
 mod stored;
 #[cfg(feature = "server")]
+mod submit;
+#[cfg(feature = "server")]
 mod token;
 #[cfg(feature = "server")]
 mod worker;
@@ -73,6 +75,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
         #[cfg(feature = "server")]
         Some(Command::Serve(args)) => serve::run(&args, out),
+        #[cfg(feature = "server")]
+        Some(Command::Submit(args)) => submit::run(&args, out),
         #[cfg(feature = "server")]
         Some(Command::Token(command)) => token::run(&command, out),
     }

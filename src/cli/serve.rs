@@ -34,13 +34,14 @@ pub(super) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<Exit>
             false => None,
         };
         let server = Server::open(config, home, runner).await?;
-        writeln!(out, "{:<8}{}", "page", server.url())?;
+        let mut lines = format!("{:<8}{}\n", "page", server.url());
         match server.first_token() {
-            Some(path) => writeln!(out, "{:<8}{} (an administrator's, new)", "token", path.display())?,
-            None if token.exists() => writeln!(out, "{:<8}{}", "token", token.display())?,
+            Some(path) => lines += &format!("{:<8}{} (an administrator's, new)\n", "token", path.display()),
+            None if token.exists() => lines += &format!("{:<8}{}\n", "token", token.display()),
             None => {}
         }
-        out.flush()?;
+        // A reader that closes the pipe doesn't end the server.
+        let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
         server.answer(stop, reload).await;
         Ok(Exit::Fine)
     })

@@ -306,12 +306,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::experiment::Installing;
     use crate::toolchain::{Toolchain, ToolchainError, ToolchainSpec};
 
     fn load(form: Form, text: &str) -> Result<(Loaded, Service), Vec<SentFault>> {
-        let toolchain = |spec: Option<&ToolchainSpec>| -> Result<Toolchain, ToolchainError> {
+        let toolchain = |spec: Option<&ToolchainSpec>, _: Installing| -> Result<Toolchain, ToolchainError> {
             let spec: ToolchainSpec = spec.cloned().unwrap_or_else(|| "stable".parse().unwrap());
-            Ok(Toolchain { spec, version: "1.95.0".parse().unwrap(), identity: "x".into(), sysroot: "/".into() })
+            Ok(Toolchain::new(spec, "1.95.0".parse().unwrap(), "x".into(), "/".into()))
         };
         let host = Host { cores: 4, folder: Path::new("/"), toolchain: &toolchain };
         Sent { form, text }.load(&host).map_err(|error| error.0)

@@ -10,7 +10,7 @@ use super::problem::{BadValue, Problems};
 use super::read::{Value, known_keys, names, parsed, place, table, text, texts, wrong_type};
 
 /// The greatest distance of a priority from 0.
-pub const MAX_PRIORITY: i64 = 1_000_000;
+const MAX_PRIORITY: i64 = 1_000_000;
 /// The most labels, and the most addresses of notifications.
 const MAX_LIST: usize = 32;
 /// The longest label or address, in bytes.

@@ -104,7 +104,8 @@ mod tests {
 
     fn experiment() -> Experiment {
         let dir = tempfile::tempdir().unwrap();
-        let toolchain = |_: Option<&crate::toolchain::ToolchainSpec>| Ok(sample::toolchains(1).remove(0));
+        let toolchain =
+            |_: Option<&crate::toolchain::ToolchainSpec>, _: Installing| Ok(sample::toolchains(1).remove(0));
         let host = Host { cores: 2, folder: dir.path(), toolchain: &toolchain };
         experiment::load(None, &Overrides::default(), &host).unwrap().experiment
     }

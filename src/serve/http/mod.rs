@@ -3,9 +3,16 @@
 //! Each file has `routes()` and its part of the OpenAPI document; `PARTS` lists them.
 
 mod agents;
+mod events;
+mod experiments;
 mod health;
 mod input;
+mod live;
+mod overview;
+mod pages;
+mod results;
 mod tokens;
+mod view;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -37,7 +44,15 @@ struct Document;
 /// The OpenAPI document.
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
-    for part in [health::Document::openapi(), tokens::Document::openapi()] {
+    for part in [
+        experiments::Document::openapi(),
+        results::Document::openapi(),
+        live::Document::openapi(),
+        events::Document::openapi(),
+        overview::Document::openapi(),
+        tokens::Document::openapi(),
+        health::Document::openapi(),
+    ] {
         document.merge(part);
     }
     document
@@ -48,7 +63,13 @@ pub(super) fn router(state: AppState, stop: Stop) -> Router {
     let limit = usize::try_from(state.config().server.limits.body.as_u64()).unwrap_or(usize::MAX);
     Router::new()
         .merge(agents::routes())
+        .merge(experiments::routes())
+        .merge(results::routes())
+        .merge(live::routes())
+        .merge(events::routes())
+        .merge(overview::routes())
         .merge(tokens::routes())
+        .merge(pages::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(limit))

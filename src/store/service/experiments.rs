@@ -420,6 +420,21 @@ impl Store {
         read().map_err(self.sql("list the verdicts"))
     }
 
+    /// The most frequent reasons, with their verdicts and how many crates have them.
+    pub fn causes(&self, name: &str, most: usize) -> Result<Vec<(String, String, u64)>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement = self.connection.prepare(
+                "SELECT verdict, reason, count(*) AS crates FROM verdicts
+                 WHERE experiment = (SELECT id FROM experiments WHERE name = ?) AND reason IS NOT NULL
+                     AND verdict != 'pending' GROUP BY verdict, reason ORDER BY crates DESC, verdict, reason LIMIT ?",
+            )?;
+            statement
+                .query_map(params![name, most as i64], |row| Ok((row.get(0)?, row.get(1)?, count(row, 2)?)))?
+                .collect()
+        };
+        read().map_err(self.sql("count the causes"))
+    }
+
     /// Keeps verdicts: crate, verdict and reason. `replace`: they are all there are.
     pub fn keep_verdicts(
         &mut self,
