@@ -382,6 +382,7 @@ mod tests {
             ("crates = [\"itoa\"]\nallow-hosts = [\"localhost\"]", "weakens the sandbox"),
             ("crates = [\"itoa\"]\n[limits]\nmemory = \"100GiB\"", "weakens the sandbox"),
             ("crates = [\"itoa\"]\novercommit = 8", "weakens the sandbox"),
+            ("crates = [\"itoa\"]\ntoolchains = [\"path:/opt/x\"]", "takes that from nobody"),
             ("name = \"x\"", "no crate is selected"),
             ("crates = [\"itoa\"]\npriority = 9999999", "out of range"),
             ("crates = [\"itoa\"]\nweight = 0", "out of range"),

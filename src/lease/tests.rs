@@ -37,7 +37,6 @@ fn on_every_engine(case: impl AsyncFn(&World)) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a test that can't run says so")]
 fn servers() -> Vec<PathBuf> {
     let more = std::env::var_os("MAAR_NATS_SERVERS").unwrap_or_default();
     let mut servers: Vec<PathBuf> = std::env::split_paths(&more).filter(|path| path.is_file()).collect();

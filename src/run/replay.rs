@@ -100,7 +100,7 @@ pub fn replay(
 mod tests {
     use super::*;
     use crate::compare::sample;
-    use crate::experiment::{self, Host, Overrides};
+    use crate::experiment::{self, Host, Installing, Overrides};
 
     fn experiment() -> Experiment {
         let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Both publish in the order of handouts. To publish a job twice is harmless: the dispatcher looks each one up.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
@@ -121,10 +122,11 @@ async fn sweep(dispatcher: &Dispatcher) -> Result<(), Problem> {
             for job in jobs.into_iter().filter(|job| job.rank < cursor) {
                 let lane: Lane = job.lane.parse().unwrap_or(Lane::Std);
                 let queue = Queue { experiment: id, generation, lane };
-                if !empty.contains_key(&queue) {
-                    empty.insert(queue, is_empty(dispatcher, queue).await?);
-                }
-                if empty[&queue] && !is_held(dispatcher, JobId { experiment: id, generation, position: job.position }) {
+                let is_empty = match empty.entry(queue) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(unknown) => *unknown.insert(is_empty(dispatcher, queue).await?),
+                };
+                if is_empty && !is_held(dispatcher, JobId { experiment: id, generation, position: job.position }) {
                     lost.push(job);
                 }
             }

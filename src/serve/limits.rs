@@ -104,7 +104,7 @@ impl Limits {
             let words = format!("more than {} requests a second; wait and ask again", self.rate);
             let wait = ((1.0 - caller.tokens) / self.rate).ceil();
             // Below a few seconds: a rate is at least one a second.
-            return Err(Problem::new(Kind::TooManyRequests, words).retry_after(wait as u64));
+            return Err(Problem::new(Kind::TooManyRequests, words).retry_after(wait as u16));
         }
         let Ok(open) = Arc::clone(&caller.open).try_acquire_owned() else {
             let words = format!("more than {} requests at a time; wait for their answers", self.at_a_time);

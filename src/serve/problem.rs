@@ -31,34 +31,54 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its status, the last part of its type, and its title.
+    /// Its status, type and title.
     fn words(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The request is malformed"),
-            Self::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "A valid token is needed"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
-            Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The resource doesn't have this method")
+            Self::Malformed => (StatusCode::BAD_REQUEST, "urn:maar:problem:malformed", "The request is malformed"),
+            Self::Unauthorised => {
+                (StatusCode::UNAUTHORIZED, "urn:maar:problem:unauthorised", "A valid token is needed")
             }
-            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The present state doesn't allow this"),
-            Self::Gone => (StatusCode::GONE, "gone", "This is not kept any more"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "urn:maar:problem:forbidden", "This is not allowed"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "urn:maar:problem:not-found", "There is no such thing"),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "urn:maar:problem:method-not-allowed",
+                "The resource doesn't have this method",
+            ),
+            Self::Conflict => {
+                (StatusCode::CONFLICT, "urn:maar:problem:conflict", "The present state doesn't allow this")
+            }
+            Self::Gone => (StatusCode::GONE, "urn:maar:problem:gone", "This is not kept any more"),
             Self::PreconditionFailed => {
-                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "The resource has changed")
+                (StatusCode::PRECONDITION_FAILED, "urn:maar:problem:precondition-failed", "The resource has changed")
             }
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type")
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "urn:maar:problem:too-large", "The body is too large"),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "urn:maar:problem:unsupported-media-type",
+                "The body has the wrong media type",
+            ),
+            Self::RangeNotSatisfiable => (
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "urn:maar:problem:range-not-satisfiable",
+                "The range is outside of the log",
+            ),
+            Self::Misdirected => {
+                (StatusCode::MISDIRECTED_REQUEST, "urn:maar:problem:misdirected", "This server has another name")
             }
-            Self::RangeNotSatisfiable => {
-                (StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", "The range is outside of the log")
+            Self::Invalid => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "urn:maar:problem:invalid", "The request asks for something invalid")
             }
-            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected", "This server has another name"),
-            Self::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request asks for something invalid"),
-            Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade-required", "The versions don't fit"),
-            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed"),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server can't do this now"),
+            Self::UpgradeRequired => {
+                (StatusCode::UPGRADE_REQUIRED, "urn:maar:problem:upgrade-required", "The versions don't fit")
+            }
+            Self::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "urn:maar:problem:too-many-requests", "Too many requests")
+            }
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "urn:maar:problem:internal", "The server failed"),
+            Self::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "urn:maar:problem:unavailable", "The server can't do this now")
+            }
         }
     }
 }
@@ -69,7 +89,7 @@ pub struct Problem {
     /// A URN of the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "urn:maar:problem:not-found")]
-    kind: String,
+    kind: &'static str,
     /// The kind in words.
     title: &'static str,
     /// The status of the answer.
@@ -79,7 +99,7 @@ pub struct Problem {
     detail: String,
     /// Where the first fault is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     /// The nearest known name.
     #[serde(skip_serializing_if = "Option::is_none")]
     nearest: Option<String>,
@@ -89,7 +109,7 @@ pub struct Problem {
     #[serde(skip)]
     which: Kind,
     #[serde(skip)]
-    retry_after: Option<u64>,
+    retry_after: Option<u16>,
 }
 
 /// One thing that is wrong with a request.
@@ -137,7 +157,7 @@ impl Problem {
     pub fn new(which: Kind, detail: impl Into<String>) -> Self {
         let (status, name, title) = which.words();
         Self {
-            kind: format!("urn:maar:problem:{name}"),
+            kind: name,
             title,
             status: status.as_u16(),
             detail: detail.into(),
@@ -158,13 +178,14 @@ impl Problem {
         };
         let first = faults.first().cloned();
         let (place, nearest) = first.map(|first| (first.place, first.nearest)).unwrap_or_default();
+        let place = place.map(Box::new);
         Self { place, nearest, errors: faults, ..Self::new(which, detail) }
     }
 
     /// With the place of the fault.
     #[must_use]
     pub fn at(self, place: Place) -> Self {
-        Self { place: Some(place), ..self }
+        Self { place: Some(Box::new(place)), ..self }
     }
 
     /// With the nearest known name.
@@ -175,7 +196,7 @@ impl Problem {
 
     /// With the seconds after which the request may succeed.
     #[must_use]
-    pub fn retry_after(self, seconds: u64) -> Self {
+    pub fn retry_after(self, seconds: u16) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 

@@ -20,6 +20,7 @@ use crate::experiment::{self, Form, Host, Needs, Sent, SentError, SentFault, Sen
 use crate::nearest::nearest;
 use crate::registry::select::Selection;
 use crate::serve::access::{Admin, Caller, Read, Run};
+use crate::serve::config::Guard;
 use crate::serve::problem::{Fault, Kind, Place, Problem};
 use crate::serve::state::AppState;
 use crate::store::service::{Change, Edit, Listed, State as Stage, Submission, Submitted, Via, Which};
@@ -134,13 +135,11 @@ async fn create(State(state): State<AppState>, caller: Caller<Run>, request: Req
     let made = state
         .database()
         .with(move |store| {
-            let host = Host {
-                cores: host::cores(),
-                folder: Path::new("/"),
-                toolchain: &|spec, _| toolchain::find_or_active(spec),
-            };
+            // A client has nothing installed.
+            let find = |spec: Option<&toolchain::ToolchainSpec>, _| toolchain::find_or_active(spec);
+            let host = Host { cores: host::cores(), folder: Path::new("/"), toolchain: &find };
             let (loaded, service) = Sent { form, text: &text }.load(&host)?;
-            let guard = (!is_admin).then(|| all.config().access.guard.run.clone()).unwrap_or_default();
+            let guard = if is_admin { Guard::default() } else { all.config().access.guard.run.clone() };
             check_guard(&guard, service.priority, &loaded.experiment.crates)?;
             let name = loaded.experiment.name;
             let submission = Submission { form: form.as_str().to_owned(), text, fresh: false, key, digest, owner };
@@ -196,11 +195,7 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// Checks the guard rails of a caller. How many crates a query brings in is checked by the plan.
-fn check_guard(
-    guard: &crate::serve::config::Guard,
-    priority: Option<i64>,
-    crates: &[Selection],
-) -> Result<(), Problem> {
+fn check_guard(guard: &Guard, priority: Option<i64>, crates: &[Selection]) -> Result<(), Problem> {
     if let (Some(most), Some(priority)) = (guard.max_priority, priority)
         && priority > most
     {
