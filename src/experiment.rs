@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::exact;
 use crate::krate::CrateName;
 use crate::ops::{Features, LockfileMode, Op, OpName, Stage};
 use crate::registry::select::Selection;
@@ -86,6 +87,7 @@ pub struct Experiment {
     /// Whether crates share compiled dependencies.
     pub cache: Caching,
     /// How much room those take at the end of a run at most.
+    #[serde(serialize_with = "exact::size")]
     pub cache_budget: ByteSize,
 }
 
@@ -146,11 +148,14 @@ pub enum Caching {
 #[expect(missing_docs, reason = "the fields are those of `Limits`")]
 pub struct LimitsPatch {
     pub cpus: Option<f64>,
+    #[serde(serialize_with = "exact::maybe_size")]
     pub memory: Option<ByteSize>,
     pub pids: Option<u32>,
     pub timeout: Option<std::time::Duration>,
     pub idle_timeout: Option<std::time::Duration>,
+    #[serde(serialize_with = "exact::maybe_size")]
     pub output: Option<ByteSize>,
+    #[serde(serialize_with = "exact::maybe_size")]
     pub disk: Option<ByteSize>,
     pub cores: Option<Cores>,
 }

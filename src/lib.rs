@@ -2,14 +2,21 @@
 //!
 //! Data flows one way: selection → plan → pipeline → store → compare → report. ARCHITECTURE.md has the map.
 
+#[cfg(feature = "server")]
+pub mod agent;
 pub mod cache;
 pub mod cli;
 pub mod compare;
+#[cfg(feature = "server")]
+pub mod dispatch;
 pub mod event;
+pub mod exact;
 pub mod experiment;
 pub mod home;
 pub mod host;
 pub mod krate;
+#[cfg(feature = "server")]
+pub mod lease;
 pub mod libtest;
 pub mod nearest;
 pub mod ops;
@@ -32,3 +39,5 @@ pub mod stop;
 pub mod store;
 pub mod toolchain;
 pub mod trace;
+#[cfg(feature = "server")]
+pub mod wire;

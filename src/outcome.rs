@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::exact;
+
 /// The outcome of one op, or of one crate on one toolchain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "reason")]
@@ -171,13 +173,13 @@ pub enum Cause {
     /// The op printed nothing and used next to no CPU for this long.
     Idle(Duration),
     /// The kernel killed a process of the op for using more memory than the limit.
-    OutOfMemory(ByteSize),
+    OutOfMemory(#[serde(serialize_with = "exact::size")] ByteSize),
     /// The op was refused a process or thread, having this many.
     OutOfProcesses(u32),
     /// The op's files take more space than this.
-    OverDisk(ByteSize),
+    OverDisk(#[serde(serialize_with = "exact::size")] ByteSize),
     /// The op printed more than this.
-    Flooded(ByteSize),
+    Flooded(#[serde(serialize_with = "exact::size")] ByteSize),
     /// The host's disk is full.
     OutOfDisk,
     /// The registry or another network service couldn't be reached.
@@ -376,7 +378,8 @@ mod tests {
             }),
             Outcome::Broken(Breakage::Missing("no crate named `x`".into())),
             Outcome::Inconclusive(Cause::TimedOut(Duration::from_millis(1500))),
-            Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::gib(4))),
+            // Which `bytesize` itself writes as "1.5 GiB".
+            Outcome::Inconclusive(Cause::OutOfMemory(ByteSize::mib(1500))),
             Outcome::Skipped,
             Outcome::Error("a bug".into()),
         ] {

@@ -7,16 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may know, from the ground up.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 33] = [
+    ("exact", &[]),
     ("krate", &[]),
     ("libtest", &[]),
     ("nearest", &[]),
-    ("outcome", &[]),
+    ("outcome", &["exact"]),
     ("owner", &[]),
     ("printable", &[]),
     ("stop", &[]),
     ("toolchain", &["nearest"]),
-    ("sandbox", &["owner", "stop"]),
+    ("sandbox", &["exact", "owner", "stop"]),
     ("home", &["sandbox"]),
     ("host", &["sandbox"]),
     ("pipeline", &["stop"]),
@@ -40,7 +41,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
             "toolchain",
         ],
     ),
-    ("experiment", &["krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
+    ("experiment", &["exact", "krate", "nearest", "ops", "printable", "registry", "sandbox", "toolchain"]),
     ("plan", &["experiment", "krate", "libtest", "ops", "outcome", "sandbox", "toolchain"]),
     ("schedule", &["krate", "ops", "plan"]),
     ("compare", &["krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
@@ -52,6 +53,10 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ),
     ("report", &["compare", "krate", "ops", "outcome", "plan", "printable", "sandbox", "store", "toolchain"]),
     ("progress", &["compare", "event", "ops", "outcome", "pipeline", "printable"]),
+    // Of job numbers only.
+    ("lease", &[]),
+    ("wire", &["exact", "experiment", "krate", "libtest", "ops", "outcome", "plan", "toolchain"]),
+    ("dispatch", &["experiment", "lease", "wire"]),
     (
         "run",
         &[
@@ -79,12 +84,37 @@ const ROOMS: [(&str, &[&str]); 28] = [
         ],
     ),
     (
+        "agent",
+        &[
+            "cache",
+            "event",
+            "experiment",
+            "krate",
+            "ops",
+            "outcome",
+            "pipeline",
+            "plan",
+            "printable",
+            "progress",
+            "run",
+            "schedule",
+            "stop",
+            "store",
+            "toolchain",
+            "wire",
+        ],
+    ),
+    (
         "serve",
         &[
             "compare",
+            "dispatch",
             "experiment",
             "home",
             "host",
+            "krate",
+            "lease",
+            "libtest",
             "nearest",
             "ops",
             "outcome",
@@ -93,9 +123,14 @@ const ROOMS: [(&str, &[&str]); 28] = [
             "progress",
             "registry",
             "report",
+            // `Earlier` and `replay`, which are pure.
+            "run",
+            "sandbox",
+            "schedule",
             "stop",
             "store",
             "toolchain",
+            "wire",
         ],
     ),
 ];

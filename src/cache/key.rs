@@ -46,15 +46,11 @@ impl Key {
             text.push_str(&state(&other.sysroot.join("bin").join(name)));
         }
         text.push_str(&format!("registry {index}\n"));
-        // Files of cells belong to ids that exist only where the same ids are mapped.
-        let ids = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        text.push_str(&format!("ids {}\n", ids.split_whitespace().collect::<Vec<_>>().join(" ")));
+        text.push_str(&ids());
         for (name, value) in env {
             text.push_str(&format!("env {name}={value}\n"));
         }
-        for path in SYSTEM {
-            text.push_str(&state(Path::new(path)));
-        }
+        text.push_str(&system());
         Self { text }
     }
 
@@ -68,6 +64,22 @@ impl Key {
     pub(super) fn text(&self) -> &str {
         &self.text
     }
+}
+
+/// The part of a key that is the same for all toolchains and registries: the state of this host. Two hosts with the same
+/// text compile the same.
+pub fn environment() -> String {
+    ids() + &system()
+}
+
+/// Files of cells belong to ids that exist only where the same ids are mapped.
+fn ids() -> String {
+    let ids = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    format!("ids {}\n", ids.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn system() -> String {
+    SYSTEM.iter().map(|path| state(Path::new(path))).collect()
 }
 
 /// A line on a file or folder: when it last changed, and how large it is.

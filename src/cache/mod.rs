@@ -31,7 +31,7 @@ pub use claims::{Claim, Claims, Pace};
 pub use collect::{Collected, Summary, collect, keep_within, summarise};
 pub use error::CacheError;
 pub use harvest::{Fingerprint, completed_units, unit_hash};
-pub use key::Key;
+pub use key::{Key, environment};
 pub use layers::{Base, Layers, Lower, Made, Taken};
 pub use tally::Tally;
 pub use unit::{Code, Unit, UnitKey};

@@ -70,6 +70,9 @@ pub enum Command {
     /// Print the configuration of another tool as lines of a maar.toml
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Run crates for a server, and send their results there
+    #[cfg(feature = "server")]
+    Agent(AgentArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Serve experiments over HTTP: a queue, a page, an API
@@ -200,6 +203,30 @@ pub struct Home {
     /// Keep results, caches and work in this folder
     #[arg(long = "home", value_name = "DIR", env = "MAAR_HOME", global = true)]
     pub folder: Option<PathBuf>,
+}
+
+/// `maar agent`.
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The server, such as https://maar.example.org
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// A file with a token of the role agent, which only its owner can read
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Take crates of experiments that need these labels, too
+    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// Take at most this many crates at a time [default: from the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub cap: Option<u32>,
+    /// Show the progress in this form
+    #[arg(long, value_enum, default_value = "plain")]
+    pub progress: progress::Kind,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help of the command")]
+    pub home: Home,
 }
 
 /// `maar report`.

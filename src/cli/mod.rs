@@ -11,6 +11,8 @@ use crate::toolchain::ToolchainError;
 use args::{Cli, Command};
 use exit::{Exit, Misuse};
 
+#[cfg(feature = "server")]
+mod agent;
 pub mod args;
 mod cache;
 mod check_config;
@@ -68,6 +70,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::CheckConfig(args)) => check_config::run(&args, out),
         Some(Command::Import(command)) => import::run(&command, out),
         Some(Command::Ops(args)) => ops::run(&args, out),
+        #[cfg(feature = "server")]
+        Some(Command::Agent(args)) => agent::run(&args, out),
         Some(Command::Completions(args)) => Ok(completions::run(&args, out)?),
         #[cfg(feature = "server")]
         Some(Command::Serve(args)) => serve::run(&args, out),

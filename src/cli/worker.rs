@@ -131,7 +131,8 @@ fn trouble(error: &SessionError) -> Trouble {
         // With the causes, such as the answer of the registry.
         SessionError::Registry(RegistryError::Network { .. }) => Trouble::Host(chain(error)),
         SessionError::Registry(_) | SessionError::Lockfile(_) => Trouble::Invalid(chain(error)),
-        SessionError::NoSandbox(_)
+        SessionError::Provide(_)
+        | SessionError::NoSandbox(_)
         | SessionError::Unenforced(_)
         | SessionError::Sandbox(_)
         | SessionError::Home(_)
@@ -139,7 +140,6 @@ fn trouble(error: &SessionError) -> Trouble {
         | SessionError::Upstream(_)
         | SessionError::Cache(_)
         | SessionError::Settings(_)
-        | SessionError::Provide(_)
         | SessionError::Vanished(_)
         | SessionError::Run(_) => Trouble::Host(chain(error)),
     }

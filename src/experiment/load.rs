@@ -135,7 +135,7 @@ fn load_source(source: &Source, overrides: &Overrides, host: &Host<'_>) -> Resul
     let overridden = apply(overrides, raw, host.folder, &mut problems);
     let installing = match source.trust {
         Trust::Found if overrides.toolchains.is_empty() => Installing::Nothing,
-        // Which toolchains a server has is its user's choice.
+        // A client must not make the server install anything.
         Trust::Sent => Installing::Nothing,
         Trust::Found | Trust::Named => Installing::WhatIsMissing,
     };

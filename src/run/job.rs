@@ -28,7 +28,7 @@ use crate::stop::{Stop, StopLevel};
 
 /// A repetition can come upon a difference that none has repeated yet, behind the one that it repeats. What is still to
 /// be repeated after so many is left to the next run: an op that seldom passes could go on for ever.
-const MOST_REPETITIONS: u32 = 5;
+pub(super) const MOST_REPETITIONS: u32 = 5;
 
 /// One crate on its way.
 pub(super) struct Job {

@@ -53,6 +53,7 @@ pub use self::live::Live;
 pub use self::outlet::{Connections, Outlet, outlet};
 pub use self::remove::remove_folder;
 pub use self::users::User;
+use crate::exact;
 use crate::owner::Owner;
 use crate::stop::Stop;
 
@@ -168,6 +169,7 @@ pub struct Limits {
     /// CPU time per wall time: 1.5 is one and a half cores.
     pub cpus: f64,
     /// Memory of all its processes together, page cache and tmpfs included as the kernel counts them.
+    #[serde(serialize_with = "exact::size")]
     pub memory: ByteSize,
     /// Concurrent processes and threads.
     pub pids: u32,
@@ -177,9 +179,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How much output is kept: half of it from the beginning, half from the end. [`Limits::ALL_OUTPUT`] keeps it
     /// whole.
+    #[serde(serialize_with = "exact::size")]
     pub output: ByteSize,
     /// How much the folders that it writes to may hold, all together; an empty file counts for 4 KiB, and a hole for
     /// nothing.
+    #[serde(serialize_with = "exact::size")]
     pub disk: ByteSize,
     /// Whether others run on its cores.
     pub cores: Cores,

@@ -51,7 +51,6 @@ pub(in crate::serve) struct Run;
 pub(in crate::serve) struct Admin;
 /// Takes jobs and reports results.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the routes of agents demand it")]
 pub(in crate::serve) struct Agent;
 /// Reads the metrics.
 #[derive(Debug)]

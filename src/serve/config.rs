@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+use super::engine::EngineConfig;
 use crate::nearest::did_you_mean;
 
 /// Where the server listens if nothing else is said.
@@ -25,6 +26,8 @@ pub struct Config {
     /// The worker of this process.
     #[serde(default)]
     pub worker: WorkerConfig,
+    /// Where jobs wait that agents run; none: no agents.
+    pub engine: Option<EngineConfig>,
     /// Who may do how much.
     #[serde(default)]
     pub access: AccessConfig,
@@ -225,7 +228,7 @@ fn meant(message: &str) -> Option<String> {
     did_you_mean(unknown, known.iter().copied())
 }
 
-fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text).map_err(|error| {
         serde::de::Error::custom(format!("`{}` is not a time such as \"10m\": {error}", text.escape_debug()))
@@ -258,7 +261,10 @@ mod tests {
         // Every commented setting is one that is known, too.
         let uncommented: String = text
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") && !line.contains("cert")))
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|line| line.starts_with('[') || line.contains(" = ") && !line.contains("cert"))
+            })
             .zip(text.lines())
             .map(|(setting, line)| format!("{}\n", setting.filter(|it| !it.contains("key = ")).unwrap_or(line)))
             .collect();

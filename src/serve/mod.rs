@@ -5,14 +5,22 @@
 
 mod access;
 pub mod config;
+mod content;
 mod database;
 mod dispatch;
+pub mod engine;
 pub mod event;
 pub mod events;
+mod feeder;
 pub mod http;
+mod incoming;
+pub mod leases;
 mod limits;
 mod listen;
 pub mod problem;
+mod queued;
+mod renewals;
+mod reports;
 pub mod state;
 pub mod token;
 pub mod worker;
@@ -42,6 +50,17 @@ pub enum ServeError {
     /// The first token can't be made.
     #[error(transparent)]
     Token(#[from] token::TokenError),
+    /// The engine of jobs can't be used.
+    #[error(transparent)]
+    Engine(#[from] crate::lease::NatsError),
+    /// A file or folder of the home can't be used.
+    #[error("failed to use {}: {source}", .path.display())]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
     /// The address can't be listened on.
     #[error("failed to listen on {address}: {source}; choose another with --listen ADDRESS:PORT")]
     Listen {
@@ -75,6 +94,7 @@ impl Server {
     pub async fn open(config: Config, home: Home, runner: Option<Arc<dyn Runner>>) -> Result<Self, ServeError> {
         let state = AppState::open(config, home, runner)?;
         let first = token::ensure_first(&state)?;
+        state.start_agents().await?;
         let listener = listen::Listener::bind(state.config()).await?;
         Ok(Self { state, listener, first })
     }

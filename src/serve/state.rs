@@ -1,12 +1,13 @@
 //! What all requests share.
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use super::ServeError;
 use super::config::Config;
 use super::database::Database;
+use super::engine::Agents;
 use super::events::Events;
 use super::limits::Limits;
 use super::worker::{Runner, Worker};
@@ -24,6 +25,7 @@ struct Inner {
     home: Home,
     database: Database,
     limits: Limits,
+    agents: OnceLock<Agents>,
     events: Events,
     worker: Worker,
     runner: Option<Arc<dyn Runner>>,
@@ -39,6 +41,7 @@ impl AppState {
             home,
             database,
             limits,
+            agents: OnceLock::new(),
             events: Events::default(),
             worker: Worker::default(),
             runner,
@@ -59,6 +62,20 @@ impl AppState {
     /// The database.
     pub fn database(&self) -> &Database {
         &self.0.database
+    }
+
+    /// What agents need; none without `[engine]`.
+    pub fn agents(&self) -> Option<&Agents> {
+        self.0.agents.get()
+    }
+
+    /// Starts what agents need, if the settings have an `[engine]`.
+    pub(super) async fn start_agents(&self) -> Result<(), ServeError> {
+        let Some(config) = &self.config().engine else { return Ok(()) };
+        let agents = Agents::start(config, self.home(), self.database().clone()).await?;
+        // It is set once, at the start.
+        let _ = self.0.agents.set(agents);
+        Ok(())
     }
 
     /// The limits of requests.

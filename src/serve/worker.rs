@@ -228,7 +228,9 @@ impl Drop for Watcher {
 
 /// Starts the worker's threads. They end when `stop` rises, and what runs then goes on after the next start.
 pub(super) async fn work(state: AppState, runner: Arc<dyn Runner>, stop: Stop) {
-    if let Err(error) = state.database().with(adopt).await {
+    let has_agents = state.agents().is_some();
+    // What agents run goes on.
+    if !has_agents && let Err(error) = state.database().with(adopt).await {
         state::log(&error);
     }
     let planner = tokio::task::spawn_blocking({
@@ -237,7 +239,10 @@ pub(super) async fn work(state: AppState, runner: Arc<dyn Runner>, stop: Stop) {
     });
     let running = tokio::task::spawn_blocking({
         let (state, stop) = (state.clone(), stop.clone());
-        move || repeat(&state, &stop, |state| run_one(state, &*runner, &stop))
+        move || match has_agents {
+            true => repeat(&state, &stop, |state| report_one(state, &*runner)),
+            false => repeat(&state, &stop, |state| run_one(state, &*runner, &stop)),
+        }
     });
     let watching = watch(&state, &stop);
     let _ = tokio::join!(planner, running, watching);
@@ -350,6 +355,13 @@ fn run_one(state: &AppState, runner: &dyn Runner, stop: &Stop) -> Result<bool, S
     };
     state.worker().call();
     Ok(true)
+}
+
+/// Writes the report of an experiment that agents have run to its end.
+fn report_one(state: &AppState, runner: &dyn Runner) -> Result<bool, StoreError> {
+    let open = state.database().now(|store| store.open_experiments())?;
+    let next = open.iter().find(|experiment| experiment.state == Some(State::Reporting));
+    next.map_or(Ok(false), |next| finish_report(state, runner, &next.name))
 }
 
 /// Writes the report of an experiment in the state `reporting`, which it ends.

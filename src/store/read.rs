@@ -338,7 +338,7 @@ impl Store {
     }
 
     /// The tests of a result: a packed column, and the one after it with the size.
-    fn tests(&self, row: &Row<'_>, column: usize) -> Result<Option<Arc<Tests>>, StoreError> {
+    pub(super) fn tests(&self, row: &Row<'_>, column: usize) -> Result<Option<Arc<Tests>>, StoreError> {
         let packed: Option<Vec<u8>> = row.get(column).map_err(self.sql("read tests"))?;
         let Some(packed) = packed else { return Ok(None) };
         let size = count(row, column + 1).map_err(self.sql("read tests"))?;
@@ -346,13 +346,18 @@ impl Store {
         serde_json::from_slice(&json).map(Some).map_err(StoreError::unreadable(&self.path, "tests"))
     }
 
-    fn fingerprint(&self, row: &Row<'_>, column: usize) -> Result<Fingerprint, StoreError> {
+    pub(super) fn fingerprint(&self, row: &Row<'_>, column: usize) -> Result<Fingerprint, StoreError> {
         let text = row.get_ref(column).and_then(|value| value.as_str().map_err(Into::into));
         let text = text.map_err(StoreError::unreadable(&self.path, "fingerprint"))?;
         text.parse().map_err(|error: BadFingerprint| StoreError::unreadable(&self.path, "fingerprint")(error))
     }
 
-    fn decode<T: DeserializeOwned>(&self, row: &Row<'_>, column: usize, what: &'static str) -> Result<T, StoreError> {
+    pub(super) fn decode<T: DeserializeOwned>(
+        &self,
+        row: &Row<'_>,
+        column: usize,
+        what: &'static str,
+    ) -> Result<T, StoreError> {
         let text = row.get_ref(column).and_then(|value| value.as_str().map_err(Into::into));
         parse(&self.path, text.map_err(StoreError::unreadable(&self.path, what))?, what)
     }

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("007_queries.sql"),
     include_str!("008_in_op.sql"),
     include_str!("009_service.sql"),
+    include_str!("010_ranks.sql"),
 ];
 
 /// Prepares a fresh connection: its settings, and the schema if it isn't the newest.
@@ -152,11 +153,11 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_and_named() {
         let mut connection = Connection::open_in_memory().unwrap();
-        connection.pragma_update(None, "user_version", 10).unwrap();
+        connection.pragma_update(None, "user_version", 11).unwrap();
         let error = prepare(&mut connection, Path::new("home/maar.db")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "home/maar.db was written by a newer maar (schema 10, this one knows up to 9); \
+            "home/maar.db was written by a newer maar (schema 11, this one knows up to 10); \
              use that one, or another home"
         );
     }

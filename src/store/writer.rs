@@ -160,7 +160,7 @@ fn keep_batch(store: &mut Store, first: Message, receiver: &Receiver<Message>) -
     Ok(())
 }
 
-struct Inserts<'t> {
+pub(super) struct Inserts<'t> {
     touch: Statement<'t>,
     result: Statement<'t>,
     outdated: Statement<'t>,
@@ -170,7 +170,7 @@ struct Inserts<'t> {
 }
 
 impl<'t> Inserts<'t> {
-    fn prepare(transaction: &'t Transaction<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn prepare(transaction: &'t Transaction<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             touch: transaction.prepare("UPDATE experiments SET updated = ? WHERE name = ? RETURNING id")?,
             result: transaction.prepare(
@@ -200,7 +200,7 @@ impl<'t> Inserts<'t> {
     }
 
     /// Errors with `QueryReturnedNoRows` for an unknown experiment.
-    fn insert(&mut self, record: &Record) -> rusqlite::Result<()> {
+    pub(super) fn insert(&mut self, record: &Record) -> rusqlite::Result<()> {
         let Record { step, krate, result, output, .. } = record;
         let now = epoch_millis(SystemTime::now());
         let experiment: i64 = self.touch.query_row(params![now, record.experiment], |row| row.get(0))?;

@@ -2,6 +2,7 @@
 //!
 //! Each file has `routes()` and its part of the OpenAPI document; `PARTS` lists them.
 
+mod agents;
 mod events;
 mod experiments;
 mod health;
@@ -61,6 +62,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 pub(super) fn router(state: AppState, stop: Stop) -> Router {
     let limit = usize::try_from(state.config().server.limits.body.as_u64()).unwrap_or(usize::MAX);
     Router::new()
+        .merge(agents::routes())
         .merge(experiments::routes())
         .merge(results::routes())
         .merge(live::routes())

@@ -334,8 +334,8 @@ async fn report(
             .at(Place::Path("file".to_owned()))
     };
     let parts: Vec<&str> = file.split('/').collect();
-    let plain = |part: &&str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']);
-    if !parts.iter().all(plain) || parts.len() > 3 {
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']);
+    if !parts.iter().all(|part| plain(part)) || parts.len() > 3 {
         return Err(absent());
     }
     let kind = match file.rsplit_once('.').map(|(_, extension)| extension) {

@@ -2,12 +2,15 @@
 //!
 //! Keeps what it is given. Who may do what, and which experiment is next, is decided elsewhere.
 
+mod agents;
 mod audit;
+mod crates;
 mod experiments;
-
+mod jobs;
 mod tokens;
 
+pub use agents::AgentRecord;
 pub use audit::{Change, Via};
-
 pub use experiments::{Edit, Listed, Served, State, Submission, Submitted, Which};
+pub use jobs::{Accepted, How, JobCounts, JobFacts, JobKey, NewJob, Running, WaitingJob};
 pub use tokens::{BadRole, Role, TokenRecord};
