@@ -1,7 +1,7 @@
 //! The dispatcher: hands jobs out, keeps leases alive, and takes jobs back.
 //!
 //! Decisions are those of `dispatch`, which is pure; queues and the times of leases are the engine's; the truth is the
-//! database's. So whatever the engine delivers is looked up before it is handed out.
+//! database's. So every delivered job is looked up before it is handed out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ use crate::wire::{Assigned, Expected, Handout, Hello, Lease, Reason};
 /// How often a pull that waits looks at the queues.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What a crate is expected to take until its first report, in core-seconds.
+/// The expected cost of a crate before its first report, in core-seconds.
 const COST: f64 = 60.0;
 
 /// The times of the dispatcher.
@@ -64,7 +64,7 @@ pub(super) struct Inner {
     woken: Notify,
 }
 
-/// What the server has in memory only.
+/// The server's state in memory.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) desk: Desk,
@@ -165,7 +165,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes jobs in a task of its own: an agent that hangs up in between must not leave some that nobody knows of.
+    /// Takes jobs in a separate task: an agent that hangs up in between must not leave jobs without a holder.
     async fn take_whole(&self, agent: &Agent, want: u32) -> Result<Vec<Handout>, Problem> {
         let (sender, receiver) = oneshot::channel();
         let (dispatcher, agent) = (self.clone(), agent.clone());
@@ -208,7 +208,7 @@ impl Dispatcher {
         Ok(handouts)
     }
 
-    /// The experiments that an agent may work on, with what they have had.
+    /// The experiments that an agent may work on, with their shares so far.
     fn candidates(&self, agent: &Agent, running: &[Running]) -> Vec<Candidate> {
         let mut state = self.state();
         let is_largest = state.is_largest(agent);
@@ -331,7 +331,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// What a lease is about, if it is one of this agent.
+    /// The job of a lease, if the lease is this agent's.
     pub(super) fn open(&self, agent: u32, lease: &Lease) -> Option<Claims> {
         self.0.key.open(agent, &lease.0).ok()
     }
@@ -344,7 +344,7 @@ impl Dispatcher {
         live.then(|| state.desk.release(job)).flatten().map(|held| held.receipt)
     }
 
-    /// Corrects what an experiment has had, once a crate's cost is known.
+    /// Corrects the share of an experiment, once a crate's cost is known.
     pub(super) fn correct_share(&self, experiment: u32, core_seconds: f64) {
         self.state().shares.charge(experiment, core_seconds - COST);
     }
@@ -405,6 +405,13 @@ impl Dispatcher {
         let costs = Arc::new(costs);
         self.state().costs.insert((experiment, generation), Arc::clone(&costs));
         Ok(costs)
+    }
+
+    /// The number of crates that an agent holds, and the time since its last message to this process.
+    pub(super) fn load(&self, agent: u32) -> (usize, Option<Duration>) {
+        let state = self.state();
+        let held = state.desk.jobs_of(agent, Instant::now(), self.0.times.lease).len();
+        (held, state.agents.get(&agent).map(|(_, heard)| heard.elapsed()))
     }
 
     /// The state is whole between any two statements that could panic.

@@ -1,4 +1,4 @@
-//! What the token of an agent opens, and what it doesn't: docs/security.md lists the promises.
+//! The rights of an agent's token, and their limits: docs/security.md lists the promises.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Queue};
 
-/// An agent that says what it likes.
+/// An agent that sends any messages it likes.
 struct Rogue<'c> {
     cluster: &'c Cluster,
     token: String,
@@ -87,6 +87,12 @@ fn a_stolen_token_of_an_agent_opens_nothing_of_another() {
     let route = format!("/agent/v1/experiments/{}/{}", jobs[0]["experiment"], jobs[0]["generation"]);
     let (_, assigned) = owner.send("GET", &route, b"");
     let identity = assigned["toolchains"][0]["identity"].as_str().unwrap();
+
+    // Everybody may see which agents there are, and what they hold.
+    let (_, machines) = owner.send("GET", "/api/v1/agents", b"");
+    let held =
+        |name: &str| machines.as_array().unwrap().iter().find(|one| one["name"] == name).map(|one| &one["crates"]);
+    assert_eq!((held("owner"), held("thief")), (Some(&json!(1)), Some(&json!(0))), "{machines}");
 
     // Another agent's lease: neither renewed, reported nor given back.
     assert_eq!(thief.drops(lease)[0][0], *lease);

@@ -18,7 +18,8 @@ use crate::serve::dispatch;
 use crate::serve::problem::{Kind, Problem};
 use crate::serve::state::AppState;
 use crate::serve::worker::Active;
-use crate::store::service::Listed;
+use crate::store::service::{AgentRecord, Listed};
+use crate::wire::Hello;
 
 #[derive(OpenApi)]
 #[openapi(paths(queue, agents, metrics, openapi))]
@@ -76,29 +77,64 @@ pub(super) struct Machine {
     pub(super) cores: usize,
     /// Its version of maar.
     pub(super) version: String,
+    /// The number of crates that it holds; null for the worker of this process.
+    pub(super) crates: Option<usize>,
+    /// The seconds since its last message; null for the worker of this process, and before an agent's first message
+    /// since the server's start.
+    pub(super) silent_s: Option<u64>,
+    /// Whether it gets no more crates.
+    pub(super) paused: bool,
 }
 
-/// Read what the machines do
+/// Read the work of the machines
 #[utoipa::path(get, path = "/api/v1/agents", tag = "server", responses(
     (status = 200, body = Vec<Machine>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-async fn agents(State(state): State<AppState>, _: Caller<Read>) -> Json<Vec<Machine>> {
-    Json(machines(&state))
+async fn agents(State(state): State<AppState>, _: Caller<Read>) -> Result<Json<Vec<Machine>>, Problem> {
+    machines(&state).await.map(Json)
+}
+
+/// The worker of this process, if it has one, and the agents, by name.
+pub(super) async fn machines(state: &AppState) -> Result<Vec<Machine>, Problem> {
+    let records = match state.agents() {
+        Some(_) => state.database().with(|store| store.agents().map_err(Problem::from)).await?,
+        None => Vec::new(),
+    };
+    let agents = records.into_iter().filter(|record| !record.banned).map(|record| agent(state, record));
+    Ok(own(state).into_iter().chain(agents).collect())
+}
+
+fn agent(state: &AppState, record: AgentRecord) -> Machine {
+    let (crates, silent) = state.agents().map(|agents| agents.dispatcher.load(record.id)).unwrap_or_default();
+    // One that has not introduced itself has no cores and no version yet.
+    let hello = record.hello.as_deref().and_then(|hello| serde_json::from_str::<Hello>(hello).ok());
+    Machine {
+        name: record.name,
+        busy: crates > 0,
+        experiment: None,
+        ops: Vec::new(),
+        cores: hello.as_ref().map_or(0, |hello| hello.cores as usize),
+        version: hello.map(|hello| hello.version).unwrap_or_default(),
+        crates: Some(crates),
+        silent_s: silent.map(|silent| silent.as_secs()),
+        paused: record.paused,
+    }
 }
 
 /// The worker of this process, if it has one.
-pub(super) fn machines(state: &AppState) -> Vec<Machine> {
-    let own = state.runner().map(|_| {
-        let running = state.worker().snapshot();
-        Machine {
-            name: "server".to_owned(),
-            busy: running.is_some(),
-            experiment: running.as_ref().map(|running| running.name.clone()),
-            ops: running.map(|running| running.ops).unwrap_or_default(),
-            cores: crate::host::cores(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
-    });
-    own.into_iter().collect()
+fn own(state: &AppState) -> Option<Machine> {
+    state.runner()?;
+    let running = state.worker().snapshot();
+    Some(Machine {
+        name: "server".to_owned(),
+        busy: running.is_some(),
+        experiment: running.as_ref().map(|running| running.name.clone()),
+        ops: running.map(|running| running.ops).unwrap_or_default(),
+        cores: crate::host::cores(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        crates: None,
+        silent_s: None,
+        paused: false,
+    })
 }
 
 /// Read the OpenAPI document

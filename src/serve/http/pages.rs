@@ -79,13 +79,14 @@ async fn index(State(state): State<AppState>, _: Caller<Read>) -> Result<Respons
             over.collect::<Result<Vec<_>, _>>()
         })
         .await?;
+    let machines = machines(&state).await?;
     let body = html! {
         h1 { "Queue" }
         @if queue.is_empty() {
             p.quiet { "Nothing waits. " code { "maar submit FILE --server URL --token-file F" } " sends an experiment." }
         } @else { (table(&queue)) }
         h2 { "Machines" }
-        (agents(&machines(&state)))
+        (agents(&machines))
         @if !over.is_empty() { h2 { "Finished" } (table(&over)) }
     };
     Ok(page("Queue", "/api/v1/events", false, &body))
@@ -151,14 +152,25 @@ fn agents(machines: &[Machine]) -> Markup {
         @if machines.is_empty() { p.quiet { "No machine runs experiments." } }
         @for machine in machines {
             p { strong { (machine.name) } ", " (machine.cores) " cores, maar " (machine.version) ": "
-                @match &machine.experiment {
-                    Some(name) => { "runs " a href={ "/ex/" (name) } { (name) } }
-                    None => span.quiet { "idle" }
+                @match (&machine.experiment, machine.crates) {
+                    (Some(name), _) => { "runs " a href={ "/ex/" (name) } { (name) } }
+                    (None, Some(crates)) if crates > 0 => { "holds " (crate::printable::crates(crates)) }
+                    (None, _) => span.quiet { "idle" }
                 }
+                @if machine.paused { ", paused" }
+                @if machine.crates.is_some() { span.quiet { ", " (heard(machine.silent_s)) } }
             }
             (ops(machine.experiment.as_deref().unwrap_or_default(), &machine.ops))
         }
     }
+}
+
+/// The age of an agent's last message.
+fn heard(silent_s: Option<u64>) -> String {
+    silent_s.map_or_else(
+        || "not heard of since the server's start".to_owned(),
+        |seconds| format!("heard of {seconds} s ago"),
+    )
 }
 
 fn ops(experiment: &str, ops: &[crate::serve::worker::Active]) -> Markup {
@@ -316,7 +328,7 @@ pub(super) fn logs_of(experiment: &str, krate: &CrateReport) -> Vec<String> {
     krate.results.iter().flat_map(|result| &result.ops).map(|op| log_url(experiment, op.log)).collect()
 }
 
-/// The end of a log, without what a terminal would obey.
+/// The end of a log, without control sequences of a terminal.
 fn tail(log: &[u8]) -> String {
     let end = &log[log.len().saturating_sub(LOG)..];
     let text = console::strip_ansi_codes(&String::from_utf8_lossy(end)).into_owned();

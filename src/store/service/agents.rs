@@ -1,8 +1,8 @@
-//! Agents: found by their tokens, with what they last told about themselves.
+//! Agents: found by their tokens, with their last introductions.
 
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::audit::{self, Change, Via};
 use crate::store::{Store, StoreError, epoch_millis};
@@ -31,16 +31,17 @@ impl Store {
                  WHERE token <> ?2",
                 [name, token],
             )?;
-            transaction.query_row("SELECT id, name, hello, paused, banned FROM agents WHERE name = ?", [name], |row| {
-                Ok(AgentRecord {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    hello: row.get(2)?,
-                    paused: row.get(3)?,
-                    banned: row.get(4)?,
-                })
-            })
+            transaction.query_row("SELECT id, name, hello, paused, banned FROM agents WHERE name = ?", [name], record)
         })
+    }
+
+    /// All agents, by name.
+    pub fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let query = "SELECT id, name, hello, paused, banned FROM agents ORDER BY name";
+            self.connection.prepare(query)?.query_map([], record)?.collect()
+        };
+        read().map_err(self.sql("list the agents"))
     }
 
     /// Keeps the introduction of an agent.
@@ -71,4 +72,9 @@ impl Store {
             audit::note(transaction, &change)
         })
     }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
+    let (id, name, hello) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    Ok(AgentRecord { id, name, hello, paused: row.get(3)?, banned: row.get(4)? })
 }
