@@ -1,4 +1,4 @@
-//! The dispatcher under the load of a whole registry: 700,000 crates, 20 agents that die now and then.
+//! The dispatcher under the load of a whole registry: 700,000 crates, 20 agents that die at times.
 //!
 //! The real decisions (`dispatch`), the real queues in memory (`lease::Here`) and real leases, on tokio's paused clock;
 //! a table in memory stands for SQLite. Prints the makespan ÷ its lower bound, the shares of experiments, handouts per
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 const CRATES: u32 = 700_000;
 const AGENTS: u32 = 20;
-/// How many crates an agent has at a time, each on a core of its own.
+/// The number of crates that an agent has at a time, each on its own core.
 const CORES: usize = 64;
 const LEASE: Duration = Duration::from_secs(120);
 const RENEW: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ struct World {
     handouts: i64,
     renewals: u64,
     accepted: Vec<u32>,
-    /// What each experiment had until the first of priority 0 ended: for the shares.
+    /// The work of each experiment until the first of priority 0 ended: for the shares.
     had: [f64; 3],
     lost: u32,
     late: u32,

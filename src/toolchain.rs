@@ -20,7 +20,7 @@ pub use lookup::{ToolchainError, active, cargo_commands, find, find_or_active, i
 pub use settings::{BadSetting, Key, PatchSource, RESERVED_ENV, Settings, Shape};
 pub use spec::{BadToolchainSpec, Base, ToolchainSpec};
 
-/// An installed toolchain, with all that its spec says.
+/// An installed toolchain, with all settings of its spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
     /// The name and the settings that the user gave.
@@ -47,7 +47,7 @@ pub struct Toolchain {
     /// Where links to the programs of other toolchains are, in this run.
     #[serde(skip)]
     pub programs: Option<PathBuf>,
-    /// Where the configuration is that gives its patches to commands of the user's own, in this run.
+    /// The file of the configuration that gives its patches to the user's own commands, in this run.
     #[serde(skip)]
     pub config: Option<PathBuf>,
 }
@@ -81,7 +81,7 @@ pub enum Patched {
         /// The commit.
         rev: String,
     },
-    /// A folder of the user's.
+    /// A user's folder.
     Folder {
         /// The folder, or that of its whole workspace.
         root: PathBuf,

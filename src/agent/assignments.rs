@@ -1,5 +1,5 @@
-//! From a handout to a task of this host: the experiment, its toolchains, its tools, the plan. Refuses what this host
-//! can't do exactly as the server planned it.
+//! From a handout to a task of this host: the experiment, its toolchains, its tools, the plan. Refuses work that this
+//! host can't do exactly as the server planned it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Assignments {
             plan: CratePlan { krate, steps },
             earlier,
             lockfile: Ok(lockfile.map(String::into_bytes)),
-            // Lockfiles of toolchains with patches are made anew.
+            // Lockfiles of toolchains with patches are made again.
             patched: std::collections::BTreeMap::new(),
             expectations,
         })

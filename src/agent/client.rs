@@ -80,7 +80,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum CallError {
@@ -157,7 +157,7 @@ impl Client {
         self.read(response).await
     }
 
-    /// Reads what is at a route.
+    /// Reads the answer of a route.
     pub async fn get<A: DeserializeOwned>(&self, route: &str) -> Result<Option<A>, CallError> {
         let response = self.send(Method::GET, route, "application/json", Vec::new()).await?;
         self.read(response).await
@@ -268,7 +268,7 @@ impl Backoff {
         self.tries == 0
     }
 
-    /// Begins anew, after a success.
+    /// Starts over, after a success.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }

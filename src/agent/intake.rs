@@ -21,7 +21,7 @@ const MOST_WAITING: ByteSize = ByteSize::gib(5);
 /// How much room must be left on the disk.
 const LEAST_FREE: ByteSize = ByteSize::gib(2);
 
-/// The pause before asking again while there is no room.
+/// The pause before asking again while the agent is full.
 const NO_ROOM: Duration = Duration::from_secs(5);
 
 /// The intake of the run.
@@ -32,7 +32,7 @@ pub(super) struct Leased {
 }
 
 impl Leased {
-    /// Hands out what comes over `tasks`.
+    /// Hands out the tasks of the channel.
     pub(super) fn new(agent: Arc<Agent>, tasks: Receiver<Task>) -> Self {
         Self { agent, tasks, count: Arc::default() }
     }
@@ -105,7 +105,7 @@ pub(super) async fn pull(
     }
 }
 
-/// How many crates there is room for; none: there is no room at all.
+/// The number of further crates that fit; `None`: the agent is full.
 fn room(agent: &Agent, in_flight: usize) -> Option<u32> {
     let room = in_flight.saturating_sub(agent.holding.count());
     let is_full =
@@ -119,7 +119,7 @@ async fn take(agent: &Arc<Agent>, assignments: &Assignments, tasks: &Sender<Task
     let slot = agent.holding.take(handout.lease.clone(), stopper);
     match assignments.task(handout, slot, stop).await {
         Ok(task) => {
-            // A closed channel means that the run is over: what is held is given back at its end.
+            // A closed channel means that the run is over: held crates are given back at its end.
             let _ = tasks.send(task).await;
         }
         Err(refusal) => {

@@ -1,4 +1,4 @@
-//! What crates come to, collected until a crate has ended, and then sealed in the outbox.
+//! The results of crates, collected until a crate has ended, and then sealed in the outbox.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

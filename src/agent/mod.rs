@@ -1,4 +1,4 @@
-//! `maar agent`: takes crates from a server, runs them as `maar run` does, and sends back what they come to.
+//! `maar agent`: takes crates from a server, runs them as `maar run` does, and sends back the results.
 //!
 //! Speaks HTTP to one server, and opens no port. Keeps reports on disk until the server has taken them.
 
@@ -44,9 +44,9 @@ const LAST_TRIES: Duration = Duration::from_secs(30);
 pub struct Config {
     /// The server, and the token for it.
     pub client: Client,
-    /// What the owner calls this host.
+    /// The owner's labels of this host.
     pub labels: BTreeSet<String>,
-    /// How many crates it takes at one time at most; none: as many as keep all workers busy.
+    /// The largest number of crates that it has at a time; `None`: as many as keep all workers busy.
     pub cap: Option<u32>,
 }
 
@@ -159,7 +159,7 @@ pub fn pools(bench: &Bench) -> Vec<Pool> {
     shape(bench, 1).pools()
 }
 
-/// What keeps this host busy, whatever the experiments ask for.
+/// The number of crates that keeps this host busy, independent of the experiments' settings.
 fn shape(bench: &Bench, in_flight: usize) -> Shape {
     let workers = Workers::for_host(bench.cores(), DEFAULT_LIMITS.cpus);
     Shape { workers, in_flight, overcommit: DEFAULT_OVERCOMMIT }
@@ -174,7 +174,7 @@ async fn last_tries(agent: &Agent) {
     }
 }
 
-/// What this host is, and what works on it.
+/// The description of this host and of its sandboxes.
 async fn hello(bench: &Bench, labels: BTreeSet<String>, in_flight: usize) -> Hello {
     let mut sandbox: BTreeSet<String> = ["none".to_owned()].into();
     if bench.sandbox(&SandboxKind::Native).await.is_ok() {

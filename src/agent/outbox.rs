@@ -34,7 +34,7 @@ const BUNDLE: &str = "bundle";
 const UNSEALED: &str = ".tmp-";
 
 impl Outbox {
-    /// Opens the folder, and removes what a crash left unfinished.
+    /// Opens the folder, and removes the unfinished entries of a crash.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)? {

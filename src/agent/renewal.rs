@@ -32,7 +32,7 @@ pub(super) async fn renew(agent: Arc<Agent>) {
                 }
             }
             Err(error) => {
-                // Once for each time that it goes away: what runs goes on meanwhile.
+                // Once for each time that it goes away: running crates go on.
                 if !is_away {
                     note(&format!("{error}; crates go on, and their reports wait"));
                 }

@@ -1,4 +1,4 @@
-//! Who holds which job at the moment, and what becomes of a job that an engine delivers.
+//! The holders of all jobs, and the decision about a job that an engine delivers.
 //!
 //! In the memory of the server. After a restart it is empty, and agents fill it again with their renewals.
 
@@ -32,7 +32,7 @@ pub struct Held {
     pub ends: Instant,
 }
 
-/// What the database has on a job that was delivered.
+/// The database's record of a delivered job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Whether it waits: it isn't done, withdrawn or poisoned, and its experiment hands out jobs.
@@ -81,8 +81,8 @@ pub struct Desk {
     of_agent: HashMap<u32, HashSet<JobId>>,
 }
 
-/// Decides about a job that was delivered for an agent. `live`: its holder, if one renewed it within the time of a lease;
-/// `has_suspect`: whether the agent has a suspect already.
+/// Decides about a job that was delivered for an agent. `live`: its holder, if one renewed it within the time of a
+/// lease; `has_suspect`: whether the agent has a suspect already.
 pub fn decide(facts: &Facts, live: Option<&Held>, has_suspect: bool) -> Verdict {
     if !facts.waits {
         return Verdict::Skip;
@@ -106,7 +106,7 @@ impl Desk {
         self.held.get(&job).filter(|held| now.duration_since(held.renewed) < lease)
     }
 
-    /// Gives a job to an agent. Whoever had it before has it no more.
+    /// Gives a job to an agent, and takes it from its former holder.
     pub fn hand_out(&mut self, job: JobId, held: Held) {
         self.release(job);
         self.of_agent.entry(held.agent).or_default().insert(job);

@@ -1,4 +1,4 @@
-//! Who gets which job next. Pure: what is known goes in, and decisions come out.
+//! Chooses the next job for an agent. Pure: the known state goes in, and decisions come out.
 //!
 //! Knows neither the engine's queues nor the database: `serve` asks, and carries the decisions out.
 

@@ -1,4 +1,4 @@
-//! What an experiment needs of a host, against what an agent claims to be.
+//! The demands of an experiment on a host, against the claims of an agent.
 
 use bytesize::ByteSize;
 
@@ -19,7 +19,7 @@ pub enum Lacking {
     Memory { needed: ByteSize, found: ByteSize },
 }
 
-/// The first thing that an agent lacks of what is needed; none: it has everything.
+/// The first demand that an agent doesn't meet; `None`: it meets all.
 pub fn lacking(needs: &Needs, agent: &Hello) -> Option<Lacking> {
     for (what, needed, found) in [("os", &needs.os, &agent.os), ("arch", &needs.arch, &agent.arch)] {
         if let Some(needed) = needed.as_ref().filter(|needed| *needed != found) {

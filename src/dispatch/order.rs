@@ -15,9 +15,9 @@ pub struct Candidate {
     pub priority: i64,
     /// How much it gets beside others of its priority.
     pub weight: f64,
-    /// What it has had: see [`Shares`](super::Shares).
+    /// Its work so far: see [`Shares`](super::Shares).
     pub had: f64,
-    /// What one of its jobs is expected to take, in core-seconds.
+    /// The expected cost of one of its jobs, in core-seconds.
     pub cost: f64,
     /// The lanes that may have jobs for this agent, those first that fewer agents can serve.
     pub lanes: Vec<Lane>,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// What each experiment has had, by its number.
+/// The work that each experiment has had, by its number.
 #[derive(Debug, Clone, Default)]
 pub struct Shares {
     of: HashMap<u32, Share>,
@@ -15,8 +15,8 @@ struct Share {
 }
 
 impl Shares {
-    /// Lets an experiment take part, or gives it another weight. It begins level with the one that has had least, so that
-    /// one which comes late doesn't keep all others waiting until it has had as much as they had before it came.
+    /// Lets an experiment take part, or gives it another weight. It begins level with the one that has had least, so
+    /// that one which comes late doesn't keep all others waiting until it has had as much as they had before it came.
     pub fn join(&mut self, experiment: u32, weight: f64) {
         let least = self.of.values().map(|share| share.had).fold(f64::INFINITY, f64::min);
         let had = if least.is_finite() { least } else { 0.0 };
@@ -28,14 +28,14 @@ impl Shares {
         self.of.remove(&experiment);
     }
 
-    /// Adds what an experiment was given. Negative: it took less than was expected.
+    /// Adds to the work of an experiment. Negative: it took less than expected.
     pub fn charge(&mut self, experiment: u32, core_seconds: f64) {
         if let Some(share) = self.of.get_mut(&experiment) {
             share.had += core_seconds / share.weight.max(0.001);
         }
     }
 
-    /// What an experiment has had.
+    /// The work that an experiment has had.
     pub fn had(&self, experiment: u32) -> f64 {
         self.of.get(&experiment).map_or(0.0, |share| share.had)
     }

@@ -26,7 +26,7 @@ struct State {
     leases: HashMap<u64, Lease>,
     /// When leases run out and returned jobs are to be taken again, by the numbers of their deliveries.
     due: BTreeSet<(Instant, u64)>,
-    /// What was published in the last moments.
+    /// The messages of the last moments.
     known: HashSet<(JobId, u32)>,
     /// The same by time.
     recent: VecDeque<(Instant, JobId, u32)>,

@@ -1,6 +1,6 @@
 //! Which jobs wait, and who has a lease until when: the engine below the dispatcher.
 //!
-//! Knows job numbers only. Whatever it loses is published again by the feeder and the sweep, for SQLite owns the truth:
+//! Has job numbers only. The feeder and the sweep publish lost jobs again, for SQLite owns the truth:
 //! so a job may come twice, and the dispatcher checks each one that is taken. Two engines: [`Here`], in memory, and
 //! [`Nats`], a work queue of NATS JetStream.
 
@@ -120,7 +120,7 @@ impl Engine {
         }
     }
 
-    /// Begins the time of a lease anew. An engine that has forgotten the lease does nothing.
+    /// Restarts the time of a lease. An engine that has forgotten the lease does nothing.
     pub async fn renew(&self, receipt: &Receipt) -> Result<(), NatsError> {
         match self {
             Self::Here(here) => {
@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// Makes the consumer of a queue anew, should it have stopped delivering. Leases of it are lost.
+    /// Replaces the consumer of a queue that has stopped delivering. Leases of it are lost.
     pub async fn mend(&self, queue: Queue) -> Result<(), NatsError> {
         match self {
             Self::Here(_) => Ok(()),

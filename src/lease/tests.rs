@@ -21,7 +21,7 @@ struct World {
     _folder: TempDir,
 }
 
-/// Runs a case on every engine. In CI a missing `nats-server` is a failure; elsewhere a line says so.
+/// Runs a case on every engine. In CI a missing `nats-server` is a failure; elsewhere a printed line.
 fn on_every_engine(case: impl AsyncFn(&World)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let here = World { engine: Engine::Here(Here::new(TIMES)), what: "memory".to_owned(), _folder: folder() };
@@ -224,8 +224,8 @@ fn a_receipt_that_the_engine_has_forgotten_does_no_harm() {
         world.publish([1]).await;
         let old = world.take(1).await.remove(0);
         let new = world.take_soon(2 * TIMES.lease).await.unwrap();
-        // The lease of `old` has run out. Where the engine can tell, its answers change nothing; ending a job is for the
-        // dispatcher to decide.
+        // The lease of `old` has run out. Where the engine can tell, its answers change nothing; ending a job is for
+        // the dispatcher to decide.
         let _ = world.engine.renew(&old.receipt).await;
         world.engine.end(&new.receipt).await.unwrap();
         assert_eq!(world.engine.held(QUEUE).await.unwrap(), 0, "{what}");

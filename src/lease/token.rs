@@ -84,7 +84,7 @@ impl Key {
     }
 }
 
-/// What the seal is over.
+/// The bytes under the seal.
 fn signed(agent: u32, content: &[u8]) -> Vec<u8> {
     [&b"maar lease 1\0"[..], &agent.to_be_bytes(), content].concat()
 }

@@ -28,7 +28,7 @@ struct Identity {
     peer: IpAddr,
 }
 
-/// What a role must allow.
+/// A right that a handler demands.
 pub(in crate::serve) trait Right: Send + Sync + 'static {
     /// Whether a token of that role has the right.
     fn has(role: Role) -> bool;
@@ -118,7 +118,7 @@ pub(in crate::serve) struct Caller<R> {
 }
 
 impl<R> Caller<R> {
-    /// Its token; none for anybody.
+    /// Its token; `None` for a caller without one.
     pub(in crate::serve) fn token(&self) -> Option<&TokenRecord> {
         self.token.as_ref()
     }
@@ -174,7 +174,7 @@ pub(super) async fn identify(State(state): State<AppState>, mut request: Request
     }
 }
 
-/// Who a request says it is from.
+/// The identity that a request claims.
 struct Claim {
     peer: IpAddr,
     presented: Option<String>,
@@ -224,7 +224,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 /// Refuses requests for other hosts where the server is on loopback: a page of another site, whose name leads to
-/// 127.0.0.1, would read what is meant for this machine's users.
+/// 127.0.0.1, would read data meant for this machine's users.
 fn check_host(state: &AppState, request: &Request) -> Result<(), Problem> {
     let config = &state.config().server;
     if !config.listen.ip().is_loopback() && config.hosts.is_empty() {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::engine::EngineConfig;
 use crate::nearest::did_you_mean;
 
-/// Where the server listens if nothing else is said.
+/// The default address.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4242);
 
 /// The largest settings file, in bytes.

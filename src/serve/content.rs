@@ -1,4 +1,4 @@
-//! What the database has on a crate that is handed out.
+//! The database's part of a handout: a crate with its history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

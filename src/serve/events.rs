@@ -1,6 +1,6 @@
 //! Events for those who watch: kept for a while, so that a client whose connection broke goes on where it was.
 //!
-//! A slow client loses events and is told so; it never slows the others.
+//! A slow client loses events and gets a note about it; it never slows the others.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,7 +66,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells all clients of an event.
+    /// Sends an event to all clients.
     pub fn publish(&self, experiment: &str, kind: &'static str, data: &impl serde::Serialize) {
         // Our own types are always JSON.
         let data = serde_json::to_string(data).unwrap_or_default();
@@ -78,7 +78,7 @@ impl Events {
             kept.first = kept.events.front().map_or(kept.next, |event| event.id);
         }
         kept.events.push_back(Arc::clone(&event));
-        // Within the lock, so that subscribers get every event once. Without clients there is no receiver.
+        // Within the lock, so that subscribers get every event once. Without clients the channel has no receiver.
         let _ = self.sender.send(event);
     }
 

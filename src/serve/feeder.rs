@@ -1,4 +1,4 @@
-//! Gives the engine the jobs that wait, and mends whatever the engine loses.
+//! Gives the engine the waiting jobs, and publishes lost ones again.
 //!
 //! Both publish in the order of handouts. To publish a job twice is harmless: the dispatcher looks each one up.
 

@@ -1,6 +1,6 @@
 //! `maar serve`: experiments over HTTP, and the queue that runs them.
 //!
-//! Checks who asks, keeps what is asked for, and shows what was found. Doesn't run experiments itself: the caller hands
+//! Checks callers, keeps their experiments, and shows the results. Doesn't run experiments itself: the caller hands
 //! in a [`worker::Runner`].
 
 mod access;
@@ -87,7 +87,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the database, makes the first token if there is none, and listens.
+    /// Opens the database, makes the first token if none exists, and listens.
     ///
     /// # Errors
     /// Settings that can't be used, a port that is taken, or a home that can't be written to.

@@ -235,7 +235,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What is wrong with the database is in the server's log: its messages name paths of this host.
+/// Errors of the database go to the server's log: their messages name paths of this host.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {

@@ -1,7 +1,7 @@
 //! Reports of agents: checked against the plan, and kept if they are the first on their crate.
 //!
 //! Nothing in a report is believed that can be checked: the steps follow from the plan, toolchains are those that were
-//! pinned, and logs unpack to what they declare.
+//! pinned, and logs unpack to their declared sizes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,9 +30,9 @@ use crate::wire::{Assigned, Report, StepReport};
 /// How much text a report's bundle may unpack to, all together.
 const MOST_UNPACKED: u64 = 512 << 20;
 
-/// What comes of a report.
+/// The answer to a report.
 pub(super) enum Decision {
-    /// It was taken: the experiment, and what is known of the crate now.
+    /// It was taken: the experiment, and the crate's results so far.
     Accepted(String, Update),
     /// It came too late, and why.
     Late(String),

@@ -98,7 +98,7 @@ impl AppState {
         self.0.runner.as_ref()
     }
 
-    /// Moves an experiment to another state, as the server's own doing, and tells those who watch. Blocks.
+    /// Moves an experiment to another state on the server's behalf, and notifies the clients that watch. Blocks.
     pub fn turn(&self, name: &str, from: &[State], to: State, trouble: Option<&str>) -> Result<bool, StoreError> {
         let turned = self.database().now(|store| store.turn(name, from, to, trouble, None))?;
         if turned {

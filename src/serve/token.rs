@@ -1,6 +1,7 @@
 //! Tokens: made, written down once, taken apart and compared.
 //!
-//! A token is `maar_ROLE_ID_SECRET`. The id finds it, the secret is 256 random bits, and the database has only a digest.
+//! A token is `maar_ROLE_ID_SECRET`. The id finds it, the secret is 256 random bits, and the database has only a
+//! digest.
 
 use std::fs::File;
 use std::io::Write;
@@ -116,7 +117,7 @@ pub fn first_file(home: &Home) -> PathBuf {
     home.dir().join("token")
 }
 
-/// Makes an administrator's token where there is none, and returns the file that has it.
+/// Makes an administrator's token if none exists, and returns the file that has it.
 pub(super) fn ensure_first(state: &AppState) -> Result<Option<PathBuf>, ServeError> {
     let path = first_file(state.home());
     state.database().now(|store| {
@@ -125,7 +126,7 @@ pub(super) fn ensure_first(state: &AppState) -> Result<Option<PathBuf>, ServeErr
         }
         let minted = mint(Role::Admin, "admin", "admin", None)?;
         let write = |source| TokenError::Write { path: path.clone(), source };
-        // Whatever its mode, a file that is there must not get a token.
+        // An existing file must not get a token, in any mode.
         let _ = std::fs::remove_file(&path);
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(write)?;
         writeln!(file, "{}", minted.text).and_then(|()| file.sync_all()).map_err(write)?;

@@ -1,7 +1,8 @@
-//! The worker of this process: plans what is sent, runs what is next, gives way to what should run instead.
+//! The worker of this process: plans new experiments, runs the next one, and gives way to more urgent ones.
 //!
 //! Two threads, one that plans and one that runs, each with one experiment at a time. The caller's [`Runner`] does the
-//! work; a stop that comes from here ends it within seconds. States are in the database, so that a killed server goes on.
+//! work; a stop that comes from here ends it within seconds. States are in the database, so that a killed server goes
+//! on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub trait Runner: Send + Sync + 'static {
     /// The crates can't be found, or the host fails.
     fn plan(&self, name: &str, submission: &Submission, stop: &Stop) -> Result<(), Trouble>;
 
-    /// Runs what no earlier run has settled.
+    /// Runs the steps that no earlier run has settled.
     ///
     /// # Errors
     /// The host fails.
@@ -165,7 +166,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Tells what lies ahead.
+    /// Receives the plan's numbers.
     pub fn begin(&mut self, plan: &progress::Plan) {
         let ahead = Ahead {
             crates: plan.crates,
@@ -226,7 +227,7 @@ impl Drop for Watcher {
     }
 }
 
-/// Starts the worker's threads. They end when `stop` rises, and what runs then goes on after the next start.
+/// Starts the worker's threads. They end when `stop` rises, and the running experiment goes on after the next start.
 pub(super) async fn work(state: AppState, runner: Arc<dyn Runner>, stop: Stop) {
     let has_agents = state.agents().is_some();
     // What agents run goes on.
@@ -248,7 +249,7 @@ pub(super) async fn work(state: AppState, runner: Arc<dyn Runner>, stop: Stop) {
     let _ = tokio::join!(planner, running, watching);
 }
 
-/// Takes over what a dead server left: its runs go on, and its aborts are done.
+/// Takes over the experiments of a dead server: its runs go on, and its aborts are done.
 fn adopt(store: &mut crate::store::Store) -> Result<(), StoreError> {
     let change = |name: &str| Change::new("server", Via::Server, format!("experiment {name}: go on after a restart"));
     for Served { name, state, .. } in store.open_experiments()? {
@@ -269,7 +270,7 @@ fn adopt(store: &mut crate::store::Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Does one thing after another, and waits where there is none.
+/// Does one task after another, and waits for the next one.
 fn repeat(state: &AppState, stop: &Stop, one: impl Fn(&AppState) -> Result<bool, StoreError>) {
     let runtime = tokio::runtime::Handle::current();
     while stop.level() == StopLevel::Run {
@@ -372,7 +373,7 @@ pub(super) fn finish_report(state: &AppState, runner: &dyn Runner, name: &str) -
     }
 }
 
-/// Writes the report and all verdicts; what is wrong, if it fails.
+/// Writes the report and all verdicts; returns the reason if it fails.
 fn report(state: &AppState, runner: &dyn Runner, name: &str) -> Option<String> {
     match runner.report(name) {
         Ok(verdicts) => {
@@ -386,7 +387,7 @@ fn report(state: &AppState, runner: &dyn Runner, name: &str) -> Option<String> {
     }
 }
 
-/// Stops what runs when it is paused, aborted, or something else should run; and with the server.
+/// Stops the running experiment when it is paused or aborted, when another should run, and with the server.
 async fn watch(state: &AppState, stop: &Stop) {
     let mut level = StopLevel::Run;
     loop {

@@ -1,4 +1,4 @@
-//! Installs what a toolchain lacks, through rustup. Never on its own: a caller tells the user first what is missing.
+//! Installs missing parts of a toolchain, through rustup. Never on its own: a caller first names them to the user.
 
 use super::spec::Base;
 use super::{Toolchain, ToolchainError, program};
@@ -64,8 +64,8 @@ pub fn install(missing: &Missing) -> Result<(), ToolchainError> {
     Err(ToolchainError::NotInstallable { what: missing.to_string(), command })
 }
 
-/// Whether a toolchain has a component, as rustup notes it beside the toolchain's libraries; where there is no such note,
-/// by the programs of the component. `None`: neither tells.
+/// Whether a toolchain has a component, as rustup notes it beside the toolchain's libraries; where there is no such
+/// note, by the programs of the component. `None`: unknown.
 pub fn is_installed(toolchain: &Toolchain, component: &str) -> Option<bool> {
     let libraries = toolchain.sysroot.join("lib/rustlib");
     if let Ok(list) = std::fs::read_to_string(libraries.join("components")) {

@@ -3,7 +3,8 @@
 //! Never installs or downloads anything; errors name the command that would. The current folder has no influence:
 //! `program` runs every command in another folder.
 //!
-//! A compiler without a cargo, such as `stage1` of a build of rustc, gets the cargo of the active toolchain, as with rustup.
+//! A compiler without a cargo, such as `stage1` of a build of rustc, gets the cargo of the active toolchain, as with
+//! rustup.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -22,7 +23,7 @@ pub enum ToolchainError {
     /// rustup has no toolchain of that name.
     #[error("toolchain `{name}` is not installed{}; `rustup toolchain install {name}` installs it", meant(.nearest))]
     NotInstalled {
-        /// rustup's name, or what the user takes for one.
+        /// rustup's name, or the user's version of it.
         name: String,
         /// The installed toolchain that may have been meant.
         nearest: Option<String>,
@@ -97,7 +98,7 @@ fn meant(nearest: &Option<String>) -> String {
 /// The names of all installed toolchains, as rustup lists them.
 ///
 /// # Errors
-/// [`ToolchainError::Start`] with [`io::ErrorKind::NotFound`] where there is no rustup.
+/// [`ToolchainError::Start`] with [`io::ErrorKind::NotFound`] without rustup.
 pub fn installed() -> Result<Vec<String>, ToolchainError> {
     Ok(parse_list(&output("rustup", &["toolchain", "list"])?))
 }
@@ -150,7 +151,7 @@ fn locate(base: &Base) -> Result<Found, ToolchainError> {
             }
             // Its programs may be links to those of another folder, and cells see one folder only.
             let sysroot = output(&rustc.display().to_string(), &["--print", "sysroot"])?;
-            // A copy may have been changed, and keeps the note of what it was.
+            // A copy may have been changed, and keeps the note of its original.
             Ok(Found { sysroot: real(Path::new(sysroot.trim()))?, released: false })
         }
     }
@@ -170,7 +171,7 @@ fn named(name: &str) -> Result<String, ToolchainError> {
     }
 }
 
-/// A program of the toolchain at `from`, and what it says that it is. `None`: `toolchain` has the same one.
+/// A program of the toolchain at `from`, and its own version line. `None`: `toolchain` has the same one.
 fn other(name: &'static str, from: &Path, toolchain: &Toolchain) -> Result<Option<(Program, String)>, ToolchainError> {
     if from == toolchain.sysroot {
         return Ok(None);

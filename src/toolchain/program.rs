@@ -31,7 +31,7 @@ pub(super) fn run_alone(program: &str, args: &[&str]) -> io::Result<Output> {
     run_in(program, args, &own.into_iter().collect::<Vec<_>>(), &[("CARGO_HOME", "/nonexistent")])
 }
 
-/// Runs a program to its end, as [`run`] does; what it prints goes to standard error.
+/// Runs a program to its end, as [`run`] does; its output goes to standard error.
 ///
 /// # Errors
 /// When it can't be found or started.

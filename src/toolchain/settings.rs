@@ -35,7 +35,7 @@ pub struct Settings {
 /// What stands in for a package of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PatchSource {
-    /// A folder of the user's.
+    /// A user's folder.
     Folder(PathBuf),
     /// A commit of a git repository.
     Git {
@@ -69,7 +69,7 @@ pub const RESERVED_ENV: [&str; 19] = [
     "USER",
 ];
 
-/// Variables for which a spec has a key of its own.
+/// Variables that have their own key in a spec.
 const KEYED_ENV: [(&str, Key); 7] = [
     ("CARGO_BUILD_RUSTDOCFLAGS", Key::Rustdocflags),
     ("CARGO_BUILD_RUSTFLAGS", Key::Rustflags),
@@ -80,7 +80,7 @@ const KEYED_ENV: [(&str, Key); 7] = [
     ("RUSTFLAGS", Key::Rustflags),
 ];
 
-/// Flags of cargo's that maar gives itself, or that a spec has a key for.
+/// Flags that maar itself gives cargo, or that a spec has a key for.
 const TAKEN_FLAGS: [(&str, &str); 12] = [
     ("--", "arguments behind it are the tests'"),
     ("--features", "features are set for each crate, in `[crate.NAME]`"),
@@ -138,7 +138,7 @@ pub enum Shape {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}{}", .help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
 pub struct BadSetting {
-    /// What is wrong.
+    /// The fault.
     pub what: String,
     /// What to do about it.
     pub help: Option<String>,
@@ -202,7 +202,7 @@ impl Key {
         })
     }
 
-    /// Whether a spec with it can steer which code runs, or what a cell sees of the host.
+    /// Whether a spec with it can steer which code runs, or which parts of the host a cell sees.
     pub fn steers(self) -> bool {
         match self {
             Self::Rustflags | Self::Rustdocflags | Self::Cargoflags | Self::Env | Self::Patch => true,

@@ -1,7 +1,7 @@
 //! A toolchain as the user names it: `BASE+KEY=VALUE+KEY=VALUE…`.
 //!
-//! `BASE` is a name of rustup's or `path:DIR`; [`Settings`] has the keys, [`quote`] the quoting. A spec prints back to what
-//! was parsed: keys in a fixed order, quotes where they are needed. docs/toolchains.md is the user's page.
+//! `BASE` is a name of rustup's or `path:DIR`; [`Settings`] has the keys, [`quote`] the quoting. A spec prints back to
+//! what was parsed: keys in a fixed order, quotes where they are needed. docs/toolchains.md is the user's page.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ mod tests;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ToolchainSpec {
-    /// What the rest prints as.
+    /// The printed form of the rest.
     text: String,
     base: Base,
     settings: Settings,
@@ -43,7 +43,7 @@ pub struct BadToolchainSpec {
     pub spec: String,
     /// Which character is wrong, from 1.
     pub column: usize,
-    /// What is wrong with it.
+    /// Its fault.
     pub bad: BadSetting,
 }
 
@@ -97,7 +97,8 @@ impl ToolchainSpec {
         Self::new(rooted(base), settings)
     }
 
-    /// What lets it steer which code runs, or what a cell sees of the host: a key, or `path:`. `None`: nothing.
+    /// The part that lets it steer which code runs, or which parts of the host a cell sees: a key, or `path:`. `None`:
+    /// nothing.
     pub fn steering(&self) -> Option<&'static str> {
         let steers = self.settings.printed().into_iter().find(|(key, _)| key.steers()).map(|(key, _)| key.as_str());
         let bases = [Some(&self.base), self.settings.cargo.as_ref(), self.settings.rustdoc.as_ref()];
@@ -236,7 +237,7 @@ fn named(spec: &str, key: Key, begin: usize) -> Option<(&str, usize)> {
     is_named.then(|| (&rest[..end], begin + end + 1))
 }
 
-/// A key that is none may be the rest of a value that has a `+`.
+/// An unknown key may be the rest of a value that has a `+`.
 fn unquoted_plus(error: BadSetting, last: Option<Key>) -> BadSetting {
     let Some(last) = last else { return BadSetting { help: error.help.or_else(|| Some(all_keys())), ..error } };
     let also = format!("a value that has a `+` must be quoted: `+{}=\"…\"`", last.as_str());

@@ -82,7 +82,7 @@ impl Bundle {
         Span { offset, length: self.0.len() as u64 - offset, unpacked: text.len() as u64 }
     }
 
-    /// Takes back what was appended since it had this length.
+    /// Cuts it back to an earlier length.
     pub fn truncate(&mut self, length: usize) {
         self.0.truncate(length);
     }

@@ -1,4 +1,4 @@
-//! Work: what an agent asks for, what it is given, and how it keeps or returns it.
+//! Work: an agent's requests, the handouts, and how an agent keeps or returns them.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ pub struct Past {
     pub tests: Option<Tests>,
 }
 
-/// What an op of the crate took before.
+/// The recorded cost of an op of the crate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// The mean time.
@@ -98,7 +98,7 @@ pub struct Assigned {
 pub struct Renew {
     /// The leases.
     pub leases: Vec<Lease>,
-    /// How many ops run at the moment.
+    /// The number of running ops.
     #[serde(default)]
     pub running: u32,
     /// The load of the host, as `uptime` has it for one minute.
@@ -124,7 +124,7 @@ pub struct GiveBack {
     /// The same in words, for the page on agents.
     #[serde(default)]
     pub detail: String,
-    /// From an agent that ends: all that it keeps. Whatever else it was given is returned, too, such as crates whose
+    /// From an agent that ends: all that it keeps. All else that it was given is returned, too, such as crates whose
     /// handout never reached it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Vec<Lease>>,
@@ -134,7 +134,7 @@ pub struct GiveBack {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// It is ending, or has too little room at the moment.
+    /// It is ending, or has too little room now.
     Busy,
     /// It will never be able to run crates of this experiment: a toolchain or a sandbox is missing, or it plans other
     /// steps.

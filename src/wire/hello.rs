@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Digest;
 use crate::exact;
 
-/// What an agent is and can do. It claims this; nothing is decided in favour of an agent because of it but the work
+/// The description of an agent. It claims this; nothing is decided in favour of an agent because of it but the work
 /// that it is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -36,7 +36,7 @@ pub struct Hello {
     /// What its owner calls it, such as `big` or `gpu`.
     #[serde(default)]
     pub labels: BTreeSet<String>,
-    /// How many crates it takes at one time at most.
+    /// The largest number of crates that it takes at a time.
     pub cap: u32,
     /// The agent's clock, in milliseconds since 1970.
     pub now_ms: u64,
@@ -53,14 +53,14 @@ pub struct Welcome {
     pub renew_ms: u64,
     /// How long a pull may wait, in milliseconds.
     pub poll_ms: u64,
-    /// How many crates the agent may have at one time.
+    /// The largest number of crates that the agent may have at a time.
     pub cap: u32,
     /// The server's clock, in milliseconds since 1970.
     pub now_ms: u64,
 }
 
 impl Welcome {
-    /// How often to renew. Never quicker than ten times a second, whatever the server asks for.
+    /// How often to renew. Never quicker than ten times a second, even if the server asks for more.
     pub fn renew(&self) -> Duration {
         Duration::from_millis(self.renew_ms.max(100))
     }

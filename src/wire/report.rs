@@ -7,7 +7,7 @@ use super::{Digest, Lease};
 use crate::outcome::Outcome;
 use crate::plan::Fingerprint;
 
-/// All that came of a crate. The logs are in a bundle, which is uploaded first.
+/// All results of a crate. The logs are in a bundle, which is uploaded first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The lease under which it was run.
@@ -16,7 +16,7 @@ pub struct Report {
     pub agent: String,
     /// The digest of the agent's compilers, libraries and ids.
     pub environment: Digest,
-    /// What the toolchains print as their versions, the baseline first.
+    /// The version lines of the toolchains, the baseline first.
     pub toolchains: Vec<String>,
     /// Every step that ran, in order.
     pub steps: Vec<StepReport>,

@@ -36,7 +36,7 @@ pub(crate) struct Cluster {
     reference: Vec<String>,
 }
 
-/// Whether there is a nats-server. In CI its lack is a failure; elsewhere a line says so.
+/// Whether a nats-server is there. In CI its lack is a failure; elsewhere a printed line.
 pub(crate) fn can_run(queue: Queue) -> bool {
     let found = queue == Queue::Memory || maar::lease::find_server().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "nats-server must be there");
@@ -111,7 +111,7 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// A command of maar with a home of its own, its output appended to a log.
+    /// A command of maar with its own home, its output appended to a log.
     fn command(&self, of: &str, args: &[&str]) -> Command {
         let log = File::options().append(true).create(true).open(self.world.path(&format!("{of}.log"))).unwrap();
         let mut command = self.world.command(args);
@@ -232,8 +232,8 @@ impl Cluster {
         fs::read_to_string(self.world.path(&format!("{of}.log"))).unwrap_or_default()
     }
 
-    /// Checks that every crate has one result, and the verdict that `maar run` found. `poisoned`: as many crates may have
-    /// been given up.
+    /// Checks that every crate has one result, and the verdict that `maar run` found. `poisoned`: as many crates may
+    /// have been given up.
     pub(crate) fn check(&mut self, poisoned: usize) {
         let crates = self.reference.len();
         self.wait_for(crates);

@@ -19,7 +19,7 @@ fn every_crate_has_one_result_whatever_dies() {
         cluster.kill_agent(agent);
         cluster.start_agent(agent);
     }
-    // A partition: the lease of what it runs is given to others, and its own report may come too late.
+    // A partition: the lease of its crate is given to others, and its own report may come too late.
     cluster.signal_agent(1, Signal::SIGSTOP);
     cluster.wait_for(9);
     std::thread::sleep(Duration::from_secs(5));
@@ -72,7 +72,7 @@ fn reports_wait_while_the_server_is_away_and_survive_the_agent() {
     cluster.start_agent(1);
     cluster.wait_for(1);
     cluster.kill_server();
-    // What it runs goes on, and its report waits on the disk.
+    // Its crate goes on, and its report waits on the disk.
     let outbox = cluster.home("a1").join("outbox");
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while std::fs::read_dir(&outbox).unwrap().count() == 0 {

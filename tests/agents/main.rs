@@ -1,5 +1,5 @@
-//! A server, a real nats-server and agents, each a process of its own, over crates of our own: machines die, halt and come
-//! back, and every crate gets one result, the one that `maar run` finds.
+//! A server, a real nats-server and agents, each a separate process, over the tests' own crates: machines die, halt and
+//! come back, and every crate gets one result, the one that `maar run` finds.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they leave out")]
 

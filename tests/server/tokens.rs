@@ -1,4 +1,4 @@
-//! Tokens and roles: who may do what, and what a stranger learns.
+//! Tokens and roles: the rights of each, and the answers to a stranger.
 
 use crate::client::Server;
 use crate::world::World;
@@ -42,7 +42,7 @@ fn each_role_may_do_its_own_and_nothing_else() {
         ("POST", "/api/v1/experiments/mine/abort", "", [403, 202, 403, 403, 401]),
     ];
     for (method, path, body, expected) in cases {
-        // The owner's request comes last, as it changes what the others find.
+        // The owner's request comes last, as it changes the answers to the others.
         let asked = [&read, &other, &agent].map(|token| ask(token, method, path, body));
         let nobody = server.raw(method, path, &[("content-type", "application/json")], body.as_bytes()).status;
         let owner = ask(&run, method, path, body);

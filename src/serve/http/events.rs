@@ -1,4 +1,4 @@
-//! `…/events`: what happens to an experiment, as server-sent events
+//! `…/events`: the events of an experiment, as server-sent events
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
 use std::collections::VecDeque;
@@ -107,7 +107,7 @@ fn last_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     })
 }
 
-/// What a stream has to remember.
+/// The state of a stream.
 struct Follow<P> {
     waiting: VecDeque<Arc<Event>>,
     coming: tokio::sync::broadcast::Receiver<Arc<Event>>,
@@ -166,7 +166,7 @@ async fn next<P>(follow: &mut Follow<P>) -> Option<Arc<Event>> {
         match received {
             Ok(event) if is_wanted(&event, follow.only.as_deref()) => return Some(event),
             Ok(_) => {}
-            // The client is too slow: it comes back with its last event, and gets what is kept.
+            // The client is too slow: it comes back with its last event, and gets the kept ones.
             Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
         }
     }

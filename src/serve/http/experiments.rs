@@ -274,10 +274,10 @@ struct NewEdit {
     weight: Option<f64>,
     /// Whether it waits until it is resumed.
     paused: Option<bool>,
-    /// What a machine must offer: `os`, `arch`, `sandbox`, `labels`, `memory`.
+    /// The demands on a machine: `os`, `arch`, `sandbox`, `labels`, `memory`.
     #[schema(value_type = Object)]
     needs: Option<Needs>,
-    /// Who is told of its end.
+    /// The people to notify of its end.
     notify: Option<Vec<String>>,
 }
 
@@ -436,7 +436,7 @@ async fn abort(
 struct Again {
     /// `all`, `failed`, `regressed`, `inconclusive`, `missing`, or a list of names such as `itoa` or `itoa@1.0.0`.
     which: WhichCrates,
-    /// Whether versions are chosen anew and all results forgotten; with `all` only.
+    /// Whether versions are chosen again and all results forgotten; with `all` only.
     #[serde(default)]
     fresh: bool,
 }

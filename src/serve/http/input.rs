@@ -1,4 +1,4 @@
-//! The parts of a request as checked values: JSON bodies, queries, paths. Whatever is wrong with one is a problem with
+//! The parts of a request as checked values: JSON bodies, queries, paths. An error in one is a problem with
 //! its place.
 
 use axum::body::Bytes;

@@ -205,7 +205,7 @@ async fn results(
         match read {
             Ok(Some(lines)) => Ok(Some((Bytes::from(lines), (state, name, from + BATCH, permit)))),
             Ok(None) => Ok(None),
-            // It was deleted, or the database failed: a stream that breaks off tells the client so.
+            // It was deleted, or the database failed: a stream that breaks off shows that to the client.
             Err(problem) => Err(std::io::Error::other(problem.detail().to_owned())),
         }
     });
@@ -365,7 +365,8 @@ enum Asked {
     Beyond,
 }
 
-/// Reads a header `Range`. One that is malformed, of another unit or of several parts counts as none, as RFC 9110 has it.
+/// Reads a header `Range`. One that is malformed, of another unit or of several parts counts as none, as RFC 9110 has
+/// it.
 fn range(text: &str, length: usize) -> Asked {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
         return Asked::Whole;

@@ -32,7 +32,7 @@ struct NewToken {
     /// Its name, of ASCII letters, digits, `-`, `_` and `.`.
     #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     name: String,
-    /// What it may do.
+    /// Its rights.
     #[schema(value_type = RoleName)]
     role: Role,
     /// Whose experiments are its own; its name, if absent.
@@ -66,7 +66,7 @@ struct Made {
 struct Token {
     /// Its name.
     name: String,
-    /// What it may do.
+    /// Its rights.
     #[schema(value_type = RoleName)]
     role: Role,
     /// Whose experiments are its own.

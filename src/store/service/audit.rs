@@ -50,7 +50,7 @@ impl Change {
 }
 
 impl Store {
-    /// Notes a change that has no transaction of its own.
+    /// Notes a change outside of any transaction.
     pub fn audit(&mut self, change: &Change) -> Result<(), StoreError> {
         self.write("write the audit", |transaction| note(transaction, change))
     }

@@ -1,4 +1,4 @@
-//! The queue of experiments: what was sent, each one's state and turn, and the verdicts so far.
+//! The queue of experiments: each one as it was sent, its state and turn, and the verdicts so far.
 
 use std::time::SystemTime;
 
@@ -77,11 +77,11 @@ pub struct Served {
     pub weight: f64,
     /// Whether it waits for its owner.
     pub paused: bool,
-    /// What a machine must offer, as JSON.
+    /// The demands on a machine, as JSON.
     pub needs: String,
     /// Whether regressions are confirmed.
     pub confirm: Option<bool>,
-    /// Who is told of its end, as JSON.
+    /// The people to notify of its end, as JSON.
     pub notify: String,
     /// The token's owner who created it.
     pub owner: Option<String>,
@@ -256,7 +256,7 @@ impl Store {
         })
     }
 
-    /// The experiment as it was sent; `None`: there is none of that name, or `maar run` made it.
+    /// The experiment as it was sent; `None`: the name is unknown, or `maar run` made it.
     pub fn submission(&self, name: &str) -> Result<Option<Submission>, StoreError> {
         self.connection
             .query_row(
@@ -348,8 +348,8 @@ impl Store {
         })
     }
 
-    /// Queues a settled experiment again, and forgets the results of the crates that it repeats. `false`: it isn't in one
-    /// of the states.
+    /// Queues a settled experiment again, and forgets the results of the crates that it repeats. `false`: it isn't in
+    /// one of the states.
     pub fn rerun(
         &mut self,
         name: &str,

@@ -65,7 +65,7 @@ pub struct WaitingJob {
     pub shard: u8,
 }
 
-/// What is known of a job that was delivered.
+/// The record of a delivered job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobFacts {
     /// Whether it waits, and its experiment hands out jobs of this generation.
@@ -150,7 +150,7 @@ impl Store {
         read().map_err(self.sql("list the experiments that run"))
     }
 
-    /// The number and the generation of an experiment; none if there is none of that name.
+    /// The number and the generation of an experiment; `None` for an unknown name.
     pub fn generation(&self, name: &str) -> Result<Option<(u32, u32)>, StoreError> {
         self.connection
             .query_row("SELECT id, generation FROM experiments WHERE name = ?", [name], |row| {
@@ -172,8 +172,8 @@ impl Store {
             .map_err(self.sql("look an experiment up"))
     }
 
-    /// Lays out the jobs of a generation, in the order of handouts. Jobs that are there stay, with their results; so the
-    /// same call again, after a crash, is harmless.
+    /// Lays out the jobs of a generation, in the order of handouts. Jobs that are there stay, with their results; so
+    /// the same call again, after a crash, is harmless.
     pub fn lay_out(&mut self, experiment: u32, generation: u32, jobs: &[NewJob]) -> Result<(), StoreError> {
         self.write("lay out jobs", |transaction| {
             let there: i64 = transaction.query_row(
@@ -197,7 +197,7 @@ impl Store {
 
     /// Lays out the jobs of an experiment that has a plan, and has them handed out from now on.
     ///
-    /// Errors with [`StoreError::Unknown`] if there is none of that name.
+    /// Errors with [`StoreError::Unknown`] for an unknown name.
     pub fn distribute(&mut self, name: &str, jobs: &[NewJob]) -> Result<(u32, u32), StoreError> {
         let unknown = || StoreError::Unknown { path: self.path.clone(), name: name.to_owned() };
         let (experiment, generation) = self.generation(name)?.ok_or_else(unknown)?;
@@ -241,7 +241,8 @@ impl Store {
         Ok(())
     }
 
-    /// Has the reports made of experiments that run and whose jobs have all ended, and returns their numbers, generations and names.
+    /// Has the reports made of experiments that run and whose jobs have all ended, and returns their numbers,
+    /// generations and names.
     pub fn conclude_jobs(&mut self) -> Result<Vec<(u32, u32, String)>, StoreError> {
         self.write("end experiments", |transaction| {
             let mut statement = transaction.prepare_cached(
@@ -322,7 +323,7 @@ impl Store {
         Ok(())
     }
 
-    /// What is known of a job.
+    /// The record of a job.
     pub fn job_facts(&self, job: JobKey) -> Result<JobFacts, StoreError> {
         let JobKey { experiment, generation, position } = job;
         let read = || -> rusqlite::Result<JobFacts> {

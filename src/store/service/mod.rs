@@ -1,6 +1,6 @@
 //! The tables of the server: tokens, the queue of experiments, and the audit.
 //!
-//! Keeps what it is given. Who may do what, and which experiment is next, is decided elsewhere.
+//! Keeps records only. Rights and the order of experiments are decided elsewhere.
 
 mod agents;
 mod audit;

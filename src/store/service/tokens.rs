@@ -120,7 +120,7 @@ impl Store {
         read().map_err(self.sql("list the tokens"))
     }
 
-    /// Ends a token at once. `false`: there is none of that name.
+    /// Ends a token at once. `false`: the name is unknown.
     pub fn revoke_token(&mut self, name: &str, change: &Change) -> Result<bool, StoreError> {
         self.write("revoke a token", |transaction| {
             let now = epoch_millis(SystemTime::now());
