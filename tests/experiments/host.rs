@@ -118,10 +118,11 @@ fn a_home_that_can_not_be_written_is_said() {
         mounts::freeze(&world.home());
         let ran = world.run(&["--fresh"]);
         assert_eq!(ran.code, Some(3));
-        let lock = world.home().join("locks/host");
+        // The folder of jobs is the first one that a run writes to.
+        let jobs = world.home().join("jobs");
         assert_eq!(
             ran.stderr,
-            format!("error: failed to open {}: Read-only file system (os error 30)\n", lock.display())
+            format!("error: failed to close to other users {}: Read-only file system (os error 30)\n", jobs.display())
         );
         assert_eq!(world.maar(&["status"]).code, Some(0));
     });
