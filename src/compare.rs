@@ -84,6 +84,21 @@ pub struct OpResult {
 }
 
 impl OpResult {
+    /// A result with an outcome alone: of no known time, and without any cost.
+    pub fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            started: SystemTime::UNIX_EPOCH,
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            peak_memory: None,
+            waited: Duration::ZERO,
+            worker: 0,
+            units: Tally::default(),
+            tests: None,
+        }
+    }
+
     /// Whether it ran only some tests, to confirm a difference.
     pub fn is_partial(&self) -> bool {
         self.tests.as_ref().is_some_and(|tests| tests.selected)

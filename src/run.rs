@@ -49,7 +49,7 @@ pub use error::{KeepError, RunError, SessionError};
 pub use intake::{CrateEnd, Intake, Keeper, Next};
 pub use planned::Planned;
 pub use remarks::SelectedBy;
-pub use replay::{ReplayError, Reported, replay};
+pub use replay::{ReplayError, Replayed, Reported, replay};
 pub use session::{Begun, Driven, Enforcement, Request, Reuse, Session};
 pub use share::Left;
 pub use stored::{report, results, results_with_tests, unknown};

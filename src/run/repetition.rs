@@ -6,12 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use super::assignment::Earlier;
 use crate::compare::{self, CrateResults, Deciding, Finding, OpResult, Verdict, judge};
 use crate::libtest::Tests;
-use crate::ops::{Op, Retest, Tally};
+use crate::ops::{Op, Retest};
 use crate::outcome::Outcome;
 use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
 use crate::toolchain::Toolchain;
@@ -55,17 +54,6 @@ fn retest(results: &CrateResults, finding: &Finding, steps: [&Step; 2]) -> Optio
 
 /// A crate's results as far as verdicts need them: what ops cost plays no part.
 fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) -> CrateResults {
-    let result = |outcome, tests| OpResult {
-        outcome,
-        tests,
-        started: SystemTime::UNIX_EPOCH,
-        wall: Duration::ZERO,
-        cpu: Duration::ZERO,
-        peak_memory: None,
-        waited: Duration::ZERO,
-        worker: 0,
-        units: Tally::default(),
-    };
     let mut steps = Vec::new();
     for step in &plan.steps {
         let attempts = attempts(step);
@@ -73,7 +61,7 @@ fn results(plan: &CratePlan, attempts: impl Fn(&Step) -> Attempts) -> CrateResul
             steps.push((step.clone(), None));
         }
         let of = |Attempt { number, outcome, tests }| {
-            (Step { attempt: number, ..step.clone() }, Some(result(outcome, tests)))
+            (Step { attempt: number, ..step.clone() }, Some(OpResult { tests, ..OpResult::of(outcome) }))
         };
         steps.extend(attempts.into_iter().map(of));
     }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use super::assignment::Earlier;
 use super::job::MOST_REPETITIONS;
 use super::repetition::{self, History};
+use crate::compare::Verdict;
 use crate::experiment::Experiment;
 use crate::libtest::Tests;
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plan::{self, CratePlan, Fingerprint, Step};
+use crate::toolchain::Toolchain;
 
 /// A result as it is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,18 +59,27 @@ fn short(fingerprint: &Fingerprint) -> String {
     fingerprint.to_string().chars().take(12).collect()
 }
 
-/// The steps that were reported, in order.
+/// The meaning of a list of results.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The steps that were reported, in order.
+    pub steps: Vec<Step>,
+    /// The verdict on the crate, earlier results included, with its reason.
+    pub verdict: (Verdict, Option<String>),
+}
+
+/// Derives the steps that were reported, and the crate's verdict.
 ///
 /// # Errors
 /// They aren't those that the plan leads to with these outcomes, from the first to the last.
 pub fn replay(
     experiment: &Experiment,
-    toolchains: usize,
+    toolchains: &[Toolchain],
     plan: &CratePlan,
     earlier: &Earlier,
     reported: &[Reported],
-) -> Result<Vec<Step>, ReplayError> {
-    let mut queue = earlier.left(experiment, toolchains, plan);
+) -> Result<Replayed, ReplayError> {
+    let mut queue = earlier.left(experiment, toolchains.len(), plan);
     let mut history = History::default();
     let mut repetitions = 0;
     let mut steps = Vec::new();
@@ -86,14 +97,18 @@ pub fn replay(
         plan::after(&mut queue, &step, outcome);
         history.add(earlier, &step, outcome, tests.as_ref());
         if queue.is_empty() && repetitions < MOST_REPETITIONS {
-            queue = repetition::due(plan, toolchains, |step| history.attempts(earlier, step));
+            queue = repetition::due(plan, toolchains.len(), |step| history.attempts(earlier, step));
             repetitions += 1;
         }
         steps.push(step);
     }
     // A panic of maar ends a crate where it is.
     let is_cut = reported.last().is_some_and(|last| last.outcome.kind() == OutcomeKind::Error);
-    if queue.is_empty() || is_cut { Ok(steps) } else { Err(ReplayError::Incomplete(queue.len())) }
+    if !queue.is_empty() && !is_cut {
+        return Err(ReplayError::Incomplete(queue.len()));
+    }
+    let verdict = repetition::verdict(plan, earlier, &history, toolchains);
+    Ok(Replayed { steps, verdict })
 }
 
 #[cfg(test)]
@@ -129,7 +144,8 @@ mod tests {
                 Reported { fingerprint: step.fingerprint, attempt, outcome, tests: None }
             })
             .collect();
-        replay(&experiment(), 2, &plan, &Earlier::default(), &reported).map(|steps| steps.len())
+        let replayed = replay(&experiment(), &sample::toolchains(2), &plan, &Earlier::default(), &reported);
+        replayed.map(|replayed| replayed.steps.len())
     }
 
     #[test]

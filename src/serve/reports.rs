@@ -12,7 +12,7 @@ use super::incoming::Incoming;
 use super::leases::{Agent, Dispatcher, key};
 use super::problem::{Kind, Place, Problem};
 use super::state::log;
-use crate::compare::{self, CrateResults, OpResult};
+use crate::compare::OpResult;
 use crate::krate::CrateId;
 use crate::lease::Claims;
 use crate::libtest::Tests;
@@ -20,7 +20,7 @@ use crate::ops::Tally;
 use crate::outcome::Outcome;
 use crate::plan::{CratePlan, Step};
 use crate::progress::Update;
-use crate::run::{Earlier, Reported, replay};
+use crate::run::{Earlier, Replayed, Reported, replay};
 use crate::sandbox::Output;
 use crate::store::service::Accepted;
 use crate::store::{Record, StoreError};
@@ -85,17 +85,15 @@ pub(super) async fn take(
         }
     };
     let environment = report.environment.to_string();
-    let plan_of_records = plan.clone();
     let checked = {
         let assigned = Arc::clone(&assigned);
         // Inflates and replays.
         tokio::task::spawn_blocking(move || records(&assigned, &name, &plan, &earlier, report, &bundle)).await
     };
-    let records = match checked.map_err(|error| Problem::new(Kind::Internal, error.to_string()))? {
-        Ok(records) => records,
+    let (records, verdict) = match checked.map_err(|error| Problem::new(Kind::Internal, error.to_string()))? {
+        Ok(checked) => checked,
         Err(problem) => return Ok(Decision::Implausible(problem)),
     };
-    let verdict = verdict(&assigned, &plan_of_records, &records);
     let cpu: Duration = records.iter().map(|record| record.result.cpu).sum();
     let bundle = blob.map(|digest| digest.to_string());
     let accepted = Accepted { job: key(job), handout, agent: number, environment, bundle, records };
@@ -112,7 +110,7 @@ pub(super) async fn take(
     }
 }
 
-/// The results of a report, if they follow from the plan.
+/// The results of a report and the crate's verdict, if they follow from the plan.
 fn records(
     assigned: &Assigned,
     name: &str,
@@ -120,7 +118,7 @@ fn records(
     earlier: &Earlier,
     report: Report,
     bundle: &[u8],
-) -> Result<Vec<Record>, Problem> {
+) -> Result<(Vec<Record>, Update), Problem> {
     let pinned = assigned.toolchains.iter().map(|toolchain| toolchain.identity.as_str());
     if !report.toolchains.iter().map(String::as_str).eq(pinned) {
         let detail = "the toolchains of the report are not those of the experiment";
@@ -138,45 +136,33 @@ fn records(
         let StepReport { fingerprint, attempt, outcome, .. } = step;
         reported.push(Reported { fingerprint: *fingerprint, attempt: *attempt, outcome: outcome.clone(), tests });
     }
-    let steps = replay(&assigned.experiment, assigned.toolchains.len(), plan, earlier, &reported).map_err(|error| {
+    let replayed = replay(&assigned.experiment, &assigned.toolchains, plan, earlier, &reported).map_err(|error| {
         let detail = format!("the report does not follow from the plan: {error}");
         Problem::new(Kind::Invalid, detail).at(Place::Pointer("/steps".to_owned()))
     })?;
+    let Replayed { steps, verdict: (verdict, reason) } = replayed;
     let all = report.steps.into_iter().zip(steps).zip(reported).enumerate();
-    all.map(|(place, ((step, planned), reported))| {
-        let text = |span: Span| bundle::read(bundle, span).map_err(|error| bad_span(place, &error));
-        let output = Output { head: text(step.head)?, tail: text(step.tail)?, dropped: step.dropped };
-        let lockfile = step.lockfile.map(text).transpose()?;
-        let toolchain = identity(assigned, &planned);
-        let result = result(step, reported.tests);
-        Ok(Record {
-            experiment: name.to_owned(),
-            step: planned,
-            krate: plan.krate.id.clone(),
-            toolchain,
-            result,
-            output,
-            lockfile,
-            patched: Vec::new(),
+    let records: Result<Vec<Record>, Problem> = all
+        .map(|(place, ((step, planned), reported))| {
+            let text = |span: Span| bundle::read(bundle, span).map_err(|error| bad_span(place, &error));
+            let output = Output { head: text(step.head)?, tail: text(step.tail)?, dropped: step.dropped };
+            let lockfile = step.lockfile.map(text).transpose()?;
+            let toolchain = identity(assigned, &planned);
+            let result = result(step, reported.tests);
+            Ok(Record {
+                experiment: name.to_owned(),
+                step: planned,
+                krate: plan.krate.id.clone(),
+                toolchain,
+                result,
+                output,
+                lockfile,
+                patched: Vec::new(),
+            })
         })
-    })
-    .collect()
-}
-
-/// The verdict on a crate, from this report alone: the experiment's own report has those of earlier runs, too.
-fn verdict(assigned: &Assigned, plan: &CratePlan, records: &[Record]) -> Update {
-    let mut steps = Vec::new();
-    for step in &plan.steps {
-        let of_step = records.iter().filter(|record| record.step.fingerprint == step.fingerprint);
-        let ran: Vec<_> = of_step.map(|record| (record.step.clone(), Some(record.result.clone()))).collect();
-        if ran.is_empty() {
-            steps.push((step.clone(), None));
-        }
-        steps.extend(ran);
-    }
-    let results = CrateResults { krate: plan.krate.clone(), steps };
-    let report = compare::report_crate(&results, &assigned.toolchains);
-    Update::Verdict { krate: plan.krate.id.to_string(), verdict: report.verdict, reason: report.verdict_reason }
+        .collect();
+    let verdict = Update::Verdict { krate: plan.krate.id.to_string(), verdict, reason };
+    Ok((records?, verdict))
 }
 
 fn result(step: StepReport, tests: Option<Arc<Tests>>) -> OpResult {
@@ -228,17 +214,7 @@ pub(super) fn without_commands(assigned: &Assigned, plan: &CratePlan, step: Step
         toolchain: identity(assigned, &step),
         step,
         krate,
-        result: OpResult {
-            outcome,
-            started: SystemTime::now(),
-            wall: Duration::ZERO,
-            cpu: Duration::ZERO,
-            peak_memory: None,
-            waited: Duration::ZERO,
-            worker: 0,
-            units: Tally::default(),
-            tests: None,
-        },
+        result: OpResult { started: SystemTime::now(), ..OpResult::of(outcome) },
         output: Output::default(),
         lockfile: None,
         patched: Vec::new(),
