@@ -43,6 +43,25 @@ const TESTS_DECIDE: &str = "(r.tests IS NOT NULL AND (r.crate, coalesce(r.versio
     SELECT f.crate, coalesce(f.version, '') FROM results f
     WHERE f.experiment = r.experiment AND f.tests IS NOT NULL AND f.kind = 'failed'))";
 
+/// The outcomes of steps that count: of each, that of its last whole attempt. One that passed and failed, on the same
+/// toolchain, passed.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    pub(super) outcomes: HashMap<Fingerprint, Outcome>,
+    have_passed: HashSet<Fingerprint>,
+}
+
+impl Finished {
+    /// Takes the next whole attempt of a step.
+    pub(super) fn add(&mut self, fingerprint: Fingerprint, outcome: Outcome) {
+        if outcome == Outcome::Passed {
+            self.have_passed.insert(fingerprint);
+        }
+        let is_flaky = outcome.kind() == OutcomeKind::Failed && self.have_passed.contains(&fingerprint);
+        self.outcomes.insert(fingerprint, if is_flaky { Outcome::Passed } else { outcome });
+    }
+}
+
 impl Store {
     /// All experiments, the one that changed last first.
     pub fn experiments(&self) -> Result<Vec<Overview>, StoreError> {
@@ -88,20 +107,13 @@ impl Store {
             )
             .map_err(self.sql(doing))?;
         let mut rows = statement.query([name]).map_err(self.sql(doing))?;
-        let mut finished = HashMap::new();
-        let mut have_passed = HashSet::new();
+        let mut finished = Finished::default();
         while let Some(row) = rows.next().map_err(self.sql(doing))? {
             let fingerprint = self.fingerprint(row, 0)?;
             let outcome: Outcome = self.decode(row, 1, "outcome")?;
-            let failed = outcome.kind() == OutcomeKind::Failed;
-            if finished.insert(fingerprint, outcome) == Some(Outcome::Passed) {
-                have_passed.insert(fingerprint);
-            }
-            if failed && have_passed.contains(&fingerprint) {
-                finished.insert(fingerprint, Outcome::Passed);
-            }
+            finished.add(fingerprint, outcome);
         }
-        Ok(finished)
+        Ok(finished.outcomes)
     }
 
     /// When each step that has a result began, in its first attempt.

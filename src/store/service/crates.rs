@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::outcome::{Outcome, OutcomeKind};
+use crate::outcome::Outcome;
 use crate::plan::{Attempt, Attempts, CratePlan, Fingerprint, Step};
+use crate::store::read::Finished;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -48,7 +49,7 @@ impl Store {
         plan: &CratePlan,
     ) -> Result<(HashMap<Fingerprint, Outcome>, HashMap<Fingerprint, Attempts>), StoreError> {
         let doing = "read the results of a crate";
-        let (mut finished, mut attempts) = (HashMap::new(), HashMap::new());
+        let (mut finished, mut attempts) = (Finished::default(), HashMap::new());
         let mut statement = self
             .connection
             .prepare_cached(
@@ -60,19 +61,12 @@ impl Store {
         for step in plan.steps.iter().filter(|step| seen.insert(step.fingerprint)) {
             let mut rows =
                 statement.query(params![experiment, step.fingerprint.to_string()]).map_err(self.sql(doing))?;
-            let (mut of_step, mut has_passed) = (Attempts::new(), false);
+            let mut of_step = Attempts::new();
             while let Some(row) = rows.next().map_err(self.sql(doing))? {
                 let outcome: Outcome = self.decode(row, 1, "outcome")?;
                 let is_partial: bool = row.get(4).map_err(self.sql(doing))?;
                 if !is_partial {
-                    // One that passed and failed, on the same toolchain, passed: see `Store::finished`.
-                    let counts = if has_passed && outcome.kind() == OutcomeKind::Failed {
-                        Outcome::Passed
-                    } else {
-                        outcome.clone()
-                    };
-                    has_passed |= outcome == Outcome::Passed;
-                    finished.insert(step.fingerprint, counts);
+                    finished.add(step.fingerprint, outcome.clone());
                 }
                 let number = row.get(0).map_err(self.sql(doing))?;
                 of_step.push(Attempt { number, outcome, tests: self.tests(row, 2)? });
@@ -81,6 +75,6 @@ impl Store {
                 attempts.insert(step.fingerprint, of_step);
             }
         }
-        Ok((finished, attempts))
+        Ok((finished.outcomes, attempts))
     }
 }
