@@ -163,6 +163,15 @@ impl Selected {
     }
 }
 
+/// The part of a version that compatible versions have in common, as cargo's default requirements see it.
+pub fn series(version: &Version) -> (u64, u64, u64) {
+    match (version.major, version.minor, version.patch) {
+        (0, 0, patch) => (0, 0, patch),
+        (0, minor, _) => (0, minor, 0),
+        (major, _, _) => (major, 0, 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

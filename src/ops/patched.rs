@@ -10,6 +10,7 @@ use std::path::Path;
 use super::cell;
 use super::prepare::{Clock, PrepareError, Transcript};
 use super::{classify, workspace};
+use crate::krate::series;
 use crate::ops::{Tools, Workspace};
 use crate::outcome::{Cause, Outcome};
 use crate::registry::lockfile::{Locked, Lockfile};
@@ -181,20 +182,10 @@ fn to_move<'p>(
     let mut moves = Vec::new();
     for patch in patches.iter().filter(|patch| standing(patch, shared, lockfile) != Standing::Used) {
         let Patched::Folder { version, .. } = &patch.source else { continue };
-        let fitting = of_registry(&patch.name, lockfile).filter(|locked| is_compatible(locked, version));
+        let fitting = of_registry(&patch.name, lockfile).filter(|locked| series(locked) == series(version));
         moves.extend(fitting.map(|locked| (patch.name.as_str(), locked.clone(), version)));
     }
     moves
-}
-
-/// Whether a requirement that is met by one version is usually met by the other.
-fn is_compatible(one: &semver::Version, other: &semver::Version) -> bool {
-    let series = |version: &semver::Version| match (version.major, version.minor) {
-        (0, 0) => (0, 0, version.patch),
-        (0, minor) => (0, minor, 0),
-        (major, _) => (major, 0, 0),
-    };
-    series(one) == series(other)
 }
 
 fn in_words(patch: &Patch, standing: &Standing) -> String {
@@ -257,7 +248,8 @@ mod tests {
         let moved = |version: &str| to_move(&[patch(version)], &shared, &shared).len();
         assert_eq!((moved("1.3.0"), moved("1.1.0"), moved("2.0.0")), (1, 1, 0));
         for (one, other, expected) in [("0.1.2", "0.1.9", true), ("0.1.2", "0.2.0", false), ("0.0.1", "0.0.2", false)] {
-            assert_eq!(is_compatible(&one.parse().unwrap(), &other.parse().unwrap()), expected, "{one} {other}");
+            let [one, other] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!(series(&one) == series(&other), expected, "{one} {other}");
         }
     }
 }

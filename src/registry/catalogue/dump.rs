@@ -17,7 +17,7 @@ use tar::Archive;
 
 use super::table::{number, quoted, rows};
 use super::{Catalogue, Edge, Listed, Release, Tagged, canonical, day};
-use crate::krate::CrateName;
+use crate::krate::{CrateName, series};
 use crate::registry::as_of::AsOf;
 use crate::registry::package::Checksum;
 use crate::registry::plain;
@@ -422,11 +422,11 @@ impl SecondPass {
     fn line(&self, place: u32) -> u32 {
         let version = &self.versions[place as usize];
         let krate = version.krate as usize;
-        let wanted = compatible(&version.version);
+        let wanted = series(&version.version);
         let mut own = self.begins[krate]..self.begins[krate + 1];
         let newest = own.find(|&other| {
             let other = &self.versions[other];
-            !other.yanked && compatible(&other.version) == wanted
+            !other.yanked && series(&other.version) == wanted
         });
         newest.and_then(|place| u32::try_from(place).ok()).unwrap_or(place)
     }
@@ -470,14 +470,5 @@ impl SecondPass {
         catalogue
             .checked()
             .map_err(|error| DumpError::Archive { path: path.to_owned(), source: io::Error::other(error) })
-    }
-}
-
-/// What versions have in common that cargo takes for compatible.
-fn compatible(version: &Version) -> (u64, u64, u64) {
-    match (version.major, version.minor, version.patch) {
-        (0, 0, patch) => (0, 0, patch),
-        (0, minor, _) => (0, minor, 0),
-        (major, _, _) => (major, 0, 0),
     }
 }
