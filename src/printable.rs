@@ -1,5 +1,6 @@
 //! Makes hostile text fit for one line of a terminal or a page, and numbers fit for people.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -48,6 +49,29 @@ pub fn one_line(text: &str) -> String {
 pub fn lines(text: &str) -> String {
     let shown = |c| if is_deceptive(c) && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
     anstream::adapter::strip_str(text).flat_map(str::chars).map(shown).collect()
+}
+
+/// An error with its causes, but for causes whose text is there already.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = error.source();
+    }
+    words
+}
+
+/// The innermost cause of an error: the specific one (`Connection refused`), where those above it are general.
+pub fn innermost<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause
 }
 
 /// How many columns a terminal needs for the text.

@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
     ("host", &["sandbox"]),
     ("pipeline", &["stop"]),
     ("trace", &["pipeline"]),
-    ("registry", &["krate", "nearest", "outcome", "owner"]),
+    ("registry", &["krate", "nearest", "outcome", "owner", "printable"]),
     ("cache", &["owner", "sandbox", "toolchain"]),
     ("prebuild", &["cache"]),
     (
@@ -123,7 +123,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "progress",
             "registry",
             "report",
-            // `Earlier` and `replay`, which are pure.
+            // `Earlier` and `replay`, which are pure, and the report of stored results.
             "run",
             "sandbox",
             "schedule",

@@ -8,6 +8,7 @@ use reqwest::{Method, Response, StatusCode, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::printable::innermost;
 use crate::wire::Digest;
 
 /// How long the server may take to accept a connection.
@@ -215,11 +216,7 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> CallError {
         // Its first words are always the same, and name the URL once more.
-        let mut why: &dyn std::error::Error = error;
-        while let Some(source) = why.source() {
-            why = source;
-        }
-        CallError::Unreachable { server: self.server.to_string(), why: why.to_string() }
+        CallError::Unreachable { server: self.server.to_string(), why: innermost(error).to_string() }
     }
 
     fn unreadable(&self, why: impl ToString) -> CallError {

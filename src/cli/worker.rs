@@ -10,6 +10,7 @@ use super::{closing, components};
 use crate::event::RunEvent;
 use crate::experiment::{Form, Host, Installing, Loaded, Sent};
 use crate::home::Home;
+use crate::printable::with_causes;
 use crate::progress::{self, Update};
 use crate::registry::{RegistryError, Watch};
 use crate::run::{self, Bench, Enforcement, Request, Reuse, SelectedBy, Session, SessionError};
@@ -129,8 +130,8 @@ fn trouble(error: &SessionError) -> Trouble {
     match error {
         SessionError::Misuse(why) => Trouble::Invalid(why.clone()),
         // With the causes, such as the answer of the registry.
-        SessionError::Registry(RegistryError::Network { .. }) => Trouble::Host(chain(error)),
-        SessionError::Registry(_) | SessionError::Lockfile(_) => Trouble::Invalid(chain(error)),
+        SessionError::Registry(RegistryError::Network { .. }) => Trouble::Host(with_causes(error)),
+        SessionError::Registry(_) | SessionError::Lockfile(_) => Trouble::Invalid(with_causes(error)),
         SessionError::Provide(_)
         | SessionError::NoSandbox(_)
         | SessionError::Unenforced(_)
@@ -141,19 +142,6 @@ fn trouble(error: &SessionError) -> Trouble {
         | SessionError::Cache(_)
         | SessionError::Settings(_)
         | SessionError::Vanished(_)
-        | SessionError::Run(_) => Trouble::Host(chain(error)),
+        | SessionError::Run(_) => Trouble::Host(with_causes(error)),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
-        }
-        cause = error.source();
-    }
-    words
 }

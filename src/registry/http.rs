@@ -2,7 +2,6 @@
 //!
 //! Doesn't look into the files.
 
-use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::Access;
 use super::error::RegistryError;
 use super::upstream::Upstream;
+use crate::printable::innermost;
 
 /// The most concurrent requests; cargo's own client allows about as many.
 const MAX_REQUESTS: usize = 32;
@@ -224,11 +224,7 @@ fn failure(url: &str, error: &reqwest::Error) -> Failure {
     if error.is_builder() || error.is_redirect() { Failure::Lasting(network) } else { Failure::Passing(network) }
 }
 
-/// The last cause is the specific one (`Connection refused`); those above it are general.
 fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
+    let cause = innermost(error);
     if error.is_timeout() { format!("timed out: {cause}") } else { cause.to_string() }
 }

@@ -120,13 +120,7 @@ impl AppState {
 
 /// Writes an error and its causes to the server's log, which is stderr.
 pub fn log(error: &dyn std::error::Error) {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    note(&words);
+    note(&printable::with_causes(error));
 }
 
 /// Writes a line to the server's log.
