@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::input;
@@ -24,6 +23,7 @@ use crate::serve::config::Guard;
 use crate::serve::problem::{Fault, Kind, Place, Problem};
 use crate::serve::state::AppState;
 use crate::store::service::{Change, Edit, Listed, State as Stage, Submission, Submitted, Via, Which};
+use crate::wire::Digest;
 use crate::{host, toolchain};
 
 #[derive(OpenApi)]
@@ -130,26 +130,29 @@ async fn create(State(state): State<AppState>, caller: Caller<Run>, request: Req
     let key = key_of(request.headers())?;
     let body = input::whole(request, &state).await?;
     let text = String::from_utf8(body.into()).map_err(|_| Problem::new(Kind::Malformed, "the body is not UTF-8"))?;
-    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-    let (owner, is_admin, all) = (caller.owner().to_owned(), caller.is_admin(), state.clone());
-    let made = state
+    let digest = Digest::of(text.as_bytes()).to_string();
+    // Looking toolchains up starts programs, so that it must not hold one of the database's few connections.
+    let sent = tokio::task::spawn_blocking(move || {
+        // A client has nothing installed.
+        let find = |spec: Option<&toolchain::ToolchainSpec>, _| toolchain::find_or_active(spec);
+        let host = Host { cores: host::cores(), folder: Path::new("/"), toolchain: &find };
+        Sent { form, text: &text }.load(&host).map(|(loaded, service)| (loaded, service, text))
+    });
+    let sent = sent.await.map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    let (loaded, service, text) = sent?;
+    let guard = if caller.is_admin() { Guard::default() } else { state.config().access.guard.run.clone() };
+    check_guard(&guard, service.priority, &loaded.experiment.crates)?;
+    let edit = edit_of(service.priority, service.weight, None, service.needs.as_ref(), service.notify.as_deref())?;
+    let owner = caller.owner().to_owned();
+    let submission = Submission { form: form.as_str().to_owned(), text, fresh: false, key, digest, owner };
+    let (status, name) = state
         .database()
         .with(move |store| {
-            // A client has nothing installed.
-            let find = |spec: Option<&toolchain::ToolchainSpec>, _| toolchain::find_or_active(spec);
-            let host = Host { cores: host::cores(), folder: Path::new("/"), toolchain: &find };
-            let (loaded, service) = Sent { form, text: &text }.load(&host)?;
-            let guard = if is_admin { Guard::default() } else { all.config().access.guard.run.clone() };
-            check_guard(&guard, service.priority, &loaded.experiment.crates)?;
             let name = loaded.experiment.name;
-            let submission = Submission { form: form.as_str().to_owned(), text, fresh: false, key, digest, owner };
-            let edit =
-                edit_of(service.priority, service.weight, None, service.needs.as_ref(), service.notify.as_deref())?;
             let submitted = store.submit(&name, &submission, (&edit, service.confirm), guard.open_experiments)?;
             outcome(submitted, name)
         })
         .await?;
-    let (status, name) = made;
     if status == StatusCode::CREATED {
         state.events().publish(&name, "state", &serde_json::json!({ "state": "planning", "trouble": null }));
         state.worker().call();
@@ -194,7 +197,7 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// Checks the guard rails of a caller. How many crates a query brings in is checked by the plan.
+/// Checks the guard rails of a caller. A query counts as one crate: its answer is not known yet.
 fn check_guard(guard: &Guard, priority: Option<i64>, crates: &[Selection]) -> Result<(), Problem> {
     if let (Some(most), Some(priority)) = (guard.max_priority, priority)
         && priority > most

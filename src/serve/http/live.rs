@@ -13,7 +13,7 @@ use axum::routing::get;
 use utoipa::OpenApi;
 
 use super::input;
-use super::view::found;
+use super::view::ensure;
 use crate::home::Home;
 use crate::ops::activity::Running;
 use crate::ops::workspace::live_files;
@@ -48,13 +48,9 @@ async fn live(
     input::Path((name, krate)): input::Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let home = state.home().clone();
-    let shown = state
-        .database()
-        .with(move |store| {
-            found(store, &name)?;
-            Ok::<_, Problem>(output(&home, &name, &krate))
-        })
-        .await?;
+    let name = state.database().with(move |store| ensure(store, &name).map(|()| name)).await?;
+    let read = tokio::task::spawn_blocking(move || output(&home, &name, &krate)).await;
+    let shown = read.map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
     match shown {
         Some((heading, output)) => {
             let body = [format!("== {heading}\n").into_bytes(), output].concat();

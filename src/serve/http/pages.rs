@@ -13,7 +13,7 @@ use super::input;
 use super::live;
 use super::overview::{Machine, machines, read_queue};
 use super::results::crate_report;
-use super::view::{Experiment, found};
+use super::view::{Experiment, ensure, found};
 use crate::compare::{CrateReport, Verdict};
 use crate::serve::access::{Caller, Read};
 use crate::serve::problem::{Kind, Place, Problem};
@@ -355,13 +355,9 @@ async fn report(
         Some(_) | None => "text/plain; charset=utf-8",
     };
     let home = state.home().clone();
-    let body = state
-        .database()
-        .with(move |store| {
-            let name = found(store, &name)?.name;
-            std::fs::read(home.reports().join(name).join(&file)).map_err(|_| absent())
-        })
-        .await?;
+    let name = state.database().with(move |store| ensure(store, &name).map(|()| name)).await?;
+    let read = tokio::fs::read(home.reports().join(name).join(&file)).await;
+    let body = read.map_err(|_| absent())?;
     // The pages bring a policy of their own, with digests of their scripts.
     let policy = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     Ok(([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy)], body).into_response())

@@ -16,12 +16,13 @@ use utoipa::{IntoParams, OpenApi};
 
 use super::experiments::{Accepted, accepted};
 use super::input;
-use super::view::{found, manage};
-use crate::compare::{self, Report, Verdict};
+use super::view::{ensure, manage};
+use crate::compare::{Report, Verdict};
 use crate::nearest::nearest;
 use crate::plan::LogId;
 use crate::report::text::Width;
 use crate::report::{json, markdown, text};
+use crate::run;
 use crate::serve::access::{Caller, Read, Run};
 use crate::serve::problem::{Kind, Place, Problem};
 use crate::serve::state::AppState;
@@ -71,7 +72,7 @@ async fn report(
         "markdown" => "text/markdown; charset=utf-8",
         "text" => "text/plain; charset=utf-8",
         "html" => {
-            let name = state.database().with(move |store| found(store, &name)).await?.name;
+            let name = state.database().with(move |store| ensure(store, &name).map(|()| name)).await?;
             return Ok(
                 (StatusCode::SEE_OTHER, [(header::LOCATION, format!("/ex/{name}/report/index.html"))]).into_response()
             );
@@ -88,10 +89,10 @@ async fn report(
     let body = state
         .database()
         .with(move |store| {
-            found(store, &name)?;
+            ensure(store, &name)?;
             let results = if format == "json" { store.results_with_tests(&name)? } else { store.results(&name)? };
             let results = results.ok_or_else(|| Problem::new(Kind::NotFound, format!("`{name}` was deleted")))?;
-            let report = judged(store, &name, compare::compare(&results))?;
+            let report = run::report(store, &results)?;
             let log = |log: LogId| store.log(&name, log);
             let mut body = Vec::new();
             match format.as_str() {
@@ -107,21 +108,6 @@ async fn report(
         })
         .await?;
     Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
-}
-
-/// Takes account of the failures that the experiment expects.
-fn judged(store: &Store, name: &str, mut report: Report) -> Result<Report, Problem> {
-    let settings = store.settings(name)?;
-    if let Some(experiment) =
-        settings.and_then(|text| serde_json::from_str::<crate::experiment::Experiment>(&text).ok())
-    {
-        let is_broken = |name: &_| {
-            let settings = experiment.crate_settings.get(name);
-            settings.is_some_and(|settings| settings.expected == crate::experiment::Expected::Broken)
-        };
-        compare::expect_failures(&mut report, is_broken);
-    }
-    Ok(report)
 }
 
 /// Write the report again
@@ -197,7 +183,7 @@ async fn results(
 ) -> Result<Response, Problem> {
     let wanted = query.verdict.as_deref().map(verdict).transpose()?;
     let permit = state.limits().stream()?;
-    let name = state.database().with(move |store| found(store, &name)).await?.name;
+    let name = state.database().with(move |store| ensure(store, &name).map(|()| name)).await?;
     let from = u64::from(query.after.unwrap_or(0));
     let lines = stream::try_unfold((state, name, from, permit), move |(state, name, from, permit)| async move {
         let of = name.clone();
@@ -219,7 +205,7 @@ fn lines(store: &Store, name: &str, from: u64, wanted: Option<Verdict>) -> Resul
     if results.crates.is_empty() {
         return Ok(None);
     }
-    let report = judged(store, name, compare::compare(&results))?;
+    let report = run::report(store, &results)?;
     let mut lines = Vec::new();
     for krate in report.crates.iter().filter(|krate| wanted.is_none_or(|wanted| krate.verdict == wanted)) {
         // Our own types are always JSON, and memory takes them.
@@ -254,7 +240,7 @@ async fn list(
     let crates = state
         .database()
         .with(move |store| {
-            found(store, &name)?;
+            ensure(store, &name)?;
             Ok::<_, Problem>(store.verdicts(&name, Some(wanted.as_str()), "", usize::MAX >> 1)?)
         })
         .await?;
@@ -287,7 +273,7 @@ async fn krate(
 
 /// The report of one crate: the first of its name, if several versions were run and none is named.
 pub(super) fn crate_report(store: &Store, name: &str, krate: &str) -> Result<Report, Problem> {
-    found(store, name)?;
+    ensure(store, name)?;
     let (of, version) = krate.split_once('@').map_or((krate, None), |(name, version)| (name, Some(version)));
     let absent = || {
         let shown: String = krate.chars().take(80).collect();
@@ -299,7 +285,7 @@ pub(super) fn crate_report(store: &Store, name: &str, krate: &str) -> Result<Rep
     if results.crates.is_empty() {
         return Err(absent());
     }
-    judged(store, name, compare::compare(&results))
+    Ok(run::report(store, &results)?)
 }
 
 /// Read a log
@@ -325,7 +311,7 @@ async fn log(
     let output = state
         .database()
         .with(move |store| {
-            found(store, &name)?;
+            ensure(store, &name)?;
             let output = store.log(&name, LogId { step, attempt })?;
             output
                 .ok_or_else(|| Problem::new(Kind::NotFound, "this step has no log: it hasn't run, or printed nothing"))

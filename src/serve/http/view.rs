@@ -13,7 +13,7 @@ use crate::serve::problem::{Kind, Place, Problem};
 use crate::serve::state::AppState;
 use crate::serve::worker::Active;
 use crate::store::Store;
-use crate::store::service::{Listed, Served, State};
+use crate::store::service::{Served, State};
 
 /// An experiment.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -115,16 +115,22 @@ pub(super) fn shown(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// The experiment of that name, or the nearest name.
+/// The experiment, or a problem with the nearest name.
 pub(super) fn found(store: &Store, name: &str) -> Result<Served, Problem> {
-    if let Some(served) = store.served(name)? {
-        return Ok(served);
-    }
-    let all = store.list_served(&Listed { most: 1000, ..Listed::default() })?;
-    let meant = nearest(name, all.iter().map(|served| served.name.as_str()));
+    store.served(name)?.map_or_else(|| Err(absent(store, name)?), Ok)
+}
+
+/// Makes sure that there is such an experiment, for callers that need nothing else of it.
+pub(super) fn ensure(store: &Store, name: &str) -> Result<(), Problem> {
+    if store.has_experiment(name)? { Ok(()) } else { Err(absent(store, name)?) }
+}
+
+fn absent(store: &Store, name: &str) -> Result<Problem, Problem> {
+    let names = store.experiment_names()?;
+    let meant = nearest(name, names.iter().map(String::as_str));
     let shown: String = name.chars().take(80).collect();
     let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-    Err(Problem::new(Kind::NotFound, format!("no experiment is named `{}`{hint}", shown.escape_debug()))
+    Ok(Problem::new(Kind::NotFound, format!("no experiment is named `{}`{hint}", shown.escape_debug()))
         .at(Place::Path("name".to_owned()))
         .meant(meant))
 }

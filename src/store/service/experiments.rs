@@ -286,6 +286,21 @@ impl Store {
             .map_err(self.sql("read an experiment"))
     }
 
+    /// Whether an experiment of that name exists.
+    pub fn has_experiment(&self, name: &str) -> Result<bool, StoreError> {
+        let found = self.connection.prepare_cached("SELECT 1 FROM experiments WHERE name = ?");
+        found.and_then(|mut statement| statement.exists([name])).map_err(self.sql("look for an experiment"))
+    }
+
+    /// The names of the newest 1,000 experiments.
+    pub fn experiment_names(&self) -> Result<Vec<String>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let query = "SELECT name FROM experiments ORDER BY id DESC LIMIT 1000";
+            self.connection.prepare(query)?.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(self.sql("list the names of experiments"))
+    }
+
     /// The newest experiments.
     pub fn list_served(&self, page: &Listed) -> Result<Vec<Served>, StoreError> {
         let Listed { state, owner, before, most } = page;
