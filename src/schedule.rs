@@ -67,7 +67,7 @@ impl Expectations {
         }
     }
 
-    /// Whether an op of a crate ran before, so that what it takes is not a guess.
+    /// Whether an op of a crate ran before, so that its cost is not a guess.
     pub fn is_recorded(&self, krate: &CrateName, step: &Step) -> bool {
         self.recorded(krate, &step.op.name()).is_some()
     }

@@ -1,7 +1,7 @@
 //! The units that this process is compiling now, so that an op that needs one of them waits for it instead of compiling
 //! it, too.
 //!
-//! Only saves work: other processes compile what they like, and a unit that is claimed may still not compile. No op
+//! Only saves work: other processes compile independently, and a unit that is claimed may still not compile. No op
 //! waits while it holds a claim, so that no two can wait for each other. No op waits for longer than compiling alone
 //! would take.
 

@@ -144,7 +144,7 @@ fn what_one_crate_compiled_the_next_one_gets_as_far_as_it_needs_it() {
     let mut base = world.base();
     world.open().lay(&graph(&[("a", &[]), ("b", &["a"])], &[]), &mut base).unwrap();
     assert_eq!(libraries(&base), set(&["a=A", "b=B"]));
-    // What it was compiled against must be there, too.
+    // The layers below it must be there, too.
     let mut base = world.base();
     world.open().lay(&both[1..], &mut base).unwrap();
     assert_eq!(libraries(&base), set(&["c=C"]));
@@ -312,11 +312,11 @@ fn folders(world: &World) -> BTreeMap<String, PathBuf> {
 
 #[test]
 fn a_collection_takes_the_least_recently_used_first_and_nothing_that_others_stand_on() {
-    // `b` stands on `a`. Which of the three were not used for long, the first one for the longest time; then what is left
-    // when one has to go, and when another one has to.
+    // `b` stands on `a`. Which of the three were not used for long, the first one for the longest time; then what is
+    // left when one has to go, and when another one has to.
     for (aged, one_less, two_less) in [
         (&["c"][..], ["a", "b"], "a"),
-        // Whoever used `b` used `a`, too.
+        // A user of `b` used `a`, too.
         (&["a", "c"], ["a", "b"], "a"),
         (&["a", "b"], ["a", "c"], "c"),
         (&["b", "c"], ["a", "c"], "a"),

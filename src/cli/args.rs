@@ -471,7 +471,7 @@ pub enum TokenCommand {
 #[cfg(feature = "server")]
 #[derive(Debug, Args)]
 pub struct TokenCreateArgs {
-    /// What it may do: agent, run, read or admin
+    /// Its role: agent, run, read or admin
     #[arg(long)]
     pub role: crate::store::service::Role,
     /// Its name

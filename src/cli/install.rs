@@ -1,7 +1,7 @@
-//! Installs toolchains and what they lack, where the user allows it: by naming them, and without `--offline`.
+//! Installs toolchains and their missing parts, where the user allows it: by naming them, and without `--offline`.
 //!
-//! Nothing is installed in silence: a line says what is missing and which command installs it, and rustup's own progress
-//! follows. What can't be installed is an error before the run starts, with the command.
+//! Nothing is installed in silence: a line names the missing part and the command that installs it, and rustup's own
+//! progress follows. What can't be installed is an error before the run starts, with the command.
 
 use std::io::Write;
 

@@ -72,7 +72,7 @@ impl Runner for InProcess {
             }
         })?;
         if submission.fresh {
-            // Once: the next turn goes on with what this one finds.
+            // Once: the next turn goes on with the results of this one.
             self.store()?.used_fresh(name).map_err(|error| Trouble::Host(error.to_string()))?;
         }
         Ok(())

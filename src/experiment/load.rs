@@ -29,7 +29,7 @@ const DEFAULT_FILE: &str = "maar.toml";
 /// The longest experiment file, in bytes: thousands of crates fit.
 const LONGEST: u64 = 4 << 20;
 
-/// What the command line says over the file.
+/// The command line's settings, which override the file's.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--name`.
@@ -48,7 +48,7 @@ pub struct Overrides {
     pub in_flight: Option<usize>,
     /// `--overcommit`.
     pub overcommit: Option<f64>,
-    /// `--cpus` and its like, over the file's `[limits]`, not over what it says of one op or crate.
+    /// `--cpus` and its like, over the file's `[limits]`, not over its limits of one op or crate.
     pub limits: LimitsPatch,
     /// `--sandbox`.
     pub sandbox: Option<SandboxName>,
@@ -62,7 +62,7 @@ pub struct Overrides {
     pub as_of: Option<AsOf>,
 }
 
-/// What the defaults and checks depend on besides the user.
+/// The inputs of defaults and checks besides the user's settings.
 #[derive(Clone, Copy)]
 pub struct Host<'h> {
     /// How many cores it has.
@@ -92,7 +92,7 @@ pub struct Loaded {
     pub experiment: Experiment,
     /// Its toolchains, the baseline first; never empty.
     pub toolchains: Vec<Toolchain>,
-    /// What the user should know of the file.
+    /// Notes on the file for the user.
     pub notes: Vec<String>,
     /// Whether what its toolchains lack may be installed.
     pub installing: Installing,
@@ -259,7 +259,7 @@ fn read(path: &Path, trust: Trust) -> io::Result<String> {
 /// What file and command line say together.
 struct Overridden {
     raw: RawExperiment,
-    /// What the command line takes off every op list.
+    /// The ops that the command line takes off every list.
     skipped: Vec<Op>,
 }
 

@@ -20,7 +20,7 @@ use crate::registry::{AllowedHost, AsOf, BadAsOf, BadHost};
 use crate::sandbox::docker::{BadImage, Image};
 use crate::toolchain::ToolchainSpec;
 
-/// What an experiment file says.
+/// The contents of an experiment file.
 #[derive(Debug)]
 pub(super) struct RawExperiment {
     pub(super) name: Option<String>,
@@ -176,7 +176,7 @@ fn crates(value: &Value<'_>, base: &Path, trust: Trust, problems: &mut Problems)
 const SELECTIONS: &str =
     "such as \"itoa\", \"semver@1\", \"top:100\", \"path:DIR\", \"list:FILE\" or \"lock:Cargo.lock\"";
 
-/// What a selection selects. Paths in it begin at `base`.
+/// The parsed selection. Paths in it begin at `base`.
 pub(super) fn select(text: &str, base: &Path, reach: Reach<'_>) -> Result<Vec<Selection>, BadValue> {
     match select::parse(text, base, reach) {
         Err(error) if error.is_outside() && matches!(reach, Reach::Nowhere) => {

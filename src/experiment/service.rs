@@ -1,5 +1,5 @@
-//! The settings of an experiment file that are for a server: its turn, and the machines that may run it. `maar run` reads
-//! and ignores them, so that one file serves both.
+//! The settings of an experiment file that are for a server: its turn, and the machines that may run it. `maar run`
+//! reads and ignores them, so that one file serves both.
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub struct Service {
     pub notify: Option<Vec<String>>,
 }
 
-/// What a machine must offer.
+/// The demands on a machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Needs {

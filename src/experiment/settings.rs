@@ -1,4 +1,4 @@
-//! The `crate` tables: what is different for one crate.
+//! The `crate` tables: settings for single crates.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -41,7 +41,7 @@ pub(super) struct RawSettings {
 }
 
 impl RawSettings {
-    /// What it says, given the experiment's op list and what the command line takes off every list.
+    /// Its settings, given the experiment's op list and the ops that the command line takes off every list.
     pub(super) fn over(self, experiment: &[Op], skipped: &[Op]) -> CrateSettings {
         let ops = match (self.ops, self.skip.is_empty()) {
             (None, true) => None,

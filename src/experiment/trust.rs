@@ -1,8 +1,8 @@
 //! Which settings count only in a file that the user named: those that weaken the walls.
 //!
 //! A `maar.toml` that lies in the current folder is read without being named, and may have come with a stranger's
-//! sources. So it may not choose another sandbox or image, open up hosts, nor raise the limits that protect the host. Nor
-//! may its toolchains be folders, which hold programs that maar runs, or have settings that steer what code runs.
+//! sources. So it may not choose another sandbox or image, open up hosts, nor raise the limits that protect the host.
+//! Nor may its toolchains be folders, which hold programs that maar runs, or have settings that steer what code runs.
 
 use toml::de::{DeTable, DeValue};
 
@@ -31,7 +31,7 @@ pub(super) struct Weakening {
     place: Place,
     /// The setting as written, such as `` `sandbox = "none"` ``.
     setting: String,
-    /// What it does, as a verb and its object.
+    /// Its effect, as a verb and its object.
     does: &'static str,
     /// The flag that says the same, where there is one, and overrides it.
     flag: Option<Flag>,
@@ -96,7 +96,7 @@ fn weakenings(root: &DeTable<'_>) -> Vec<Weakening> {
     }
     let toolchains = root.get("toolchains").and_then(|value| value.get_ref().as_array());
     for value in toolchains.into_iter().flat_map(|list| list.iter()) {
-        // What is no toolchain is complained of elsewhere.
+        // Values that aren't toolchains are reported elsewhere.
         let spec = toolchains::one(value, &mut Problems::default());
         if let Some(steering) = spec.as_ref().and_then(ToolchainSpec::steering) {
             let (setting, flag) = (format!("`{steering}` of a toolchain"), Some(Flag::Toolchain));
@@ -138,7 +138,7 @@ fn raised_limits<'t, 'i>(parent: &'t DeTable<'i>) -> Vec<(&'static str, &'t Valu
     raised
 }
 
-/// A number in whatever way it is written.
+/// A number in any notation.
 fn as_number(value: &Value<'_>) -> Option<f64> {
     match value.get_ref() {
         DeValue::Integer(integer) => {

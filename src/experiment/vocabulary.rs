@@ -16,7 +16,7 @@ pub(super) struct Vocabulary {
     own: BTreeMap<OpName, CommandOp>,
 }
 
-/// What the `op` tables say.
+/// The contents of the `op` tables.
 #[derive(Debug, Default)]
 pub(super) struct OpTables {
     pub(super) vocabulary: Vocabulary,

@@ -1,4 +1,4 @@
-//! What an op is doing at the moment, for whoever watches it. Nothing depends on it.
+//! The present activity of an op, for its watchers. Nothing depends on it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{OpName, Order};
 use crate::krate::CrateId;
 use crate::toolchain::Toolchain;
 
-/// What an op is doing at the moment. Clones are of the same op.
+/// The present activity of an op. Clones are of the same op.
 #[derive(Clone, Default)]
 pub struct Activity(Arc<AtomicU8>);
 
@@ -25,12 +25,12 @@ pub enum Doing {
 }
 
 impl Activity {
-    /// Notes what the op does from now on.
+    /// Sets the op's activity.
     pub fn set(&self, doing: Doing) {
         self.0.store(doing as u8, Ordering::Relaxed);
     }
 
-    /// What the op does now.
+    /// The op's activity now.
     pub fn now(&self) -> Doing {
         match self.0.load(Ordering::Relaxed) {
             1 => Doing::Dependencies,

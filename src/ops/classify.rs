@@ -1,4 +1,4 @@
-//! How a command ended and what it printed → an outcome. Pure.
+//! The end and the output of a command → an outcome. Pure.
 //!
 //! The end decides between pass, failure and limit. Where code of the crate runs, the output only adds facts to the
 //! reason of a failure: it can change the words of a verdict, but not the verdict. In `prepare` no code of the crate
@@ -23,7 +23,7 @@ pub(crate) fn of_command(end: End, output: &Output, limits: &Limits) -> Option<O
 /// A denial explains a failure better than cargo does, which heard only a status.
 pub(crate) fn of_resolution(end: End, output: &Output, denials: &[Denial], limits: &Limits) -> Option<Outcome> {
     match end {
-        // No code of the crate runs in `prepare`: whoever killed cargo was the host.
+        // No code of the crate runs in `prepare`: only the host can have killed cargo.
         End::Signal(signal) => {
             Some(Outcome::Inconclusive(Cause::Host(format!("cargo was {}", Failure::Signal(signal)))))
         }
@@ -44,7 +44,7 @@ pub(crate) fn of_resolution(end: End, output: &Output, denials: &[Denial], limit
 /// A crate that silences cargo can print the same, so this is proof only of a command that runs no code of the crate.
 pub(super) fn refused_manifest(end: End, output: &Output) -> Option<String> {
     match end {
-        // What cargo exits with when it refuses.
+        // cargo's exit code for a refusal.
         End::Code(101) if output.dropped == 0 => resolution::refused_manifest(&plain_text(output)),
         End::Code(_)
         | End::Signal(_)

@@ -56,8 +56,8 @@ const FLAG_VARIABLES: [(&str, [&str; 3]); 2] = [
 ];
 
 impl Environment {
-    /// The environment of an op with one of the `toolchains` of an experiment, or with all of them as `prepare` has, of a
-    /// crate that has these variables of its own.
+    /// The environment of an op with one of the `toolchains` of an experiment, or with all of them as `prepare` has, of
+    /// a crate that has these variables of its own.
     pub fn new(
         op: &Op,
         toolchains: &[Toolchain],
@@ -113,7 +113,7 @@ impl Environment {
         &self.of_crate
     }
 
-    /// Names and values for the key of layers: all that changes what cargo makes of a dependency.
+    /// Names and values for the key of layers: all inputs that change cargo's output for a dependency.
     pub fn key(&self) -> Vec<(String, String)> {
         let own = self.variables().into_iter().map(|(name, value)| (name.to_owned(), value));
         own.chain(self.of_toolchain.env.clone()).collect()
@@ -214,7 +214,7 @@ impl OfToolchain {
     }
 }
 
-/// maar's own flags about lints, for rustc and rustdoc alike. `None`: lints mean what the crate says they mean.
+/// maar's own flags about lints, for rustc and rustdoc alike. `None`: the crate's own settings of lints apply.
 fn lint_flags(op: &Op, toolchains: &[Toolchain]) -> Option<&'static str> {
     // A run about lints is not to find nothing because maar capped them. For all toolchains, so that like is compared
     // with like.

@@ -1,9 +1,9 @@
 //! The lockfiles of toolchains with patches: that of all toolchains, changed as little as each patch needs.
 //!
-//! All toolchains share what `prepare` resolves. For one with patches, cargo then takes this lockfile and the patches, so
-//! that the patched packages, and what only they need, are the one difference. The lockfile also proves that a patch is in
-//! the build: a package that it replaces has the registry as its source no longer. Where it isn't, no op runs with
-//! that toolchain: a pass would say nothing about the patch.
+//! All toolchains share what `prepare` resolves. For one with patches, cargo then takes this lockfile and the patches,
+//! so that the patched packages, and what only they need, are the one difference. The lockfile also proves that a patch
+//! is in the build: a package that it replaces has the registry as its source no longer. Where it isn't, no op runs
+//! with that toolchain: a pass would say nothing about the patch.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ enum Standing {
     Unused(Vec<semver::Version>),
 }
 
-/// What came of the patches of one toolchain.
+/// The result of the patches of one toolchain.
 pub(super) enum Resolved {
     /// They are in the build, by this lockfile.
     Patched(Lockfile),
@@ -86,7 +86,8 @@ pub(super) async fn resolve(
     })
 }
 
-/// Fetches what the lockfile of a toolchain has from git repositories. Returns cargo's refusal; `None`: all is there.
+/// Fetches the packages of a toolchain's lockfile that come from git repositories. Returns cargo's refusal; `None`: all
+/// is there.
 pub(super) async fn fetch(
     (tools, workspace, clock): (&Tools, &Workspace, &Clock<'_>),
     place: usize,

@@ -1,7 +1,7 @@
 //! Puts into a run's folder what cells need of toolchains besides their own folders: links to programs of other
 //! toolchains, and copies of the folders of patches. Once for all crates, before anything runs.
 //!
-//! A copy can't change while a run goes on, and every job's user can read it, whatever the mode of the original.
+//! A copy can't change while a run goes on, and every job's user can read it, even if the original can't be read.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a crate has on its author's machine and not in a cell, and when a failure may come of that.
+//! The parts of an author's machine that a cell lacks, and the failures that may result.
 //!
 //! `prepare` notes what it leaves out; a failure's own words decide which of it a reason names. Names causes, and never
 //! changes whether a crate failed.
@@ -23,7 +23,7 @@ pub(crate) struct LeftOut {
     /// Files that choose a toolchain.
     toolchains: Vec<String>,
     git: Git,
-    /// Links that lead out of the folder, and what is no file.
+    /// Links that lead out of the folder, and entries that aren't files.
     links: Vec<PathBuf>,
     lockfile: Shipped,
     /// The manifest's text.
@@ -100,7 +100,7 @@ impl LeftOut {
         }
     }
 
-    /// The outcome, with a reason that also names what may be the cause of it.
+    /// The outcome, with a reason that also names its likely cause.
     pub(crate) fn annotate(&self, outcome: Outcome, output: &Output) -> Outcome {
         match outcome {
             Outcome::Failed(failure) => {

@@ -2,7 +2,7 @@
 //!
 //! `build` asks whether a package builds. Alone it is `cargo build`; where `test` follows it is `cargo test --no-run`,
 //! with `cargo build` only if that fails ([`Op::BuildTests`]). A result of either form answers the question, so that
-//! editing an op list doesn't build again what was built.
+//! editing an op list doesn't repeat a build.
 
 use std::collections::HashMap;
 

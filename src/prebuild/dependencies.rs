@@ -1,8 +1,8 @@
 //! The units of a command that other crates may share, and the code that runs in a build of each.
 //!
-//! The rule is an allow-list. A unit runs no code if rustc compiles it to a plain library: `lib` or `rlib`. All others run
-//! code: a build script is started, a macro is loaded, and whatever is linked may steer the linker by its attributes, as
-//! may every library that goes into it.
+//! The rule is an allow-list. A unit runs no code if rustc compiles it to a plain library: `lib` or `rlib`. All others
+//! run code: a build script is started, a macro is loaded, and whatever is linked may steer the linker by its
+//! attributes, as may every library that goes into it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub enum Refusal {
 #[derive(Debug, Clone, Default)]
 pub struct Dependencies {
     units: Vec<Unit>,
-    /// What cargo's messages say of each unit.
+    /// The contents of cargo's messages for each unit.
     faces: Vec<Face>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Face {
     pub(super) kind: Kind,
 }
 
-/// What cargo does for a unit.
+/// cargo's action for a unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// It calls rustc.
@@ -167,7 +167,7 @@ impl<'g> Packages<'g> {
         if below.len() > MAX_PACKAGES {
             return Err(Refusal::TooLarge);
         }
-        // What goes into something that runs can do what that can do.
+        // An input of a running program can do the same as the program.
         let mut runs: BTreeMap<&PackageName, Code> = BTreeMap::new();
         for unit in shared().filter(|unit| !is_plain_library(unit)) {
             let Some(package) = &unit.package else { continue };
@@ -214,8 +214,8 @@ fn closure<'g>(
 pub(super) mod tests {
     use super::*;
 
-    /// A unit for tests: `NAME KIND [NEEDS…]`, its package being `NAME` of version 1.0.0. A name that begins with `/` is
-    /// that of a folder and not of the registry.
+    /// A unit for tests: `NAME KIND [NEEDS…]`, its package being `NAME` of version 1.0.0. A name that begins with `/`
+    /// is that of a folder and not of the registry.
     pub(crate) fn graph(units: &[(&str, &str, &[usize])]) -> UnitGraph {
         let unit = |&(name, kind, needs): &(&str, &str, &[usize])| {
             let id = match name.strip_prefix('/') {

@@ -1,4 +1,5 @@
-//! What a crate's own manifest says of the build: whether it leaves the dependencies to cargo, and where its targets are.
+//! A crate's own manifest, as far as the build depends on it: whether it leaves the dependencies to cargo, and where
+//! its targets are.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ struct Manifest {
     example: Vec<Value>,
     #[serde(default)]
     bench: Vec<Value>,
-    /// Unstable features, which only a nightly cargo knows: `metabuild`, `profile-rustflags`, whatever comes.
+    /// Unstable features, which only a nightly cargo knows: `metabuild`, `profile-rustflags`, and future ones.
     #[serde(alias = "cargo_features")]
     cargo_features: Option<Value>,
 }
@@ -33,8 +34,8 @@ struct Package {
     workspace: Option<Value>,
 }
 
-/// Whether the manifest of a crate leaves it to cargo how the dependencies are compiled, as far as code can come of it: on
-/// a nightly, a profile can name a code generator that rustc loads. A manifest that can't be understood doesn't.
+/// Whether the manifest of a crate leaves it to cargo how the dependencies are compiled, as far as code can come of it:
+/// on a nightly, a profile can name a code generator that rustc loads. A manifest that can't be understood doesn't.
 pub fn compiles_as_usual(manifest: &str) -> bool {
     toml::from_str::<Manifest>(manifest).is_ok_and(|manifest| {
         manifest.cargo_features.is_none() && manifest.package.is_some_and(|package| package.workspace.is_none())

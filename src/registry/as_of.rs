@@ -1,6 +1,6 @@
 //! A moment of the past, as of which crates and their dependencies are resolved.
 //!
-//! What was yanked since then stays yanked: neither the index nor the dump has the time of a yank.
+//! Later yanks stay in force: neither the index nor the dump has the time of a yank.
 
 use std::fmt;
 use std::str::FromStr;

@@ -117,7 +117,7 @@ impl WorkspaceTable {
         self.package.as_ref()?.version.clone()
     }
 
-    /// Whether the workspace at `root` leaves out what is in `dir`, as cargo has it: an entry of `members` outweighs
+    /// Whether the workspace at `root` leaves out the package in `dir`, as in cargo: an entry of `members` outweighs
     /// one of `exclude`, and patterns are taken literally.
     fn excludes(&self, dir: &Path, root: &Path) -> bool {
         let names = |paths: &[PathBuf]| paths.iter().any(|path| dir.starts_with(root.join(path)));

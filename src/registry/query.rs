@@ -79,7 +79,7 @@ fn by_downloads(catalogue: &Catalogue, mut crates: Vec<u32>) -> Vec<u32> {
     crates
 }
 
-/// The crates that most others depend on, in whatever version.
+/// The crates that most others depend on, in any version.
 fn by_dependents(catalogue: &Catalogue) -> Vec<u32> {
     let mut counts = vec![0_u32; catalogue.len()];
     let mut pairs: Vec<(u32, u32)> =

@@ -67,7 +67,7 @@ impl Sources {
     /// Opens the store in `dir`, which is made if absent.
     pub(super) fn open(dir: PathBuf) -> Result<Self, RegistryError> {
         fs::create_dir_all(&dir).map_err(RegistryError::io("create", &dir))?;
-        // Cells read it under another user's id, whatever the umask.
+        // Cells read it under another user's id, despite any umask.
         fs::set_permissions(&dir, Permissions::from_mode(0o755)).map_err(RegistryError::io("open up", &dir))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { dir, whole: Flights::default(), unpacking: Semaphore::new(cores) })

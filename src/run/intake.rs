@@ -75,7 +75,7 @@ impl Keeper for Writer {
     }
 
     async fn end(&self, _: &Arc<Task>, _: CrateEnd) -> Result<(), KeepError> {
-        // The next run sees in the database what is missing.
+        // The next run finds the missing steps in the database.
         Ok(())
     }
 }

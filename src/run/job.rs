@@ -1,6 +1,6 @@
 //! One crate's way through the pools, as work of the engine.
 //!
-//! Decides nothing: the plan says what is next, the op does it, the schedule says how urgent and how heavy it is.
+//! Decides nothing: the plan has the next step, the op runs it, the schedule has its urgency and weight.
 
 mod once_more;
 #[cfg(test)]
@@ -63,7 +63,7 @@ pub(super) struct Tag {
     pub(super) activity: Activity,
 }
 
-/// What a step found out, when it began and how long the op took: removing the folder is on nobody's account.
+/// A step's result, its beginning and the op's time, which does not include removing the folder.
 pub(super) struct StepReport {
     pub(super) done: Done,
     pub(super) began: SystemTime,
@@ -170,7 +170,7 @@ impl Job {
         Ok(())
     }
 
-    /// What is to be repeated, now that everything has run.
+    /// The steps to repeat, now that everything has run.
     fn repetition(&self) -> Queue {
         let attempts = |step: &Step| self.history.attempts(&self.task.earlier, step);
         repetition::due(&self.task.plan, self.tools().toolchains.len(), attempts)
@@ -188,14 +188,14 @@ impl Job {
         Ok(())
     }
 
-    /// Makes sure that tests which run again find the sources as they were, and what was compiled of them.
+    /// Makes sure that tests which run again find the sources as they were, and their binaries.
     async fn restore(&self, toolchain: usize) -> Result<(), Done> {
         let Some(workspace) = &self.workspace else { return Ok(()) };
         self.release(workspace).await?;
         workspace.restore_sources(toolchain).await.map_err(|error| Done::failed_on_host(&error))
     }
 
-    /// Closes what the sandbox keeps open of a workspace.
+    /// Closes the files of a workspace that the sandbox keeps open.
     async fn release(&self, workspace: &Workspace) -> Result<(), Done> {
         let released = self.tools().sandbox.release(&workspace.scratch()).await;
         released.map_err(|error| Done::failed_on_host(&error))
@@ -204,7 +204,7 @@ impl Job {
     /// Hands the folder over to be removed, before the job's permit is given back.
     async fn retire(self) {
         let Self { workspace: Some(workspace), task, .. } = self else { return };
-        // What can't be given up now goes when maar does.
+        // Resources that can't be released now end with maar.
         let _ = task.assignment.tools.sandbox.release(&workspace.scratch()).await;
         workspace.retire().await;
     }

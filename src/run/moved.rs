@@ -1,7 +1,7 @@
 //! A channel that moved between two runs of an experiment: never in silence.
 //!
-//! Results of the two compilers are never mixed in any case, since the compiler's identity is in the fingerprint of every
-//! step: what the old one found is not used, and what the new one has to find is run.
+//! Results of the two compilers are never mixed in any case, since the compiler's identity is in the fingerprint of
+//! every step: results of the old one are not used, and the steps of the new one run.
 
 use crate::toolchain::{Base, Toolchain};
 

@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::registry::select::Selection;
 use crate::toolchain::{Patch, PatchSource, Patched, Toolchain};
 
-/// Fills in what is known of the patches of all toolchains.
+/// Fills in the patches of all toolchains.
 pub(super) async fn look(registry: &Registry, toolchains: &mut [Toolchain]) -> Result<(), SessionError> {
     for toolchain in toolchains {
         let patches = toolchain.settings().patches.clone();

@@ -1,5 +1,6 @@
-//! When two toolchains differ, the difference is repeated on both sides, with nothing that is shared. Where tests differ, only
-//! these run again. If that doesn't confirm the difference, or something else differs, everything is repeated.
+//! When two toolchains differ, the difference is repeated on both sides, with nothing that is shared. Where tests
+//! differ, only these run again. If that doesn't confirm the difference, or something else differs, everything is
+//! repeated.
 //!
 //! What was a chance, or came of something that is shared, doesn't happen again. Pure: what is known goes in, and what
 //! is to be done comes out.
@@ -15,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::plan::{self, Attempt, Attempts, CratePlan, Fingerprint, Queue, Step};
 use crate::toolchain::Toolchain;
 
-/// The steps that repeat what the toolchains differ in; none if they agree, or if that has happened twice already.
+/// The steps that repeat a difference between toolchains; none if they agree, or after two repetitions.
 pub(super) fn due(plan: &CratePlan, toolchains: usize, attempts: impl Fn(&Step) -> Attempts) -> Queue {
     let results = results(plan, attempts);
     let judgement = judge(&results, toolchains);
@@ -109,8 +110,8 @@ mod tests {
     use crate::compare::sample;
     use crate::ops::{CommandOp, Features, Stage};
 
-    /// What is repeated of a crate with such results, in short: `build@0 test@0 …`, and as which attempt. Each letter is
-    /// an attempt of an op, and `/` stands between ops.
+    /// The repeated steps of a crate with such results, in short: `build@0 test@0 …`, and as which attempt. Each letter
+    /// is an attempt of an op, and `/` stands between ops.
     fn check(toolchains: &[&str], expected: Option<(&str, u32)>) {
         let krate = sample::crate_of('p', &vec!["--"; toolchains.len()]);
         let steps = krate.steps.iter().map(|(step, _)| step.clone()).collect();
@@ -132,8 +133,8 @@ mod tests {
         assert_eq!((shown.join(" "), attempts), expected, "{toolchains:?}");
     }
 
-    /// What is repeated of a crate whose tests came out like these texts of [`sample::tested`], in short: `prepare …`, or
-    /// the commands of tests that are repeated alone.
+    /// The repeated steps of a crate whose tests have the results in these texts of [`sample::tested`], in short:
+    /// `prepare …`, or the commands of tests that are repeated alone.
     fn repeated(toolchains: &[&[&str]], own_op: Option<Op>) -> Vec<String> {
         let mut krate = sample::tested(toolchains);
         let own_op = own_op.map(|op| (Step { op, ..krate.steps[1].0.clone() }, krate.steps[1].1.clone()));

@@ -1,4 +1,4 @@
-//! What an op may use beyond its limits, while there are fewer crates left than cores.
+//! The share of an op beyond its limits, while fewer crates than cores are left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 use crate::ops::Stage;
 use crate::sandbox::{Cores, Limits};
 
-/// How much of its memory limit an op must have for each core that it is given on top: cargo runs a compiler on each, and
-/// running out of memory must not come of a gift.
+/// How much of its memory limit an op must have for each core that it is given on top: cargo runs a compiler on each,
+/// and running out of memory must not come of a gift.
 const MEMORY_PER_CORE: ByteSize = ByteSize::gib(1);
 
 /// How many crates are left, the one that holds this included. Dropped with its crate's job.
@@ -29,9 +29,9 @@ impl Left {
         move || Self::of(&left)
     }
 
-    /// The limits of an op that starts now. A build gets the cores that nobody else will use, as far as its memory goes,
-    /// unless it has cores of its own. A test doesn't: how many threads run may decide what it finds, and must be the same
-    /// for every toolchain.
+    /// The limits of an op that starts now. A build gets the cores that nobody else will use, as far as its memory
+    /// goes, unless it has cores of its own. A test doesn't: the number of threads may decide its results, and must be
+    /// the same for every toolchain.
     pub(super) fn limits(&self, limits: Limits, stage: Stage, cores: usize) -> Limits {
         match (stage, limits.cores) {
             (Stage::Fetch | Stage::Test, _) | (Stage::Build, Cores::Own) => limits,

@@ -12,7 +12,7 @@ use crate::outcome::{Outcome, OutcomeKind};
 use crate::pipeline::{Pool, PoolId, Summary, Times};
 use crate::trace::{Args, Load, PoolTotals, Span, Totals, Trace, TraceError};
 
-/// A trace, and what has to be remembered from event to event.
+/// A trace, and the state between events.
 #[derive(Debug)]
 pub(super) struct Tracer {
     trace: Trace,

@@ -1,7 +1,7 @@
 //! Keeps experiments, their plans, results and logs in one SQLite database.
 //!
-//! Many connections read, also those of other processes, while one thread writes results. Does not know how results
-//! came to be nor what they mean.
+//! Many connections read, also those of other processes, while one thread writes results. Has no part in making
+//! results or judging them.
 
 mod costs;
 mod error;

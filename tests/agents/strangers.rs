@@ -88,7 +88,7 @@ fn a_stolen_token_of_an_agent_opens_nothing_of_another() {
     let (_, assigned) = owner.send("GET", &route, b"");
     let identity = assigned["toolchains"][0]["identity"].as_str().unwrap();
 
-    // Everybody may see which agents there are, and what they hold.
+    // Everybody may see the agents, and the number of crates that each holds.
     let (_, machines) = owner.send("GET", "/api/v1/agents", b"");
     let held =
         |name: &str| machines.as_array().unwrap().iter().find(|one| one["name"] == name).map(|one| &one["crates"]);

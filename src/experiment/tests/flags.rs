@@ -1,4 +1,4 @@
-//! What the command line says over the file.
+//! The command line's settings, which override the file's.
 
 use super::*;
 

@@ -1,10 +1,10 @@
-//! What a `maar.toml` may not say that lay in the current folder and was not named.
+//! Settings that are refused in a `maar.toml` of the current folder that was not named.
 
 use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// What is wrong with a `maar.toml` that was found, given these flags: `LINE: MESSAGE; HELP` each.
+/// The problems of a `maar.toml` that was found, given these flags: `LINE: MESSAGE; HELP` each.
 fn wrong(folder: &Path, text: &str, overrides: &Overrides) -> Vec<String> {
     let file = format!("crates = [\"a\"]\n{text}");
     std::fs::write(folder.join("maar.toml"), &file).unwrap();

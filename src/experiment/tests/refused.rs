@@ -1,8 +1,8 @@
-//! What is wrong with a file, and how it is said.
+//! The problems of a file, and their messages.
 
 use super::*;
 
-/// Each problem of the file as `LINE:COLUMN TEXT: MESSAGE; HELP`, where TEXT is what is underlined.
+/// Each problem of the file as `LINE:COLUMN TEXT: MESSAGE; HELP`, where TEXT is the underlined part.
 pub(super) fn problems(text: &str) -> Vec<String> {
     let error = load_text(text, &Overrides::default()).expect_err("the file was accepted");
     let shown = error.problems().iter().map(|problem| match &problem.place {

@@ -1,4 +1,4 @@
-//! Sources that take their time, and what they learn of the ends of their jobs.
+//! Sources that take their time, and the ends of jobs that reach them.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use super::super::{JobEnd, Source};
 use super::*;
 use crate::stop::{StopLevel, channel};
 
-/// Jobs from a channel that another task fills, and a note of each job's end: what a source over the network is made of.
+/// Jobs from a channel that another task fills, and a note of each job's end: the parts of a source over the network.
 struct Leased {
     jobs: async_channel::Receiver<SimJob>,
     ended: RefCell<Vec<(usize, JobEnd)>>,

@@ -1,7 +1,7 @@
-//! Runs an op in doubt a second time, within its step: only what the second run comes to counts.
+//! Runs an op in doubt a second time, within its step: only the second run's result counts.
 //!
-//! Everything of the op's toolchain is made anew, as for a repetition: what the first run left half done must not decide.
-//! The second run is never repeated in its turn.
+//! Everything of the op's toolchain is made again, as for a repetition: half-done work of the first run must not
+//! decide. The second run is never repeated in its turn.
 
 use super::Job;
 use crate::ops::Done;
@@ -12,8 +12,8 @@ use crate::sandbox::{self, Doubt};
 use crate::stop::{Stop, StopLevel};
 
 impl Job {
-    /// Runs the op of a step again, whose `first` run was in doubt. No outcome if everything is to stop: then the next run
-    /// of the experiment does both.
+    /// Runs the op of a step again, whose `first` run was in doubt. No outcome if everything is to stop: then the next
+    /// run of the experiment does both.
     pub(super) async fn once_more(&mut self, step: &Step, doubt: Doubt, first: Done, stop: Stop) -> Done {
         if let Err(done) = self.forget(step).await {
             return add(first, done, doubt);
@@ -47,9 +47,9 @@ impl Job {
         add(before, second, doubt)
     }
 
-    /// Forgets what the first run wrote, and what ops before it did.
+    /// Forgets the files of the first run, and those of ops before it.
     async fn forget(&mut self, step: &Step) -> Result<(), Done> {
-        // Tests that are repeated alone ran from what an earlier attempt had compiled. Now they need binaries of their own
+        // Tests that are repeated alone ran from binaries of an earlier attempt. Now they need their own binaries
         // attempt, which shares nothing, and so do those of the other toolchain.
         if step.attempt > self.attempt {
             return self.restart(step.attempt).await;

@@ -1,4 +1,4 @@
-//! Jobs on a sandbox that only pretends: what is run once more, and what of it counts.
+//! Jobs on a sandbox that only pretends: the ops that run once more, and the results that count.
 
 use std::collections::HashMap;
 use std::fs;
@@ -122,13 +122,13 @@ impl Play {
         }
         let commands = self.fake.seen().into_iter().map(|(spec, command)| (command.argv[1].clone(), spec.after));
         played.commands = commands.collect();
-        // What is left are the folders of runs.
+        // Only the folders of runs are left.
         assert_eq!(fs::read_dir(bench.jobs().dir()).unwrap().count(), 1);
         played
     }
 }
 
-/// What a test of a crate comes to that ends like this, one run after the other, and how often it runs.
+/// The outcome of a test that ends like this, one run after the other, and the number of its runs.
 async fn test_that_ends(exits: &[Exit]) -> (Option<Outcome>, usize) {
     let exits = exits.to_vec();
     let play = Play::new(&[Op::Test], move |_, command, times| match command.argv[1].as_str() {
